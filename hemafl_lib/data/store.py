@@ -1,0 +1,44 @@
+"""Any cohort as one safetensors file: no pickle, no half-written file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hemafl_lib.data.cohort import Cohort, ImageCohort, Provenance, TableCohort, VariantCohort
+from hemafl_lib.errors import DataError
+from hemafl_lib.files import replacing
+
+KINDS: dict[str, type[Cohort]] = {kind.__name__: kind for kind in (ImageCohort, VariantCohort, TableCohort)}
+
+
+def save(cohort: Cohort, path: Path) -> None:
+    """Write a cohort to ``path``, or leave what was there untouched."""
+    values = {field.name: getattr(cohort, field.name) for field in dataclasses.fields(cohort)}
+    tensors = {name: v.contiguous() for name, v in values.items() if isinstance(v, torch.Tensor)}
+    texts = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
+    rest = {name: list(v) for name, v in values.items() if isinstance(v, tuple)}
+    provenance = dataclasses.asdict(cohort.provenance)
+    head = {"kind": type(cohort).__name__, "texts": texts, "rest": rest, "provenance": provenance}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"cohort": json.dumps(head)})
+
+
+def load(path: Path) -> Cohort:
+    """Read what `save` wrote; raise `DataError` naming the file if it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = json.loads(file.metadata()["cohort"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        texts = {name: np.array(values, dtype=str) for name, values in head["texts"].items()}
+        rest = {name: tuple(values) for name, values in head["rest"].items()}
+        provenance = Provenance(**head["provenance"])
+        return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; save the cohort there first.") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and save the cohort again.") from None

@@ -1,0 +1,25 @@
+"""Errors a reader may meet: one sentence that names the argument or file, and the remedy."""
+
+
+class HemaflError(ValueError):
+    """Base of every error that the library raises on purpose."""
+
+
+class DataError(HemaflError):
+    """A file, folder or table does not hold what its layout promises."""
+
+
+class PartitionError(HemaflError):
+    """A cohort cannot be cut into the sites that were asked for."""
+
+
+class FederationError(HemaflError):
+    """A federated run cannot start or go on."""
+
+
+class EvaluationError(HemaflError):
+    """Labels and predictions cannot be scored together."""
+
+
+class ModelError(HemaflError):
+    """A model, its weights, or the augmentation before it cannot be made as asked."""
