@@ -1,0 +1,7 @@
+"""Federated runs: one Flower app, one strategy around any aggregator, several engines."""
+
+from hemafl_lib.federation.local import LocalGrid, run_local
+from hemafl_lib.federation.runs import Run, centralised, isolated, pooled, run
+from hemafl_lib.federation.strategy import AggregatorStrategy
+
+__all__ = ["AggregatorStrategy", "LocalGrid", "Run", "centralised", "isolated", "pooled", "run", "run_local"]

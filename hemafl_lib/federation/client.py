@@ -1,0 +1,126 @@
+"""The client app: what every site runs, whatever the engine."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from hemafl_lib.aggregation import Parameters
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, set_arrays, to_record
+from hemafl_lib.partition import Site
+from hemafl_lib.seeds import torch_generator
+from hemafl_lib.training import Recipe, fit, score
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all sites are told once: the model to train and how.
+
+    ``model`` is a template and never trained itself; every client works on a copy.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    seed: int
+    keep_local: str | None = None
+    device: str = "cpu"
+
+
+def client_app(
+    job: Job, load_site: Callable[[int], Site], stop: Callable[[], bool] = lambda: False
+) -> ClientApp:
+    """Return the Flower app of a site; ``load_site`` maps its "partition-id" to its data.
+
+    ``stop`` is asked between batches, so that an interrupted run ends at once.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        site, model = load_site(partition_of(context)), site_model(job, message, context)
+        config = message.content["config"]
+        report = fit(
+            model,
+            site.train,
+            job.recipe,
+            torch_generator(job.seed, "fit", site.name, int(config["server-round"])),
+            progress=schedule_progress(job.recipe, config),
+            device=job.device,
+            stop=stop,
+        )
+        keep_at_site(job, model, context)
+        metrics = {"num-examples": len(site.train), "loss": report.loss, "steps": report.steps}
+        return reply(
+            message, context, site, metrics, get_arrays(model, exchanged_names(model, job.keep_local))
+        )
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        site, model = load_site(partition_of(context)), site_model(job, message, context)
+        metrics = score(model, site.validation, job.recipe, device=job.device)
+        return reply(message, context, site, {"num-examples": len(site.validation), **metrics})
+
+    return app
+
+
+def partition_of(context: Context) -> int:
+    """Return which of the sites this node is; raise `FederationError` if it was not told."""
+    if "partition-id" not in context.node_config:
+        raise FederationError(
+            "this node has no 'partition-id'; start it with --node-config 'partition-id=K'."
+        )
+    return int(context.node_config["partition-id"])
+
+
+def site_model(job: Job, message: Message, context: Context) -> nn.Module:
+    """Return a copy of the template with the global arrays, and with those that stayed at the site."""
+    torch.set_num_threads(1)
+    model = copy.deepcopy(job.model)
+    set_arrays(model, from_record(message.content["arrays"]))
+    if "local-arrays" in context.state:
+        set_arrays(model, from_record(context.state["local-arrays"]))
+    return model
+
+
+def keep_at_site(job: Job, model: nn.Module, context: Context) -> None:
+    """Store the arrays that do not travel in the node's own state."""
+    if job.keep_local is None:
+        return
+    travelling = set(exchanged_names(model, job.keep_local))
+    local = [name for name in exchanged_names(model) if name not in travelling]
+    context.state["local-arrays"] = to_record(get_arrays(model, local))
+
+
+def schedule_progress(recipe: Recipe, config: ConfigRecord) -> float:
+    """Return the share of rounds already done; raise `FederationError` if the schedule needs it in vain."""
+    if "num-rounds" in config:
+        return (int(config["server-round"]) - 1) / int(config["num-rounds"])
+    if recipe.schedule != "constant":
+        raise FederationError(
+            f"schedule='{recipe.schedule}' needs 'num-rounds' in the train config; let the strategy send it."
+        )
+    return 0.0
+
+
+def reply(
+    message: Message,
+    context: Context,
+    site: Site,
+    metrics: dict[str, float],
+    arrays: Parameters | None = None,
+) -> Message:
+    """Return the reply that both Flower's own strategies and ours understand."""
+    content = RecordDict(
+        {
+            "metrics": MetricRecord({**metrics, "partition-id": partition_of(context)}),
+            "site": ConfigRecord({"name": site.name}),
+        }
+    )
+    if arrays is not None:
+        content["arrays"] = to_record(arrays)
+    return Message(content, reply_to=message)

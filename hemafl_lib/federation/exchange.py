@@ -1,0 +1,78 @@
+"""What travels: the arrays of a model that clients and server exchange, as Flower records."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from torch import nn
+
+from hemafl_lib.aggregation import Parameters
+
+
+def exchanged_names(model: nn.Module, keep_local: str | None = None) -> tuple[str, ...]:
+    """Return the names of the arrays that travel, in the order of the state dict.
+
+    These are the trained parameters and the buffers of the layers that hold any. Frozen parameters
+    and the buffers beside them are the same everywhere already. ``keep_local`` is a regular
+    expression: the names that it finds stay at the site (FedBN, Li et al. 2021: the batch norms).
+    """
+    frozen_layers = {
+        name
+        for name, layer in model.named_modules()
+        if (own := list(layer.parameters(recurse=False))) and not any(p.requires_grad for p in own)
+    }
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    return tuple(
+        name
+        for name in model.state_dict()
+        if name not in frozen
+        and name.rpartition(".")[0] not in frozen_layers
+        and not (keep_local and re.search(keep_local, name))
+    )
+
+
+def trained_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that take gradient steps (buffers do not)."""
+    return frozenset(name for name, value in model.named_parameters() if value.requires_grad)
+
+
+def get_arrays(model: nn.Module, names: Iterable[str]) -> Parameters:
+    """Return copies of the named arrays of a model, on the CPU."""
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().contiguous().numpy().copy() for name in names}
+
+
+@torch.no_grad()
+def set_arrays(model: nn.Module, arrays: Parameters) -> None:
+    """Copy arrays into a model, by name; raises KeyError for a name that the model lacks."""
+    state = model.state_dict()
+    for name, value in arrays.items():
+        state[name].copy_(torch.from_numpy(np.array(value)))
+
+
+def to_record(arrays: Parameters) -> ArrayRecord:
+    """Return Flower's record of the arrays."""
+    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
+
+
+def from_record(record: ArrayRecord) -> Parameters:
+    """Return the arrays of Flower's record."""
+    return {name: value.numpy() for name, value in record.items()}
+
+
+def byte_count(record: ArrayRecord) -> int:
+    """Return the bytes of the arrays as they travel."""
+    return sum(len(value.data) for value in record.values())
+
+
+def parameter_hash(arrays: Parameters) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes: equal hashes mean equal bits."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        value = arrays[name]
+        digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

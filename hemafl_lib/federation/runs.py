@@ -1,0 +1,339 @@
+"""`run`, `isolated` and `centralised`: the three lines of every experiment."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from torch import nn
+
+from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
+from hemafl_lib.data.cohort import Cohort, join
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation import checkpoint as checkpoints
+from hemafl_lib.federation.client import Job, client_app
+from hemafl_lib.federation.exchange import (
+    exchanged_names,
+    from_record,
+    get_arrays,
+    parameter_hash,
+    set_arrays,
+    to_record,
+    trained_names,
+)
+from hemafl_lib.federation.local import LocalGrid, cores, run_local
+from hemafl_lib.federation.simulation import quiet_flower, run_simulation, store_sites
+from hemafl_lib.federation.strategy import AggregatorStrategy
+from hemafl_lib.partition import Site
+from hemafl_lib.training import Recipe, score
+
+Engine = Literal["local", "simulation"]
+ENGINES = ("local", "simulation")
+HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
+REFUSED_COLUMNS = ["round", "phase", "site", "reason"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a federated run leaves behind.
+
+    ``history`` is tidy: one row per round, phase ("train", "evaluate" or "monitor"), site and metric.
+    ``refused`` lists the replies that were not used, with the reason. ``bytes_sent`` counts the
+    arrays in both directions.
+    """
+
+    model: nn.Module
+    parameters: Parameters
+    history: pd.DataFrame
+    refused: pd.DataFrame
+    bytes_sent: int
+    seconds: float
+    engine: str
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the final parameters: two runs with the same hash agree to the bit."""
+        return parameter_hash(self.parameters)
+
+    def curve(self, metric: str, phase: str = "evaluate") -> pd.DataFrame:
+        """Return one metric by round (rows) and site (columns)."""
+        rows = self.history.query("metric == @metric and phase == @phase")
+        return rows.pivot(index="round", columns="site", values="value")
+
+    def total_steps(self) -> int:
+        """Return the optimiser steps of all sites and rounds together."""
+        return int(self.history.query("metric == 'steps'")["value"].sum())
+
+
+def run(
+    sites: Sequence[Site],
+    *,
+    model: nn.Module,
+    aggregator: Aggregator | None = None,
+    recipe: Recipe | None = None,
+    rounds: int = 5,
+    seed: int = 0,
+    engine: Engine = "local",
+    workers: int | None = None,
+    keep_local: str | None = None,
+    optimise_buffers: bool = False,
+    evaluate: bool = True,
+    monitor: Mapping[str, Cohort] | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    progress: bool | None = None,
+) -> Run:
+    """Train ``model`` over the sites and return the `Run`.
+
+    Parameters
+    ----------
+    sites
+        Each becomes one node; their order is the order of all sums.
+    model
+        The initial model; it is not changed.
+    aggregator, recipe
+        How the server combines (default `FedAvg`) and how a site trains (default `Recipe`).
+    rounds, seed
+        Rounds of training, and the seed of every random draw.
+    engine
+        "local" (threads of this process) or "simulation" (Flower on Ray); the app is the same.
+    workers
+        Clients that train at the same time (default: the number of cores).
+    keep_local
+        Regular expression for the arrays that stay at the site; see `exchanged_names`.
+    optimise_buffers
+        Let a server optimiser step on batch norm's statistics too, as Flower does (chapter 1 shows
+        what goes wrong).
+    evaluate
+        Whether each site evaluates the new global model on its validation rows.
+    monitor
+        Cohorts on which the server evaluates the global model after each round, by name.
+    checkpoint
+        File that is replaced after each round and from which an interrupted run goes on.
+    device
+        Where the clients train, "cpu" or "cuda".
+    progress
+        Whether to show a bar; None shows it on a terminal only.
+
+    Raises
+    ------
+    FederationError
+        If a site cannot take part, if a checkpoint does not fit, or if no round had a usable reply.
+    """
+    aggregator, recipe = aggregator or FedAvg(), recipe or Recipe()
+    check_request(sites, rounds, engine, evaluate, keep_local, checkpoint)
+    began = time.monotonic()
+    job = Job(copy.deepcopy(model), recipe, seed, keep_local, device)
+    names = exchanged_names(model, keep_local)
+    fingerprint = run_fingerprint(
+        sites, model, aggregator, recipe, rounds, seed, keep_local, optimise_buffers
+    )
+    saved = checkpoints.load(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None
+    strategy = AggregatorStrategy(
+        aggregator,
+        nodes=len(sites),
+        rounds=rounds,
+        trained=None if optimise_buffers else trained_names(model),
+        evaluate=evaluate,
+        done=saved.round if saved else 0,
+    )
+    session = Session(job, strategy, rounds, dict(monitor or {}), checkpoint, fingerprint)
+    session.restore(saved, get_arrays(model, names))
+    with quiet_flower():
+        ENGINE_RUNNERS[engine](session, sites, workers, progress)
+    if rounds and not strategy.aggregated_rounds:
+        first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
+        raise FederationError(f"no round had a usable reply; the first was refused because {first}.")
+    final = copy.deepcopy(model)
+    set_arrays(final, session.arrays)
+    return Run(
+        model=final,
+        parameters=session.arrays,
+        history=pd.DataFrame(strategy.history, columns=HISTORY_COLUMNS),
+        refused=pd.DataFrame(strategy.refused, columns=REFUSED_COLUMNS),
+        bytes_sent=strategy.bytes_sent,
+        seconds=time.monotonic() - began,
+        engine=engine,
+    )
+
+
+def isolated(sites: Sequence[Site], **settings: Any) -> dict[str, Run]:
+    """Train one model per site on its own rows, with the settings of `run`; return the runs by site.
+
+    There is nothing to aggregate, so ``aggregator`` makes no difference.
+    """
+    settings = settings | {"aggregator": FedAvg()}
+    with ThreadPoolExecutor(min(len(sites), settings.get("workers") or cores())) as pool:
+        runs = pool.map(lambda site: run([site], **settings), sites)
+        return dict(zip([site.name for site in sites], runs, strict=True))
+
+
+def centralised(sites: Sequence[Site], **settings: Any) -> Run:
+    """Train on the rows of all sites together, with the settings of `run`."""
+    return run([pooled(sites)], **(settings | {"aggregator": FedAvg()}))
+
+
+def pooled(sites: Sequence[Site], name: str = "pooled") -> Site:
+    """Return one site that holds the rows of all."""
+    parts = ("train", "validation", "test")
+    return Site(name=name, **{part: join([getattr(site, part) for site in sites], name) for part in parts})
+
+
+def check_request(
+    sites: Sequence[Site],
+    rounds: int,
+    engine: str,
+    evaluate: bool,
+    keep_local: str | None,
+    checkpoint: Path | None,
+) -> None:
+    """Raise `FederationError` if a run cannot start."""
+    if engine not in ENGINES:
+        raise FederationError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}.")
+    if not sites:
+        raise FederationError("sites is empty; give at least one site.")
+    if rounds < 0:
+        raise FederationError(f"rounds={rounds} is negative; give at least 0.")
+    if len({site.name for site in sites}) < len(sites):
+        raise FederationError("two sites have the same name; give each its own.")
+    for site in sites:
+        if len(site.train) == 0:
+            raise FederationError(f"site '{site.name}' has no training rows; leave it out.")
+        if evaluate and len(site.validation) == 0:
+            raise FederationError(
+                f"site '{site.name}' has no validation rows; give it some or pass evaluate=False."
+            )
+    if engine != "local" and checkpoint and keep_local:
+        raise FederationError(
+            "checkpoint with keep_local needs engine='local': on other engines the sites' own arrays "
+            "cannot be read back."
+        )
+
+
+def run_fingerprint(
+    sites: Sequence[Site], model: nn.Module, aggregator: Aggregator, recipe: Recipe, *settings: Any
+) -> str:
+    """Return a hash of all that decides a run's result, so that a checkpoint fits its run only."""
+    described = {
+        "sites": [(site.name, len(site.train), site.train.provenance.checksum) for site in sites],
+        "model": parameter_hash(get_arrays(model, model.state_dict())),
+        "aggregator": repr(aggregator),
+        "recipe": dataclasses.asdict(recipe),
+        "settings": settings,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Session:
+    """One run under way: the server app, and what happens after each round."""
+
+    job: Job
+    strategy: AggregatorStrategy
+    rounds: int
+    monitor: dict[str, Cohort]
+    checkpoint: Path | None
+    fingerprint: str
+    arrays: Parameters = dataclasses.field(default_factory=dict)
+    saved: checkpoints.Checkpoint | None = None
+
+    def restore(self, saved: checkpoints.Checkpoint | None, initial: Parameters) -> None:
+        """Begin with the initial arrays, or where a checkpoint ended."""
+        self.saved, self.arrays = saved, saved.arrays if saved else initial
+        if saved:
+            self.strategy.state = saved.server_state
+            self.strategy.history, self.strategy.refused = saved.history, saved.refused
+            self.strategy.bytes_sent = saved.bytes_sent
+            self.strategy.aggregated_rounds = saved.aggregated_rounds
+
+    def server_app(self) -> ServerApp:
+        """Return the Flower app of the server."""
+        app = ServerApp()
+
+        @app.main()
+        def main(grid: Grid, context: Context) -> None:
+            self.strategy.start(
+                grid,
+                to_record(self.arrays),
+                num_rounds=self.rounds - self.strategy.done,
+                evaluate_fn=lambda number, arrays: self.after_round(number, arrays, grid),
+            )
+
+        return app
+
+    def after_round(self, number: int, arrays: ArrayRecord, grid: Grid) -> MetricRecord | None:
+        """Evaluate on the monitored cohorts and write the checkpoint; ``number`` 0 is before round 1."""
+        if number == 0 and self.saved:
+            return None
+        self.arrays = from_record(arrays)
+        done = self.strategy.done + number
+        for name, cohort in self.monitor.items():
+            model = copy.deepcopy(self.job.model)
+            set_arrays(model, self.arrays)
+            for metric, value in score(model, cohort, self.job.recipe, device=self.job.device).items():
+                row = {"round": done, "phase": "monitor", "site": name, "metric": metric, "value": value}
+                self.strategy.history.append(row)
+        if self.checkpoint and number > 0:
+            checkpoints.save(self.snapshot(done, grid), self.checkpoint)
+        return None
+
+    def snapshot(self, done: int, grid: Grid) -> checkpoints.Checkpoint:
+        """Return what the run needs to go on after round ``done``."""
+        contexts = grid.contexts.values() if isinstance(grid, LocalGrid) else ()
+        return checkpoints.Checkpoint(
+            fingerprint=self.fingerprint,
+            round=done,
+            arrays=self.arrays,
+            server_state=self.strategy.state,
+            site_states={int(context.node_config["partition-id"]): context.state for context in contexts},
+            history=self.strategy.history,
+            refused=self.strategy.refused,
+            bytes_sent=self.strategy.bytes_sent,
+            aggregated_rounds=self.strategy.aggregated_rounds,
+        )
+
+    def restore_sites(self, grid: LocalGrid) -> None:
+        """Give the nodes back what they kept when the checkpoint was written."""
+        states = self.saved.site_states if self.saved else {}
+        for node_id in grid.get_node_ids():
+            context = grid.context(node_id)
+            context.state = states.get(int(context.node_config["partition-id"]), context.state)
+
+
+def _on_local(session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None) -> None:
+    stop = threading.Event()
+    app = client_app(session.job, sites.__getitem__, stop.is_set)
+    run_local(
+        session.server_app(),
+        app,
+        len(sites),
+        workers=workers,
+        progress=progress,
+        interrupt=stop.set,
+        prepare=session.restore_sites,
+    )
+
+
+def _on_simulation(
+    session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
+        app = client_app(session.job, store_sites(sites, Path(folder)))
+        run_simulation(session.server_app(), app, len(sites), workers=workers)
+
+
+ENGINE_RUNNERS: dict[str, Callable[[Session, Sequence[Site], int | None, bool | None], None]] = {
+    "local": _on_local,
+    "simulation": _on_simulation,
+}

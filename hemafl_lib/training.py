@@ -1,0 +1,260 @@
+"""One site's local training: the `Recipe`, `fit` and `predict`.
+
+Every random draw (order of the examples, variants, augmentation) comes from the generator passed
+in, so that one site's round gives the same parameters on every engine.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hemafl_lib.augmentation import Augmentation, augment
+from hemafl_lib.data.cohort import Cohort, VariantCohort
+from hemafl_lib.errors import HemaflError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a site trains in one round; all of it fits in a JSON file.
+
+    Parameters
+    ----------
+    loss
+        "cross_entropy", or "focal" (Lin et al. 2017) with exponent ``gamma``.
+    optimiser, learning_rate, weight_decay, momentum
+        "sgd" (with ``momentum``), "adam" or "adamw"; a fresh one each round.
+    schedule
+        "constant", or "cosine": the learning rate of round t of T is multiplied by
+        (1 + cos(pi (t - 1) / T)) / 2.
+    batch_size, accumulate
+        Rows in a batch, and batches in one optimiser step.
+    local_epochs
+        Passes over the site's rows in one round.
+    balanced_sampler
+        Draw rows with replacement so that every class is equally likely.
+    clip
+        Largest norm of the whole gradient before a step, or None.
+    proximal
+        FedProx's mu: adds mu / 2 * ||w - w_global||^2 to the loss (Li et al. 2020).
+    augmentation
+        Applied to images as they are drawn; cohorts of prepared variants are augmented already.
+    """
+
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    gamma: float = 2.0
+    optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_size: int = 32
+    accumulate: int = 1
+    local_epochs: int = 1
+    balanced_sampler: bool = False
+    clip: float | None = None
+    proximal: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "batch_size", "accumulate", "local_epochs")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise HemaflError(f"Recipe: {name}={getattr(self, name)} must be positive.")
+        for name in ("gamma", "weight_decay", "proximal"):
+            if not getattr(self, name) >= 0:
+                raise HemaflError(f"Recipe: {name}={getattr(self, name)} must not be negative.")
+        if self.clip is not None and not self.clip > 0:
+            raise HemaflError(f"Recipe: clip={self.clip} must be positive, or None for no clipping.")
+        for name, known in (("loss", LOSSES), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise HemaflError(
+                    f"Recipe: {name}='{getattr(self, name)}' is unknown; choose one of {known}."
+                )
+
+
+LOSSES = ("cross_entropy", "focal")
+OPTIMISERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What one site's training did: mean loss of the examples seen, optimiser steps, examples seen."""
+
+    loss: float
+    steps: int
+    examples: int
+
+
+class Stopped(Exception):
+    """Raised inside `fit` when its ``stop`` function says so."""
+
+
+def focal_loss(scores: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """Return the mean of -(1 - p)^gamma log p, p the probability of the true class (Lin et al. 2017).
+
+    ``scores`` are logits float32[B, C], ``labels`` int64[B]; gamma 0 is the cross-entropy.
+    """
+    log_p = F.log_softmax(scores, dim=1).gather(1, labels[:, None]).squeeze(1)
+    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+
+
+def proximal_term(model: nn.Module, reference: dict[str, Tensor]) -> Tensor:
+    """Return 1/2 * ||w - w_global||^2 over the trained parameters (Li et al. 2020, equation 2)."""
+    return sum(
+        0.5 * (value - reference[name]).square().sum()
+        for name, value in model.named_parameters()
+        if value.requires_grad
+    )
+
+
+def fit(
+    model: nn.Module,
+    cohort: Cohort,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    progress: float = 0.0,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+) -> FitReport:
+    """Train ``model`` in place on ``cohort`` for one round.
+
+    ``progress`` is the share of all rounds already done, in [0, 1), for the schedule. Raises
+    `HemaflError` if the cohort is empty or the model would draw from torch's global generator, and
+    `Stopped` as soon as ``stop()`` is true.
+    """
+    if len(cohort) == 0:
+        raise HemaflError("fit: the site has no training rows; give it some or leave it out.")
+    refuse_dropout(model)
+    model.to(device).train()
+    trained = [value for value in model.parameters() if value.requires_grad]
+    start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    optimiser = make_optimiser(trained, recipe, progress)
+    loss_of = make_loss(recipe)
+    total, seen, steps = 0.0, 0, 0
+    for _ in range(recipe.local_epochs):
+        batches = epoch_batches(cohort, recipe, generator)
+        for first in range(0, len(batches), recipe.accumulate):
+            group = batches[first : first + recipe.accumulate]
+            rows = sum(len(index) for index in group)
+            optimiser.zero_grad(set_to_none=True)
+            for index in group:
+                if stop():
+                    raise Stopped
+                inputs = training_inputs(cohort, index, recipe.augmentation, generator, device)
+                targets = cohort.targets[index].to(device)
+                loss = loss_of(model(inputs), targets)
+                (loss * (len(index) / rows)).backward()
+                total += float(loss.detach()) * len(index)
+            if recipe.proximal:
+                (recipe.proximal * proximal_term(model, start)).backward()
+            if recipe.clip is not None:
+                nn.utils.clip_grad_norm_(trained, recipe.clip)
+            optimiser.step()
+            steps += 1
+            seen += rows
+    return FitReport(loss=total / seen, steps=steps, examples=seen)
+
+
+def make_loss(recipe: Recipe) -> Loss:
+    """Return the loss function that the recipe names."""
+    if recipe.loss == "focal":
+        return lambda scores, labels: focal_loss(scores, labels, recipe.gamma)
+    return F.cross_entropy
+
+
+def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe, progress: float) -> torch.optim.Optimizer:
+    """Return the optimiser that the recipe names, at the learning rate of this round."""
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        rate *= 0.5 * (1 + float(np.cos(np.pi * progress)))
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
+    return kind(parameters, rate, weight_decay=recipe.weight_decay)
+
+
+def epoch_batches(cohort: Cohort, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:
+    """Return one epoch's row numbers in batches, int64 each.
+
+    A last batch of one row joins the one before: batch norm cannot use it.
+    """
+    if recipe.balanced_sampler:
+        counts = torch.bincount(cohort.targets)
+        chances = (1.0 / counts[cohort.targets]).double()
+        order = torch.multinomial(chances, len(cohort), replacement=True, generator=generator)
+    else:
+        order = torch.randperm(len(cohort), generator=generator)
+    batches = list(order.split(recipe.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def training_inputs(
+    cohort: Cohort, index: Tensor, augmentation: Augmentation, generator: torch.Generator, device: str
+) -> Tensor:
+    """Return the rows of ``index`` as a model reads them: images as float32 in [0, 1], augmented."""
+    rows = cohort.inputs[index]
+    if isinstance(cohort, VariantCohort):
+        chosen = torch.randint(rows.shape[1], (len(rows),), generator=generator)
+        return as_input(rows[torch.arange(len(rows)), chosen], device)
+    inputs = as_input(rows, device)
+    return augment(inputs, augmentation, generator) if inputs.ndim == 4 else inputs
+
+
+def as_input(rows: Tensor, device: str = "cpu") -> Tensor:
+    """Return uint8 images as float32 in [0, 1], channels last in memory; leave floats as they are."""
+    rows = rows.to(device)
+    if rows.dtype == torch.uint8:
+        rows = rows.float().div_(255)
+    return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
+
+
+def evaluation_batches(cohort: Cohort, batch_size: int, device: str) -> Iterator[Tensor]:
+    """Yield the rows as a model reads them, in order; of prepared variants the first, unchanged one."""
+    for rows in cohort.inputs.split(batch_size):
+        yield as_input(rows[:, 0] if isinstance(cohort, VariantCohort) else rows, device)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, cohort: Cohort, *, batch_size: int = 256, device: str = "cpu") -> Tensor:
+    """Return the model's scores for every row (logits float32[N, C] for a classifier), on the CPU."""
+    model.to(device).eval()
+    return torch.cat([model(inputs).cpu() for inputs in evaluation_batches(cohort, batch_size, device)])
+
+
+def score(model: nn.Module, cohort: Cohort, recipe: Recipe, *, device: str = "cpu") -> dict[str, float]:
+    """Return the loss of the recipe, the accuracy and the balanced accuracy on a cohort's rows."""
+    scores = predict(model, cohort, device=device)
+    predicted = scores.argmax(dim=1)
+    return {
+        "loss": float(make_loss(recipe)(scores, cohort.targets)),
+        "accuracy": float((predicted == cohort.targets).double().mean()),
+        "balanced-accuracy": float(mean_recall(cohort.targets, predicted)),
+    }
+
+
+def mean_recall(labels: Tensor, predicted: Tensor) -> Tensor:
+    """Return the balanced accuracy: the mean recall of the classes present in ``labels``."""
+    right = torch.bincount(labels, weights=(labels == predicted).double())
+    present = torch.bincount(labels)
+    return (right[present > 0] / present[present > 0]).mean()
+
+
+def refuse_dropout(model: nn.Module) -> None:
+    """Raise `HemaflError` if a layer would draw from torch's global generator while training."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise HemaflError(
+                f"fit: layer '{name}' ({layer}) draws from torch's global generator, so clients could not be "
+                "reproduced; set its p to 0."
+            )
