@@ -1,0 +1,1 @@
+"""One module a paper: its protocol as data, and `run(protocol)` that returns its tables."""

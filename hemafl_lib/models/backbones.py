@@ -1,0 +1,232 @@
+"""Pretrained networks by the names the papers use, each cut into a frozen prefix and a trained suffix."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hemafl_lib.errors import ModelError
+from hemafl_lib.models.normalise import Normalise
+from hemafl_lib.models.norms import Norm, with_norm
+from hemafl_lib.models.prefix import SplitModel
+from hemafl_lib.models.weights import (
+    RandomWeightsWarning,
+    Weights,
+    downloaded,
+    lite0_file,
+    on_this_machine,
+)
+from hemafl_lib.seeds import initialised
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's channels, with which most backbones were trained."""
+
+TF_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
+"""``(x - 127) / 128`` for x from 0 to 255, on images from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network.
+
+    Attributes
+    ----------
+    timm
+        Name and weights in timm.
+    trained_from
+        The first layer that is trained with ``trainable="top"``: a layer of timm's model, or one
+        element of it (``blocks.8``). All layers before it are frozen.
+    licence
+        Of the weights.
+    channels
+        Mean and standard deviation with which images in [0, 1] are normalised.
+    patch
+        Side of a vision transformer's patches in pixels; None for a convolutional network.
+    file
+        Returns the weights that a package ships; None if they have to be in the cache.
+    """
+
+    timm: str
+    trained_from: str
+    licence: str
+    channels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+    patch: int | None = None
+    file: Callable[[], Path] | None = None
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet34": Backbone("resnet34.tv_in1k", "layer4", "BSD-3-Clause"),
+    "dinov2_s": Backbone("vit_small_patch14_dinov2.lvd142m", "blocks.8", "Apache-2.0", patch=14),
+    "efficientnet_lite0": Backbone(
+        "tf_efficientnet_lite0.in1k", "conv_head", "Apache-2.0", TF_LITE, file=lite0_file
+    ),
+}
+
+
+def backbone(
+    name: str,
+    classes: int,
+    *,
+    norm: Norm = "batch",
+    pretrained: bool | Literal["auto"] = "auto",
+    trainable: str = "top",
+    size: int = 224,
+    seed: int = 0,
+) -> SplitModel:
+    """Return a backbone with a new linear head, cut into a frozen prefix and a trained suffix.
+
+    Parameters
+    ----------
+    name
+        A key of `BACKBONES`.
+    classes
+        Number of classes C. Where the weights bring a head for exactly C classes (1000 for ImageNet),
+        that head is kept.
+    norm
+        What becomes of batch normalisation in the suffix, see `with_norm`. In the prefix it is frozen.
+    pretrained
+        ``"auto"``: weights that a package ships or the local cache holds, else random ones with a
+        `RandomWeightsWarning`; no network. True: the same, but download what is missing. False: random.
+    trainable
+        ``"top"``: from the layer that `BACKBONES` names; ``"head"``: the last layer; ``"all"``: everything;
+        or the name of the first layer to train, for example ``"blocks.6"``.
+    size
+        Side of the images in pixels. Only a vision transformer depends on it.
+    seed
+        Of the head, and of whatever else is random.
+
+    Returns
+    -------
+    SplitModel
+        From float32[B, 3, size, size] in [0, 1] to logits [B, C]. Its ``pretrained`` and ``weights``
+        say what it starts from.
+
+    Raises
+    ------
+    ModelError
+        If an argument is unknown or does not fit, or if asked-for weights cannot be had.
+    """
+    if name not in BACKBONES:
+        raise ModelError(f"backbone '{name}' is unknown; choose one of: {', '.join(BACKBONES)}.")
+    if classes < 1:
+        raise ModelError(f"classes is {classes}; give the number of classes, at least 1.")
+    row = BACKBONES[name]
+    weights = _weights(name, pretrained)
+    with initialised(seed, "backbone", name):
+        whole = timm.create_model(
+            row.timm,
+            pretrained=weights is not None,
+            pretrained_cfg_overlay=None if weights is None else weights.setting,
+            num_classes=classes,
+            **_size_setting(name, size),
+        )
+    layers = (
+        vision_transformer_layers(whole) if row.patch else nn.Sequential(OrderedDict(whole.named_children()))
+    )
+    names = [child for child, _ in layers.named_children()]
+    named = {"top": row.trained_from, "head": names[-1], "all": names[0]}
+    prefix, suffix = cut(layers, named.get(trainable, trainable))
+    return SplitModel(
+        Normalise(*row.channels),
+        prefix,
+        with_norm(suffix, norm),
+        weights="random" if weights is None else weights.origin,
+        pretrained=weights is not None,
+    )
+
+
+def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
+    """Return the weights to start from, or None for random ones."""
+    row = BACKBONES[name]
+    if pretrained not in (True, False, "auto"):
+        raise ModelError(f"pretrained is {pretrained!r}; choose True, False or 'auto'.")
+    if pretrained is False:
+        return None
+    found = on_this_machine(row.timm, row.file)
+    if found is None and pretrained is True:
+        return downloaded(row.timm)
+    if found is None:
+        warnings.warn(
+            f"'{name}' starts from RANDOM weights: the pretrained ones are not on this machine; "
+            "choose pretrained=True to download them.",
+            RandomWeightsWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _size_setting(name: str, size: int) -> dict[str, Any]:
+    """Return the argument by which timm builds a vision transformer for images of ``size`` pixels."""
+    patch = BACKBONES[name].patch
+    if patch is None:
+        return {}
+    if size < patch or size % patch:
+        raise ModelError(f"size is {size} and '{name}' cuts images into patches of {patch}; give a multiple.")
+    return {"img_size": size}
+
+
+def cut(layers: nn.Sequential, first: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut ``layers`` before ``first``, a layer or an element of one (``blocks.8``); names are kept.
+
+    Raises
+    ------
+    ModelError
+        If there is no such layer.
+    """
+    name, _, element = first.partition(".")
+    names = [child for child, _ in layers.named_children()]
+    if name not in names:
+        raise ModelError(f"there is no layer '{name}' to cut at; choose one of: {', '.join(names)}.")
+    at = names.index(name)
+    prefix, suffix = layers[:at], layers[at:]
+    if element:
+        frozen, trained = cut(layers[at], element)
+        prefix.add_module(name, frozen)
+        suffix[0] = trained
+    return prefix, suffix
+
+
+class Tokens(nn.Module):
+    """Images [B, 3, S, S] to tokens [B, 1 + patches, D]: a class token, the patches, and their positions."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.patch_embed = transformer.patch_embed
+        self.cls_token = transformer.cls_token
+        self.pos_embed = transformer.pos_embed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the tokens of ``images``."""
+        patches = self.patch_embed(images)
+        return torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1) + self.pos_embed
+
+
+class ClassToken(nn.Module):
+    """Tokens [B, T, D] to the class token [B, D]."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the class token."""
+        return tokens[:, 0]
+
+
+def vision_transformer_layers(transformer: nn.Module) -> nn.Sequential:
+    """Return timm's vision transformer as a sequence of layers.
+
+    Other models of timm apply their layers one after the other; this one keeps the tokens' positions
+    and the choice of the class token in its forward method.
+    """
+    return nn.Sequential(
+        OrderedDict(
+            tokens=Tokens(transformer),
+            blocks=transformer.blocks,
+            norm=transformer.norm,
+            pool=ClassToken(),
+            head=transformer.head,
+        )
+    )

