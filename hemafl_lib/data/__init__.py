@@ -1,0 +1,40 @@
+"""Cohorts: images and tables with their sites, patients and provenance.
+
+``load`` reads a cohort by name, ``harmonise`` gives cohorts of different sources the same classes,
+``catalogue`` and ``card`` say what each cohort is, ``fetch`` downloads one and ``check`` says what a
+folder holds.
+"""
+
+from hemafl_lib.data.cards import Card, card, catalogue
+from hemafl_lib.data.checking import Report, check
+from hemafl_lib.data.classes import harmonise
+from hemafl_lib.data.cohort import (
+    Cohort,
+    ImageCohort,
+    LabelledCohort,
+    Provenance,
+    TableCohort,
+    VariantCohort,
+    join,
+)
+from hemafl_lib.data.fetching import fetch
+from hemafl_lib.data.loading import available, load
+
+__all__ = [
+    "Card",
+    "Cohort",
+    "ImageCohort",
+    "LabelledCohort",
+    "Provenance",
+    "Report",
+    "TableCohort",
+    "VariantCohort",
+    "available",
+    "card",
+    "catalogue",
+    "check",
+    "fetch",
+    "harmonise",
+    "join",
+    "load",
+]

@@ -1,0 +1,219 @@
+"""The data cards: what each cohort is, who made it, and what nobody knows about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hemafl_lib.errors import DataError
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that may be downloaded without an account.
+
+    ``checksum`` is ``sha256:...`` or ``md5:...`` as its publisher states it, or None where none is
+    published.
+    """
+
+    url: str
+    file: str
+    checksum: str | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the file is unpacked after the download."""
+        return self.file.endswith(".zip")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One cohort in plain words. ``images`` counts the images of the full public release."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    images: int
+    layout: str
+    known: str
+    unknown: str
+    by_hand: str = ""
+    download: Download | None = None
+
+    def text(self) -> str:
+        """Return the card as lines of text."""
+        rows = {
+            "title": self.title,
+            "source": self.source,
+            "licence": self.licence,
+            "images": f"{self.images:,}" if self.images else "as many as asked for",
+            "layout": self.layout,
+            "known": self.known,
+            "not known": self.unknown,
+            "how to get it": self.by_hand,
+        }
+        if self.download:
+            rows["how to get it"] = f"hemafl data fetch {self.name} (from {self.download.url})"
+            rows["checksum"] = self.download.checksum or "none published: fetch needs --sha256 or --trust"
+        return "\n".join([self.name, *(f"  {name:14} {value}" for name, value in rows.items())])
+
+
+NO_PATIENTS = "Patients: every image counts as a patient of its own, so no split can be made by patient."
+
+_SEGMENTATION_ARCHIVE = Download(
+    "https://github.com/zxaoyou/segmentation_WBC/archive/refs/heads/master.zip", "segmentation_WBC.zip"
+)
+
+CARDS = {
+    card.name: card
+    for card in (
+        Card(
+            name="smear",
+            title="Simulated blood smears of invented hospitals",
+            source="Drawn by this library from morphology parameters.",
+            licence="Apache-2.0",
+            images=0,
+            layout="No files: the images are drawn when they are asked for.",
+            known="Class, site, patient, nucleus and cell of every image, by construction.",
+            unknown="How far results on drawings carry over to real cells; measure it on a real cohort.",
+            by_hand="Nothing to get: it comes with the library.",
+        ),
+        Card(
+            name="taleqani",
+            title="Acute lymphoblastic leukaemia, Taleqani Hospital, Tehran (version 1)",
+            source="Aria et al. 2021, Kaggle mehradaria/leukemia, doi:10.34740/KAGGLE/DSV/2175623.",
+            licence="not verified; ask the authors before you share images",
+            images=3256,
+            layout="taleqani/Original/{Benign,Early,Pre,Pro}/*.jpg; the tree Segmented/ is not read",
+            known="Four classes (504/985/963/804) of 89 patients; one microscope, one camera.",
+            unknown=f"{NO_PATIENTS} Neighbouring file numbers may show one patient.",
+            by_hand="Download it from Kaggle (mehradaria/leukemia, free account) and unpack it as taleqani/.",
+        ),
+        Card(
+            name="taleqani-v2",
+            title="Acute lymphoblastic leukaemia, Taleqani Hospital, Tehran (version 2)",
+            source="Kaggle mohammadamireshraghi/blood-cell-cancer-all-4class.",
+            licence="not verified; ask the authors before you share images",
+            images=3242,
+            layout="Blood cell Cancer [ALL]/{Benign,[Malignant] early Pre-B,...}/*.jpg",
+            known="Four classes (512/979/955/796).",
+            unknown=NO_PATIENTS,
+            by_hand=(
+                "Download it from Kaggle (mohammadamireshraghi/blood-cell-cancer-all-4class, free account) "
+                "and unpack it as 'Blood cell Cancer [ALL]/'."
+            ),
+        ),
+        Card(
+            name="barcelona",
+            title="Normal peripheral blood cells, Hospital Clinic Barcelona, CellaVision DM96",
+            source="Acevedo et al. 2020, Mendeley Data snkd93bnjr, doi:10.17632/snkd93bnjr.1.",
+            licence="CC BY 4.0 (stated by its derivative BloodMNIST)",
+            images=17092,
+            layout="PBC_dataset_normal_DIB/CLASS/CODE_NUMBER.jpg; the code gives the finer class",
+            known=(
+                "Thirteen codes; two acquisition batches, told by size: 360x363 is site 'barcelona', "
+                "every other size is site 'barcelona-2' (neutral instead of cream background)."
+            ),
+            unknown=NO_PATIENTS,
+            download=Download(
+                "https://data.mendeley.com/public-files/datasets/snkd93bnjr/files/"
+                "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
+                "PBC_dataset_normal_DIB.zip",
+            ),
+        ),
+        Card(
+            name="tecom",
+            title="White cells with drawn masks, Jiangxi Tecom, rapid stain",
+            source="Zheng et al. 2018, Dataset 1 of github.com/zxaoyou/segmentation_WBC.",
+            licence="GPL-3.0",
+            images=300,
+            layout="segmentation_WBC/Dataset 1/NNN.bmp, mask NNN.png, Class Labels of Dataset 1.csv",
+            known="Five classes; nucleus and cytoplasm drawn by experts.",
+            unknown=NO_PATIENTS,
+            download=_SEGMENTATION_ARCHIVE,
+        ),
+        Card(
+            name="cellavision",
+            title="White cells with drawn masks, CellaVision blog",
+            source="Zheng et al. 2018, Dataset 2 of github.com/zxaoyou/segmentation_WBC.",
+            licence="GPL-3.0",
+            images=100,
+            layout="segmentation_WBC/Dataset 2/NNN.bmp, mask NNN.png, Class Labels of Dataset 2.csv",
+            known="Five classes; nucleus and cytoplasm drawn by experts.",
+            unknown=f"{NO_PATIENTS} Hospitals and stains behind the blog are mixed.",
+            download=_SEGMENTATION_ARCHIVE,
+        ),
+        Card(
+            name="bccd",
+            title="White cells cropped from the BCCD fields",
+            source="Fields: github.com/Shenggan/BCCD_Dataset. Crops: github.com/apple2373/BCCD.",
+            licence="fields MIT; crops without a stated licence",
+            images=351,
+            layout="BCCD_cropped/{Basophil,Eosinophil,Lymphocyte,Monocyte,Neutrophil}/*.jpg",
+            known="Five classes (3/88/33/20/207); crops of one photographed field share a patient name here.",
+            unknown="Patients: fields of one patient are not marked as such.",
+            download=Download(
+                "https://github.com/apple2373/BCCD/archive/73e268a747db2f39d21850e71baceb94d058f8af.zip",
+                "BCCD.zip",
+            ),
+        ),
+        Card(
+            name="lmu",
+            title="Acute myeloid leukaemia and controls, LMU Munich",
+            source="Matek et al. 2019, TCIA AML-Cytomorphology_LMU, doi:10.7937/tcia.2019.36f5o9ld.",
+            licence="as stated by TCIA",
+            images=18365,
+            layout="AML-Cytomorphology_LMU/CODE/CODE_NUMBER.tiff",
+            known="Fifteen codes; 100 patients with leukaemia and 100 without.",
+            unknown=NO_PATIENTS,
+            by_hand=(
+                "Download it from The Cancer Imaging Archive (collection AML-Cytomorphology_LMU) "
+                "and unpack it as AML-Cytomorphology_LMU/."
+            ),
+        ),
+        Card(
+            name="mll23",
+            title="Peripheral blood cells, Munich Leukemia Laboratory",
+            source="Shetab Boushehri et al. 2025, Zenodo, doi:10.5281/zenodo.14277609.",
+            licence="as stated by the Zenodo record",
+            images=41621,
+            layout="MLL23/CLASS/CLASS_NUMBER.TIF",
+            known="Eighteen classes.",
+            unknown=NO_PATIENTS,
+            by_hand="Download the 18 archives of Zenodo record 14277609 and unpack them under MLL23/.",
+        ),
+        Card(
+            name="bloodmnist",
+            title="BloodMNIST: Barcelona's cells, cropped, small and in eight classes",
+            source="Yang et al. 2023, MedMNIST v2, Zenodo, doi:10.5281/zenodo.10519652.",
+            licence="CC BY 4.0",
+            images=17092,
+            layout="bloodmnist/bloodmnist_64.npz (or bloodmnist.npz, _128, _224: the largest is read)",
+            known="Eight classes; centre crops of the Barcelona images.",
+            unknown=f"{NO_PATIENTS} The two acquisition batches cannot be told apart any more.",
+            download=Download(
+                "https://zenodo.org/records/10519652/files/bloodmnist_64.npz?download=1",
+                "bloodmnist_64.npz",
+                "md5:2b94928a2ae4916078ca51e05b6b800b",
+            ),
+        ),
+    )
+}
+
+
+def card(name: str) -> Card:
+    """Return the card of a cohort; raise `DataError` if the name is unknown."""
+    if name not in CARDS:
+        raise DataError(f"cohort '{name}' is unknown; choose one of: {', '.join(CARDS)}.")
+    return CARDS[name]
+
+
+def catalogue() -> pd.DataFrame:
+    """Return one row per cohort: title, images, licence, and whether `hemafl data fetch` can get it."""
+    rows = [
+        {"title": c.title, "images": c.images, "licence": c.licence, "fetch": c.download is not None}
+        for c in CARDS.values()
+    ]
+    return pd.DataFrame(rows, index=pd.Index(CARDS, name="name"))

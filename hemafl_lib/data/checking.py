@@ -1,0 +1,105 @@
+"""What a folder holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
+from hemafl_lib.errors import DataError
+
+SHOWN = 10
+"""Lines of each kind of problem in a printed report."""
+
+ROWS = 18
+"""Rows of each count in a printed report; no layout has more classes."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of reading every file of one layout.
+
+    ``classes``, ``sites`` and ``sizes`` count images; ``broken`` holds one sentence per file that
+    cannot be read; ``unknown`` and ``stray`` hold paths relative to ``folder``.
+    """
+
+    name: str
+    folder: Path
+    classes: Mapping[str, int]
+    sites: Mapping[str, int]
+    sizes: Mapping[str, int]
+    broken: tuple[str, ...]
+    unknown: tuple[str, ...]
+    stray: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether `load` will read the folder; stray files do no harm."""
+        return not self.broken and not self.unknown
+
+    def text(self) -> str:
+        """Return the report as lines of text."""
+        lines = [f"{self.name}: {sum(self.classes.values()):,} images in {self.folder}"]
+        for title, counts in (("class", self.classes), ("site", self.sites), ("size", self.sizes)):
+            lines += [f"  {title:6} {name:28} {count:>7,}" for name, count in _largest(counts)]
+        problems = (
+            ("broken", self.broken),
+            ("of unknown class", self.unknown),
+            ("that do not belong to the layout (ignored)", self.stray),
+        )
+        for title, found in problems:
+            if found:
+                lines.append(f"  {len(found):,} file(s) {title}:")
+                lines += [f"    {line}" for line in found[:SHOWN]]
+                lines += ["    ..."] if len(found) > SHOWN else []
+        return "\n".join([*lines, "  all files can be read" if self.ok else "  NOT READY TO LOAD"])
+
+
+def check(path: Path | str) -> list[Report]:
+    """Read every image of every layout found in ``path`` and report on each.
+
+    Parameters
+    ----------
+    path
+        A folder in one of the public layouts, or the parent of several.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist or holds no known layout.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder that holds the images.")
+    found = [(layout, layout.find(root)) for layout in LAYOUTS.values()]
+    reports = [_report(layout, listing) for layout, listing in found if listing is not None]
+    if not reports:
+        raise DataError(
+            f"{root} holds no known layout; compare it with 'hemafl data card NAME' for the data you have."
+        )
+    return reports
+
+
+def _report(layout: Layout, listing: Listing) -> Report:
+    # Every file is decoded in full; the smallest size only keeps the memory low.
+    read = list(layout.cells(listing, 8))
+    cells = [cell for cell in read if isinstance(cell, Cell)]
+    return Report(
+        name=layout.name,
+        folder=listing.folder,
+        classes=Counter(cell.cell_type for cell in cells),
+        sites=Counter(cell.site for cell in cells),
+        sizes=Counter(f"{cell.width}x{cell.height}" for cell in cells),
+        broken=tuple(str(error) for error in read if isinstance(error, DataError)),
+        unknown=listing.unknown,
+        stray=listing.stray,
+    )
+
+
+def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the largest counts first; what follows the first `ROWS` is summed up."""
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    rest = sum(count for _, count in ranked[ROWS:])
+    return ranked[:ROWS] + ([("(others)", rest)] if rest else [])
