@@ -1,0 +1,85 @@
+# Two commands do everything on a fresh machine, set-up included: `make book` and `make test`.
+# `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install book test lab results bench lint notebooks normalise lock clean
+
+# The first Python that runs; a name on the path may be a mere shim.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
+EXTRAS := book,explain,test
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export PYTHONHASHSEED := 0
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+install: $(READY)  ## make the virtual environment .venv and install the library with everything the book needs
+
+$(READY): pyproject.toml requirements.lock
+	@echo "== Set-up: the virtual environment $(VENV) (5 GB, some minutes the first time)"
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	  || { echo "Python 3.11 or 3.12 is needed; install one and run: make install PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv \
+	  || echo "uv cannot be installed; going on with pip, which is slower."
+	@if $(BIN)/python -c 'import uv' 2>/dev/null; then \
+	  $(BIN)/python -m uv pip install --python $(BIN)/python -c requirements.lock -e ".[$(EXTRAS)]"; \
+	else \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e ".[$(EXTRAS)]"; \
+	fi
+	@touch $(READY)
+
+book: $(READY)  ## build the book as web pages that need no network
+	$(BIN)/jupyter-book build --warningiserror --keep-going --path-output . .
+	@echo
+	@echo "The book is built. Open this page in a browser:"
+	@echo "  $(CURDIR)/_build/html/index.html"
+
+# Stored outputs come from the embedded default data and hold no progress bars; the comparison runs alike.
+test: $(READY)  ## check everything: style, library, notebooks and the built book in a browser
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(PYTEST) tests
+	$(if $(NOTEBOOKS),env -u HEMAFL_DATA HEMAFL_PROGRESS=off $(PYTEST) --nbval --nbval-cell-timeout 300 $(NOTEBOOKS))
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=book
+
+results: $(READY)  ## compute the frozen results again on the real data that HEMAFL_DATA names
+	@test -d "$${HEMAFL_DATA:-}" \
+	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
+	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
+
+bench: $(READY)  ## measure the federation engines on this machine
+	$(BIN)/hemafl bench engines --out build/bench-engines.json
+
+lint: $(READY)  ## bring the code into its normal style and name what is left
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: $(READY)  ## run every notebook in place on the embedded default data
+	$(BIN)/python -m hemafl_lib.notebook.execute $(NOTEBOOKS)
+
+normalise: $(READY)  ## bring every notebook into its normal form without running it
+	$(BIN)/python -m hemafl_lib.notebook.normalise $(NOTEBOOKS)
+
+lock: $(READY)  ## resolve requirements.lock again from pyproject.toml and constraints.txt
+	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --constraint constraints.txt \
+	  --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## remove what was built; the virtual environment stays
+	rm -rf _build build

@@ -1,0 +1,148 @@
+"""The only way a trained number reaches a page: compared with a recorded value, then shown as recorded.
+
+Training gives slightly different numbers on different processors. A page that printed them would
+change with the machine; a page that stored them would not notice when reality moves. `check` does
+both jobs: it fails if the live number leaves the tolerance, and it shows the recorded one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import display
+
+from hemafl_lib.errors import HemaflError
+
+
+class CheckError(HemaflError):
+    """A live number is not what the page says."""
+
+
+def check(name: str, live: float, recorded: float, tolerance: float, unit: str = "") -> None:
+    """Print ``name recorded (within tolerance)``, or raise `CheckError` if ``live`` is further away.
+
+    Parameters
+    ----------
+    name
+        What the number is, for example ``"balanced accuracy"``.
+    live
+        The number that was just computed.
+    recorded
+        The number that the page shows.
+    tolerance
+        The largest allowed distance, in the same unit. It also fixes the digits that are shown.
+    unit
+        Printed behind the numbers, for example ``" %"`` or ``" s"``.
+    """
+    _require_tolerance(name, tolerance)
+    shown = f"{_rounded(recorded, tolerance)}{unit}"
+    if not abs(live - recorded) <= tolerance:
+        raise CheckError(
+            f"{name} is {live:.6g}{unit} and the page says {shown} within {tolerance:g}{unit}; "
+            "find out what moved it, and change the recorded value only if the new one is right."
+        )
+    print(f"{name} {shown} (within {tolerance:g}{unit})")
+
+
+def check_table(
+    name: str,
+    live: pd.DataFrame,
+    recorded: Mapping[str, Any] | pd.DataFrame,
+    tolerance: float | Mapping[str, float],
+) -> None:
+    """Show the recorded table with its tolerance, or raise `CheckError` naming the cell that moved.
+
+    Parameters
+    ----------
+    name
+        What the table is.
+    live
+        The table that was just computed. Numbers are compared within the tolerance, everything else
+        exactly; an empty cell (NaN) equals an empty cell.
+    recorded
+        The table that the page shows: a frame, or a mapping from column to a list with one value a row.
+    tolerance
+        One tolerance for all columns of floating-point numbers, or one a column. A column without a
+        tolerance must be equal.
+    """
+    if not isinstance(recorded, pd.DataFrame):
+        recorded = _as_frame(name, recorded, live.index)
+    if list(recorded.columns) != list(live.columns) or not recorded.index.equals(live.index):
+        raise CheckError(
+            f"{name} has other rows or columns than recorded (live columns {list(live.columns)}, rows "
+            f"{list(live.index)}); record the table again."
+        )
+    tolerances = _column_tolerances(name, live, tolerance)
+    for column in live.columns:
+        for row, here, there in zip(live.index, live[column], recorded[column], strict=True):
+            if not _close(here, there, tolerances.get(column, 0.0)):
+                raise CheckError(
+                    f"{name}: '{column}' of row '{row}' is {here} and the page says {there} within "
+                    f"{tolerances.get(column, 0.0):g}; find out what moved it, and change the recorded "
+                    "value only if the new one is right."
+                )
+    print(f"{name} ({_describe(tolerances)})")
+    display(_formatted(recorded, tolerances))
+
+
+def _as_frame(name: str, columns: Mapping[str, Sequence[Any]], index: pd.Index) -> pd.DataFrame:
+    """Return the recorded columns under the index of the live table."""
+    if any(len(values) != len(index) for values in columns.values()):
+        raise CheckError(
+            f"{name}: every recorded column needs {len(index)} values, one a row; record it again."
+        )
+    return pd.DataFrame(columns, index=index)
+
+
+def _column_tolerances(
+    name: str, live: pd.DataFrame, tolerance: float | Mapping[str, float]
+) -> dict[str, float]:
+    """Return one tolerance for every column that is allowed to move."""
+    if isinstance(tolerance, Mapping):
+        tolerances = dict(tolerance)
+    else:
+        tolerances = {
+            column: tolerance for column in live.columns if pd.api.types.is_float_dtype(live[column])
+        }
+    unknown = [column for column in tolerances if column not in live.columns]
+    if unknown:
+        raise CheckError(f"{name} has no column '{unknown[0]}'; take it out of 'tolerance'.")
+    for column, value in tolerances.items():
+        _require_tolerance(f"{name}, column '{column}'", value)
+    return tolerances
+
+
+def _require_tolerance(name: str, tolerance: float) -> None:
+    if not (tolerance >= 0 and math.isfinite(tolerance)):
+        raise CheckError(f"{name}: the tolerance is {tolerance}; give a finite number of at least 0.")
+
+
+def _close(here: Any, there: Any, tolerance: float) -> bool:
+    if pd.isna(here) or pd.isna(there):
+        return bool(pd.isna(here) and pd.isna(there))
+    return bool(here == there) if tolerance == 0 else bool(abs(here - there) <= tolerance)
+
+
+def _rounded(value: float, tolerance: float) -> str:
+    """Show as many decimals as the tolerance has, for example 0.870 for a tolerance of 0.005."""
+    if tolerance == 0:
+        return f"{value:g}"
+    return f"{value:.{max(0, -math.floor(math.log10(tolerance)))}f}"
+
+
+def _formatted(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.DataFrame:
+    """Return a copy in which every column with a tolerance is text with the digits that it deserves."""
+    shown = table.copy()
+    for column, tolerance in tolerances.items():
+        shown[column] = ["" if pd.isna(value) else _rounded(value, tolerance) for value in table[column]]
+    return shown
+
+
+def _describe(tolerances: Mapping[str, float]) -> str:
+    values = set(tolerances.values())
+    if not values:
+        return "equal"
+    if len(values) == 1:
+        return f"within {values.pop():g}"
+    return ", ".join(f"{column} within {value:g}" for column, value in tolerances.items())
