@@ -81,7 +81,8 @@ def freeze(
     device
         What computed it, in words, for example ``"2 CPU cores"``.
     tables
-        The numbers, by title, stored with six decimals. A missing number (NaN) is ``null``; the index is dropped.
+        The numbers, by title, stored with six decimals. A missing number (NaN) becomes ``null``; the
+        index is dropped.
     """
     result = FrozenResult(
         protocol=json.loads(json.dumps(protocol, allow_nan=False)),

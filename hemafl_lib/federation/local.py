@@ -18,9 +18,9 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run as FlowerRun
 from flwr.supercore.task_identity import TaskIdentity
-from tqdm.auto import tqdm
 
 from hemafl_lib.errors import FederationError
+from hemafl_lib.progress import bar
 
 RUN_ID = 1
 SERVER_NODE_ID = 1
@@ -187,8 +187,8 @@ def run_local(
     ``prepare`` sees the grid before the first message, to restore the nodes' states for example.
     """
     threads = torch.get_num_threads()
-    with tqdm(unit="message", desc="federation", disable=None if progress is None else not progress) as bar:
-        grid = LocalGrid(client_app, nodes, workers=workers, run_config=run_config, progress=bar.update)
+    with bar(unit="message", desc="federation", show=progress) as shown:
+        grid = LocalGrid(client_app, nodes, workers=workers, run_config=run_config, progress=shown.update)
         context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config or {}))
         try:
             torch.set_num_threads(1)

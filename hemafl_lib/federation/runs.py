@@ -33,10 +33,11 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.local import LocalGrid, cores, run_local
-from hemafl_lib.federation.simulation import quiet_flower, run_simulation, store_sites
+from hemafl_lib.federation.quiet import quiet_flower
+from hemafl_lib.federation.simulation import run_simulation, store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.partition import Site
-from hemafl_lib.training import Recipe, score
+from hemafl_lib.training import Recipe, Stopped, score
 
 Engine = Literal["local", "simulation"]
 ENGINES = ("local", "simulation")
@@ -93,6 +94,7 @@ def run(
     checkpoint: Path | None = None,
     device: str = "cpu",
     progress: bool | None = None,
+    stop: threading.Event | None = None,
 ) -> Run:
     """Train ``model`` over the sites and return the `Run`.
 
@@ -125,6 +127,9 @@ def run(
         Where the clients train, "cpu" or "cuda".
     progress
         Whether to show a bar; None shows it on a terminal only.
+    stop
+        Set it from another thread to end the run with `Stopped`: at once on the local engine, after
+        the round on others.
 
     Raises
     ------
@@ -149,8 +154,9 @@ def run(
         done=saved.round if saved else 0,
     )
     session = Session(job, strategy, rounds, dict(monitor or {}), checkpoint, fingerprint)
+    session.stop = stop or session.stop
     session.restore(saved, get_arrays(model, names))
-    with quiet_flower():
+    with quiet_flower:
         ENGINE_RUNNERS[engine](session, sites, workers, progress)
     if rounds and not strategy.aggregated_rounds:
         first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
@@ -245,6 +251,7 @@ class Session:
     monitor: dict[str, Cohort]
     checkpoint: Path | None
     fingerprint: str
+    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     arrays: Parameters = dataclasses.field(default_factory=dict)
     saved: checkpoints.Checkpoint | None = None
 
@@ -274,6 +281,8 @@ class Session:
 
     def after_round(self, number: int, arrays: ArrayRecord, grid: Grid) -> MetricRecord | None:
         """Evaluate on the monitored cohorts and write the checkpoint; ``number`` 0 is before round 1."""
+        if self.stop.is_set():
+            raise Stopped
         if number == 0 and self.saved:
             return None
         self.arrays = from_record(arrays)
@@ -312,15 +321,14 @@ class Session:
 
 
 def _on_local(session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None) -> None:
-    stop = threading.Event()
-    app = client_app(session.job, sites.__getitem__, stop.is_set)
+    app = client_app(session.job, sites.__getitem__, session.stop.is_set)
     run_local(
         session.server_app(),
         app,
         len(sites),
         workers=workers,
         progress=progress,
-        interrupt=stop.set,
+        interrupt=session.stop.set,
         prepare=session.restore_sites,
     )
 

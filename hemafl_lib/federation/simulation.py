@@ -1,9 +1,7 @@
 """The simulation engine: the same app on Flower's own engine, which runs clients in Ray's processes."""
 
 import functools
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +13,6 @@ from hemafl_lib.federation.local import cores
 from hemafl_lib.partition import Site
 
 PARTS = ("train", "validation", "test")
-
-
-@contextmanager
-def quiet_flower() -> Iterator[None]:
-    """Keep Flower's log to errors for the length of the block."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @dataclass(frozen=True)
