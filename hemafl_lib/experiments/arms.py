@@ -159,8 +159,14 @@ def test_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
 
 
 def probabilities(model: nn.Module, cohort: LabelledCohort, device: str = "cpu") -> np.ndarray:
-    """Return the model's class probabilities, float64[N, C]."""
-    return torch.softmax(predict(model, cohort, device=device).double(), dim=1).numpy()
+    """Return the model's class probabilities, float64[N, C].
+
+    A model whose scores are not finite (batch norm with a negative variance, for example) says
+    nothing: its probabilities are equal.
+    """
+    scores = predict(model, cohort, device=device).double()
+    scores[~torch.isfinite(scores).all(dim=1)] = 0.0
+    return torch.softmax(scores, dim=1).numpy()
 
 
 def restricted(prediction: Prediction, classes: Sequence[str], common: Sequence[str]) -> Prediction:
