@@ -103,7 +103,9 @@ def focal_loss(scores: Tensor, labels: Tensor, gamma: float) -> Tensor:
     ``scores`` are logits float32[B, C], ``labels`` int64[B]; gamma 0 is the cross-entropy.
     """
     log_p = F.log_softmax(scores, dim=1).gather(1, labels[:, None]).squeeze(1)
-    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+    # Where p rounds to 1, the slope of (1 - p)^gamma with gamma below 1 would be infinite.
+    doubt = (1 - log_p.exp()).clamp_min(torch.finfo(log_p.dtype).eps)
+    return -(doubt**gamma * log_p).mean()
 
 
 def proximal_term(model: nn.Module, reference: dict[str, Tensor]) -> Tensor:

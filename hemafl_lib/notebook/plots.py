@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
@@ -114,6 +115,44 @@ def show(figure: go.Figure, name: str, alt: str) -> Plot:
     require_name(name)
     require_alt(alt)
     return Plot(figure, name, alt)
+
+
+def intervals(summary: pd.DataFrame, places: Sequence[str], x_title: str) -> go.Figure:
+    """Return a dot for each arm's mean at each place, with its interval as a whisker.
+
+    Parameters
+    ----------
+    summary
+        Columns arm, where, mean, low and high, as `hemafl_lib.experiments.arms.summary` returns them.
+    places
+        Which values of ``where`` to show; each has a colour and a marker of its own.
+    x_title
+        What the numbers are.
+    """
+    figure = go.Figure()
+    arms = list(dict.fromkeys(summary["arm"]))
+    for place, colour, marker in zip(places, PALETTE, MARKERS, strict=False):
+        rows = summary[summary["where"] == place].set_index("arm").loc[arms]
+        figure.add_scatter(
+            x=rows["mean"].tolist(),
+            y=arms,
+            name=place,
+            mode="markers",
+            marker={"color": colour, "symbol": marker, "size": 10},
+            error_x={
+                "type": "data",
+                "array": (rows["high"] - rows["mean"]).tolist(),
+                "arrayminus": (rows["mean"] - rows["low"]).tolist(),
+            },
+        )
+    height = 140 + 34 * len(arms)
+    return figure.update_layout(
+        height=height,
+        xaxis_title=x_title,
+        yaxis={"autorange": "reversed"},
+        scattermode="group",
+        scattergap=0.5,
+    )
 
 
 def png(figure: Figure, alt: str, dpi: int = 110) -> Picture:
