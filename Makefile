@@ -37,7 +37,7 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv \
 	  || echo "uv cannot be installed; going on with pip, which is slower."
 	@if $(BIN)/python -c 'import uv' 2>/dev/null; then \
-	  $(BIN)/python -m uv pip install --python $(BIN)/python -c requirements.lock -e ".[$(EXTRAS)]"; \
+	  $(BIN)/python -m uv pip install --compile-bytecode --python $(BIN)/python -c requirements.lock -e ".[$(EXTRAS)]"; \
 	else \
 	  $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e ".[$(EXTRAS)]"; \
 	fi
@@ -63,6 +63,7 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	@test -d "$${HEMAFL_DATA:-}" \
 	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
 	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
+	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

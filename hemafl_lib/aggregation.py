@@ -85,7 +85,16 @@ class Aggregator:
 
 @dataclass(frozen=True)
 class FedAvg(Aggregator):
-    """The mean weighted by examples: w = sum_k (n_k / n) w_k (McMahan et al. 2017)."""
+    """The mean weighted by examples: w = sum_k (n_k / n) w_k (McMahan et al. 2017).
+
+    With ``equal_weights`` every client counts the same, however few examples it has.
+    """
+
+    equal_weights: bool = False
+
+    def combine(self, replies: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+        """Return the weighted or the plain mean."""
+        return weighted_mean(replies, [1.0] * len(replies) if self.equal_weights else weights)
 
 
 @dataclass(frozen=True)

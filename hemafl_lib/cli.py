@@ -139,6 +139,17 @@ def run(
     )
 
 
+@app.command("sweep")
+def sweep(
+    explorer: Annotated[str, typer.Argument(help="Name of an explorer, for example 'blood-morphology'.")],
+    out: Out,
+) -> None:
+    """Compute what an explorer shows in the built page, for every setting of its sliders."""
+    from hemafl_lib.experiments import running
+
+    running.record_sweep(explorer, out, say=typer.echo)
+
+
 @bench_app.command("engines")
 def bench_engines(
     out: Out,

@@ -112,6 +112,13 @@ def test_two_clients_have_their_mean_as_median():
     )
 
 
+def test_equal_weights_make_the_mean_of_two_their_median():
+    current, replies, weights = example(clients=2)
+    equal = one_round(FedAvg(equal_weights=True), current, replies, weights)
+    median = one_round(FedMedian(), current, replies, weights)
+    assert all(np.array_equal(equal[name], median[name]) for name in current)
+
+
 def test_fedadam_has_no_bias_correction():
     """Reddi's first step is lr (1 - b1) d / (sqrt(b2 tau^2 + (1 - b2) d^2) + tau)."""
     current, reply, d = {"w": np.zeros(1)}, {"w": np.full(1, 2.0)}, 2.0

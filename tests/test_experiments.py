@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hemafl_lib.cli import app
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import arms, blood_morphology, running
+from hemafl_lib.experiments import arms, blood_morphology, morphology_explorer, running
 from hemafl_lib.experiments.arms import Arm, Prediction
 from hemafl_lib.experiments.baselines import colour_probabilities, colour_statistics
 from hemafl_lib.experiments.results import load, stale
@@ -82,6 +82,20 @@ def test_the_frozen_result_is_not_stale():
     described = blood_morphology.protocol("paper", "real").described()
     assert not stale(result, json.loads(json.dumps(described)))
     assert result.seeds == [0, 1, 2, 3, 4]
+
+
+def test_the_explorers_recording_is_not_stale():
+    result = load(results.folder() / "explorer-blood-morphology.json")
+    assert not stale(result, json.loads(json.dumps(morphology_explorer.protocol())))
+    settings = result.table("curves")[list(morphology_explorer.CONTROLS)].drop_duplicates()
+    assert len(settings) == np.prod([len(values) for values in morphology_explorer.CONTROLS.values()])
+
+
+def test_a_mislabelling_hospital_moves_every_training_label_and_no_other():
+    site = blood_morphology.partition.natural(smear.simulate(60, size=32, sites=("north",)), seed=0)[0]
+    wrong = morphology_explorer.mislabel(site)
+    assert torch.equal(wrong.train.labels, (site.train.labels + 1) % 4)
+    assert torch.equal(wrong.test.labels, site.test.labels)
 
 
 @pytest.mark.real
@@ -210,7 +224,11 @@ def test_hemafl_run_says_that_data_are_simulated_and_writes_its_tables(tmp_path,
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["run", "blood-letting"], "blood-letting"), (["run", "blood-morphology", "--device", "cuda"], "cuda")],
+    [
+        (["run", "blood-letting"], "blood-letting"),
+        (["sweep", "blood-letting", "--out", "x.json"], "blood-letting"),
+        (["run", "blood-morphology", "--device", "cuda"], "cuda"),
+    ],
 )
 def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
     if "cuda" in arguments and torch.cuda.is_available():

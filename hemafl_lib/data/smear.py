@@ -207,7 +207,7 @@ def simulate(
         masks=torch.from_numpy(outlines) if masks else None,
         classes=classes,
         provenance=Provenance(
-            name=f"simulated smear of {len(names)} hospitals",
+            name=f"simulated smear of {len(names)} hospital{'s' if len(names) > 1 else ''}",
             source="Drawn by hemafl_lib from the morphology of blood cells; no patient exists.",
             licence="Apache-2.0.",
             simulated=True,

@@ -18,7 +18,7 @@ import pandas as pd
 from torch import nn
 
 from hemafl_lib import data, partition
-from hemafl_lib.aggregation import FedAdam, FedMedian
+from hemafl_lib.aggregation import FedAdam, FedAvg, FedMedian
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance
@@ -114,11 +114,12 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def aggregator_arms(network: str = BACKBONE, norm: Norm = "batch") -> tuple[Arm, ...]:
-    """Return the paper's four aggregators between isolated and centralised training."""
+    """Return the paper's four aggregators, and FedAvg with equal weights, beside isolated and centralised."""
     shared = {"recipe": recipe(), "network": network, "norm": norm}
     return (
         Arm("isolated", kind="isolated", **shared),
         Arm("FedAvg", **shared),
+        Arm("FedAvg, equal weights", aggregator=FedAvg(equal_weights=True), **shared),
         Arm("FedMedian", aggregator=FedMedian(), **shared),
         Arm("FedProx", **{**shared, "recipe": recipe(proximal=0.01)}),
         Arm("FedOpt", aggregator=FedAdam(learning_rate=0.01), **shared),
@@ -188,16 +189,24 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
     group = replace(batch, title="group norm", arms=aggregator_arms(network, "group"))
     if preset == "quick":
         return Protocol("quick", source, size, 240, 1, 5, (replace(group, seeds=(0,)),))
-    parted = (*aggregator_arms(network, "group"), *renamed(aggregator_arms(network)[1:5], "batch norm"))
+    parted = (
+        *aggregator_arms(network, "group"),
+        *renamed(the_papers(aggregator_arms(network)), "batch norm"),
+    )
     studies = (
         batch,
         group,
         Study("eleven classes", "eleven", SPLIT_CLIENTS, SPLIT_UNSEEN, parted, all_five, EXTERNAL_NINE),
         replace(batch, title="server optimiser", arms=server_arms(), seeds=few),
         replace(batch, title="imbalance", arms=imbalance_arms(), seeds=few),
-        replace(batch, title="attention CNN", arms=aggregator_arms("attention_cnn")[1:5], seeds=few),
+        replace(batch, title="attention CNN", arms=the_papers(aggregator_arms("attention_cnn")), seeds=few),
     )
     return Protocol("paper", source, size, None, 4, 5, studies)
+
+
+def the_papers(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Return the arms of the four aggregators that the paper compares."""
+    return tuple(arm for arm in arms if arm.name in ("FedAvg", "FedMedian", "FedProx", "FedOpt"))
 
 
 def renamed(arms: Sequence[Arm], addition: str) -> tuple[Arm, ...]:

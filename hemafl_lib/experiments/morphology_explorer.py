@@ -1,7 +1,11 @@
 """What the explorer of chapter 1 varies: hospitals, their stains, the aggregator, and one that mislabels."""
 
 import functools
-from dataclasses import replace
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +16,11 @@ from hemafl_lib.augmentation import UNCHANGED
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
 from hemafl_lib.experiments.blood_morphology import BACKBONE, recipe
+from hemafl_lib.experiments.results import freeze
+from hemafl_lib.federation.local import cores
 from hemafl_lib.models import SplitModel, activations, backbone, with_norm
 from hemafl_lib.partition import Site
+from hemafl_lib.progress import bar
 
 HOSPITALS = ("north", "south", "east", "harbour", "west")
 UNSEEN = "unseen"
@@ -23,7 +30,54 @@ AGGREGATORS: dict[str, Aggregator] = {
     "Krum": Krum(),
     "FedOpt": FedAdam(learning_rate=0.01),
 }
-SIZE, CELLS, ROUNDS = 64, 100, 4
+SIZE, CELLS, ROUNDS, LOCAL_EPOCHS = 64, 100, 4, 3
+
+CONTROLS = {
+    "hospitals": (2, 3, 5),
+    "stain": (0.0, 0.5, 1.0),
+    "aggregator": tuple(AGGREGATORS),
+    "mislabelled": (0, 1),
+}
+"""The settings that `sweep` records, by the argument of `exploration`."""
+
+
+def protocol() -> dict:
+    """Return what decides the recorded curves, as plain JSON values."""
+    return {
+        "controls": {name: list(values) for name, values in CONTROLS.items()},
+        "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
+        "recipe": asdict(recipe(local_epochs=LOCAL_EPOCHS)),
+        "rounds": ROUNDS,
+        "size": SIZE,
+        "cells of a hospital": CELLS,
+        "network": BACKBONE,
+        "smear": smear.VERSION,
+    }
+
+
+def sweep() -> pd.DataFrame:
+    """Return the curves of every setting in `CONTROLS`, with the setting in columns of its own."""
+    parts = []
+    for setting in bar(list(itertools.product(*CONTROLS.values())), desc="sweep"):
+        values = dict(zip(CONTROLS, setting, strict=True))
+        parts.append(exploration(**values).reset_index().assign(**values))
+    return pd.concat(parts).round(3)
+
+
+def record(out: Path, say: Callable[[str], object]) -> None:
+    """Compute the sweep and write it to ``out`` as a frozen result."""
+    began = time.monotonic()
+    curves = sweep()
+    freeze(
+        out,
+        protocol=protocol(),
+        data=[_activations(stain).provenance for stain in CONTROLS["stain"]],
+        seeds=[0],
+        seconds=time.monotonic() - began,
+        device=f"{cores()} CPU cores",
+        tables={"curves": curves},
+    )
+    say(f"{len(curves)} points of {curves.groupby(list(CONTROLS)).ngroups} settings are in {out}.")
 
 
 def exploration(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> pd.DataFrame:
@@ -55,7 +109,7 @@ def exploration(hospitals: int, stain: float, aggregator: str, mislabelled: int)
         sites,
         model=with_norm(network.suffix, "group"),
         aggregator=AGGREGATORS[aggregator],
-        recipe=recipe(local_epochs=3),
+        recipe=recipe(local_epochs=LOCAL_EPOCHS),
         rounds=ROUNDS,
         evaluate=False,
         monitor=monitor,

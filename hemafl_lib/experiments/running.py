@@ -7,12 +7,23 @@ from types import ModuleType
 import torch
 
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import blood_morphology
+from hemafl_lib.experiments import blood_morphology, morphology_explorer
 from hemafl_lib.experiments.results import freeze
 from hemafl_lib.federation.local import cores
 
 EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (blood_morphology,)}
 """Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`."""
+
+
+SWEEPS: dict[str, Callable[..., None]] = {blood_morphology.NAME: morphology_explorer.record}
+"""Each takes the file to write and a function that says what was done."""
+
+
+def record_sweep(explorer: str, out: Path, *, say: Callable[[str], object]) -> None:
+    """Compute all settings of an explorer; raise `HemaflError` if there is no such explorer."""
+    if explorer not in SWEEPS:
+        raise HemaflError(f"explorer '{explorer}' is unknown; choose one of {', '.join(SWEEPS)}.")
+    SWEEPS[explorer](out, say)
 
 
 def run_and_report(
