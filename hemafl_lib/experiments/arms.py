@@ -3,7 +3,6 @@
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from torch import nn
 from hemafl_lib import evaluation, federation
 from hemafl_lib.aggregation import Aggregator, FedAvg
 from hemafl_lib.data.cohort import LabelledCohort
-from hemafl_lib.federation.local import cores
+from hemafl_lib.federation.runs import for_each
 from hemafl_lib.models.norms import Norm
 from hemafl_lib.partition import Site
 from hemafl_lib.progress import bar
@@ -141,15 +140,8 @@ def compare(
         ]
 
     tasks = [(seed, arm) for seed in seeds for arm in arms]
-    done = []
-    with ThreadPoolExecutor(cores() if engine == "local" else 1) as pool:
-        try:
-            for result in bar(pool.map(job, tasks), total=len(tasks), desc="arms", show=progress):
-                done.append(result)
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    results = for_each(job, tasks, engine=engine, interrupt=stop.set)
+    done = list(bar(results, total=len(tasks), desc="arms", show=progress))
     return [p for result in done for p in result[0]], [c for result in done for c in result[1]]
 
 

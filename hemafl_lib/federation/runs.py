@@ -7,11 +7,11 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -41,6 +41,8 @@ from hemafl_lib.training import Recipe, Stopped, score
 
 Engine = Literal["local", "simulation"]
 ENGINES = ("local", "simulation")
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
 REFUSED_COLUMNS = ["round", "phase", "site", "reason"]
 
@@ -179,10 +181,41 @@ def isolated(sites: Sequence[Site], **settings: Any) -> dict[str, Run]:
 
     There is nothing to aggregate, so ``aggregator`` makes no difference.
     """
-    settings = settings | {"aggregator": FedAvg()}
-    with ThreadPoolExecutor(min(len(sites), settings.get("workers") or cores())) as pool:
-        runs = pool.map(lambda site: run([site], **settings), sites)
-        return dict(zip([site.name for site in sites], runs, strict=True))
+    settings = {"stop": threading.Event(), **settings, "aggregator": FedAvg()}
+    runs = for_each(
+        lambda site: run([site], **settings),
+        sites,
+        engine=settings.get("engine", "local"),
+        workers=settings.get("workers"),
+        interrupt=settings["stop"].set,
+    )
+    return dict(zip([site.name for site in sites], runs, strict=True))
+
+
+def for_each(
+    task: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    *,
+    engine: str,
+    workers: int | None = None,
+    interrupt: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
+    """Yield the result of every item, in order.
+
+    On the local engine, as many runs go on at a time as there are ``workers`` (default: cores). Other
+    engines own the process, so there they follow each other. ``interrupt`` is called on Ctrl-C, so that
+    what has begun can stop.
+    """
+    if engine != "local":
+        yield from map(task, items)
+        return
+    with ThreadPoolExecutor(min(len(items), workers or cores())) as pool:
+        try:
+            yield from pool.map(task, items)
+        except BaseException:
+            interrupt()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def centralised(sites: Sequence[Site], **settings: Any) -> Run:
