@@ -1,5 +1,6 @@
 """What a user may rely on when a cohort is cut into sites."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from hemafl_lib import partition
+from hemafl_lib import data, partition
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance, TableCohort, same
 from hemafl_lib.errors import PartitionError
 
@@ -109,6 +110,36 @@ def test_whole_patients_go_to_one_site_on_request(cut):
     sites = CUTS[cut](cohort, 0, by="patient")
     owners = [set(part.patient) for site in sites for part in (site.train, site.validation, site.test)]
     assert sum(len(owner) for owner in owners) == len(set(patients.tolist()))
+
+
+@pytest.mark.parametrize("split_by", ["row", "patient"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_sites_split_within_the_cohort_have_the_sides_of_split(cut, split_by):
+    cohort = drawn(600, patients=150, hospitals=3)
+    shares = {"validation": 0.1, "test": 0.25}
+    sides = partition.split(cohort, by=split_by, seed=4, **shares)
+    sites = CUTS[cut](cohort, 4, split_by=split_by, split_within="cohort", **shares)
+    for part, side in zip(partition.PARTS, sides, strict=True):
+        rows = [row for site in sites for row in row_numbers(getattr(site, part))]
+        assert sorted(rows) == sorted(row_numbers(side))
+
+
+def test_three_and_five_sites_split_within_the_cohort_share_one_test_set():
+    cohort = drawn(600)
+
+    def tested(sites, split_within):
+        cut = partition.dirichlet(cohort, sites=sites, alpha=1.0, seed=0, split_within=split_within)
+        return sorted(row for site in cut for row in row_numbers(site.test))
+
+    assert tested(3, "cohort") == tested(5, "cohort")
+    assert tested(3, "site") != tested(5, "site")
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_where_the_sides_are_met_does_not_change_which_rows_a_site_has(cut):
+    cohort = drawn(600, hospitals=3)
+    pairs = zip(CUTS[cut](cohort, 0), CUTS[cut](cohort, 0, split_within="cohort"), strict=True)
+    assert all(sorted(everything([one])) == sorted(everything([other])) for one, other in pairs)
 
 
 # split
@@ -263,6 +294,134 @@ def test_pathological_sites_hold_exactly_so_many_classes(sites, classes_per_site
         assert held.max() - held.min() <= 1
 
 
+# Groups
+
+
+def patterns(count, side=32, seed=0):
+    """Images of coarse random patterns, which no two share."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(40, 216, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return coarse.repeat_interleave(side // 16, dim=2).repeat_interleave(side // 16, dim=3)
+
+
+def test_brighter_and_noisy_copies_are_near_duplicates_and_others_are_not():
+    images = patterns(40)
+    noise = torch.randint(-3, 4, images.shape, generator=torch.Generator().manual_seed(1))
+    brighter = (images[:10].int() + 30).to(torch.uint8)
+    noisy = (images[10:20].int() + noise[10:20]).to(torch.uint8)
+    groups = partition.near_duplicates(torch.cat([images, brighter, noisy]))
+    assert groups.dtype == np.int64
+    assert groups.tolist() == [*range(40), *range(20)]
+
+
+def test_near_duplicates_of_near_duplicates_are_one_group():
+    grey = patterns(1).float()
+    steps = torch.linspace(0, 1, 30)[:, None, None, None]
+    fading = (grey * (1 - steps) + patterns(1, seed=1).float() * steps).round().to(torch.uint8)
+    bits = partition.average_hash(fading)
+    assert (bits[0] != bits[-1]).sum() > 50
+    assert set(partition.near_duplicates(fading, distance=20).tolist()) == {0}
+    assert partition.near_duplicates(fading[[0, -1]], distance=20).tolist() == [0, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 60), distance=st.integers(0, 140), seed=st.integers(0, 10**6))
+def test_near_duplicates_are_the_components_of_a_plain_search(rows, distance, seed):
+    bits = partition.average_hash(patterns(rows, 16, seed))
+    expected = np.arange(rows)
+    for one in range(rows):
+        for other in range(one):
+            if (bits[one] != bits[other]).sum() <= distance:
+                expected[expected == expected[one]] = expected[other]
+    groups = partition.near_duplicates(patterns(rows, 16, seed), distance=distance)
+    assert np.array_equal(groups[:, None] == groups, expected[:, None] == expected)
+
+
+def test_many_equal_images_are_one_group():
+    assert set(partition.near_duplicates(torch.full((3000, 3, 8, 8), 200, dtype=torch.uint8)).tolist()) == {0}
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 300), block=st.integers(1, 60), seed=st.integers(0, 10**6))
+def test_blocks_are_runs_of_one_class_and_site_of_about_the_size_asked_for(rows, block, seed):
+    cohort = drawn(rows, seed=seed, hospitals=2)
+    groups = partition.contiguous_blocks(cohort, block=block)
+    assert set(groups.tolist()) == set(range(groups.max() + 1))
+    kinds = list(zip(cohort.site.tolist(), cohort.labels.tolist(), strict=True))
+    for kind in set(kinds):
+        held = groups[[one == kind for one in kinds]]
+        sizes = np.bincount(held)[held.min() :]
+        assert np.all(np.diff(held) >= 0)
+        assert sizes.sum() == len(held)
+        assert sizes.max() - sizes.min() <= 1
+        assert len(sizes) == max(1, round(len(held) / block))
+
+
+def test_the_default_block_gives_as_many_blocks_as_the_taleqani_smears_have_patients():
+    cohort = labelled(np.repeat([0, 1, 2, 3], [504, 985, 963, 804]))
+    assert partition.contiguous_blocks(cohort).max() + 1 == 89
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_no_group_is_on_two_sides(cut):
+    cohort = drawn(600, hospitals=3)
+    cohort = partition.grouped(cohort, partition.contiguous_blocks(cohort, block=7))
+    assert cohort.patient.dtype.kind == "U"
+    for split_within in ("site", "cohort"):
+        sites = CUTS[cut](cohort, 0, split_within=split_within)
+        sides = [{g for site in sites for g in getattr(site, part).patient} for part in partition.PARTS]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == len(set(cohort.patient.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda c: partition.grouped(c, np.zeros(3, dtype=int)), "whole number for each of the 20 rows"),
+        (lambda c: partition.grouped(c, np.zeros(20)), "'groups' holds float64"),
+        (lambda c: partition.contiguous_blocks(c, block=0), "'block' is 0"),
+        (lambda c: partition.near_duplicates(c.images, distance=-1), "'distance' is -1"),
+        (lambda c: partition.near_duplicates(c.images[:0]), "no images"),
+    ],
+)
+def test_impossible_groups_are_refused_with_a_sentence(call, sentence):
+    with pytest.raises(PartitionError, match=sentence):
+        call(drawn(20))
+
+
+@pytest.fixture(scope="module")
+def taleqani(real_data):
+    return data.load("taleqani", size=64)
+
+
+@pytest.mark.real
+def test_the_taleqani_smears_have_near_duplicates_of_one_class_among_neighbours(taleqani):
+    groups = partition.near_duplicates(taleqani.images)
+    members = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
+    assert 0.03 < sum(map(len, members)) / len(taleqani) < 0.05
+    assert all(len(set(taleqani.labels[rows].tolist())) == 1 for rows in members)
+    assert max(np.ptp(rows) for rows in members) <= 5
+
+
+@pytest.mark.real
+def test_grouped_taleqani_smears_have_no_near_duplicate_on_two_sides(taleqani):
+    groups = partition.near_duplicates(taleqani.images)
+
+    def straddling(cohort):
+        train, _, test = partition.split(replace(cohort, site=groups), seed=0)
+        return set(train.site.tolist()) & set(test.site.tolist())
+
+    assert straddling(taleqani)
+    assert not straddling(partition.grouped(taleqani, groups))
+
+
+@pytest.mark.real
+def test_the_taleqani_reader_keeps_the_order_of_the_file_numbers(taleqani):
+    for label in range(4):
+        names = taleqani.patient[taleqani.labels.numpy() == label]
+        numbers = [int(name.rpartition("-")[2].removesuffix(".jpg")) for name in names]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
 # Refusals
 
 
@@ -273,6 +432,8 @@ def test_pathological_sites_hold_exactly_so_many_classes(sites, classes_per_site
         (lambda c: partition.iid(c, sites=0, seed=0), "'sites' is 0"),
         (lambda c: partition.iid(c, sites=40, seed=0), "part would have none"),
         (lambda c: partition.iid(c, sites=2, seed=0, by="cell"), "choose 'row' or 'patient'"),
+        (lambda c: partition.iid(c, sites=2, seed=0, split_within="client"), "choose 'site' or 'cohort'"),
+        (lambda c: partition.iid(c, sites=15, seed=0, split_by="row", split_within="cohort"), "have none"),
         (lambda c: partition.quantity(c, proportions=[1, 0], seed=0), "'proportions' must be positive"),
         (lambda c: partition.quantity(c, proportions=[1, float("nan")], seed=0), "'proportions'"),
         (lambda c: partition.power_law(0, 1), "'sites' is 0"),

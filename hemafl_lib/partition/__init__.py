@@ -1,0 +1,77 @@
+"""One cohort becomes sites, and how different those sites are.
+
+``sites`` cuts a cohort, ``groups`` finds what should stay together in a cut, ``stain`` gives sites
+colours of their own and ``normalisation`` takes them away, ``divergence`` measures label skew.
+"""
+
+from hemafl_lib.partition.dealing import Unit
+from hemafl_lib.partition.divergence import (
+    divergence_table,
+    earth_movers,
+    jensen_shannon,
+    kl,
+    label_distribution,
+    total_variation,
+)
+from hemafl_lib.partition.groups import average_hash, contiguous_blocks, grouped, near_duplicates
+from hemafl_lib.partition.normalisation import (
+    dye_densities,
+    lab_statistics,
+    macenko,
+    macenko_images,
+    reinhard,
+    reinhard_images,
+)
+from hemafl_lib.partition.sites import (
+    ATTEMPTS,
+    PARTS,
+    AnyCohort,
+    Site,
+    Within,
+    dirichlet,
+    iid,
+    natural,
+    pathological,
+    power_law,
+    quantity,
+    split,
+)
+from hemafl_lib.partition.stain import DYES, Stain, draw_stain, restain, restain_images, stained
+
+__all__ = [
+    "ATTEMPTS",
+    "DYES",
+    "PARTS",
+    "AnyCohort",
+    "Site",
+    "Stain",
+    "Unit",
+    "Within",
+    "average_hash",
+    "contiguous_blocks",
+    "dirichlet",
+    "divergence_table",
+    "draw_stain",
+    "dye_densities",
+    "earth_movers",
+    "grouped",
+    "iid",
+    "jensen_shannon",
+    "kl",
+    "lab_statistics",
+    "label_distribution",
+    "macenko",
+    "macenko_images",
+    "natural",
+    "near_duplicates",
+    "pathological",
+    "power_law",
+    "quantity",
+    "reinhard",
+    "reinhard_images",
+    "restain",
+    "restain_images",
+    "split",
+    "stained",
+    "total_variation",
+]
