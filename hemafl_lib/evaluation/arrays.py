@@ -34,20 +34,26 @@ def checked_pair(
     return true, guessed
 
 
-def checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels int64[N] and scores float64[N, C]; refuse scores that are not probabilities."""
+def checked_probabilities(scores: ArrayLike) -> np.ndarray:
+    """Return scores as float64[N, C]; refuse what are not probabilities."""
     probabilities = np.asarray(scores, dtype=np.float64)
     if probabilities.ndim != 2:
         raise EvaluationError(
             f"'scores' has shape {probabilities.shape}; give one row an example and one column a class."
         )
+    if not (np.all(probabilities >= 0) and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
+        raise EvaluationError(
+            "'scores' must be probabilities, finite and with sum 1 in each row; apply a softmax to logits."
+        )
+    return probabilities
+
+
+def checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels int64[N] and scores float64[N, C]; refuse scores that are not probabilities."""
+    probabilities = checked_probabilities(scores)
     true = checked_labels(labels, "labels", probabilities.shape[1])
     if len(true) != len(probabilities):
         raise EvaluationError(
             f"'labels' has {len(true)} rows and 'scores' {len(probabilities)}; give the same rows in both."
-        )
-    if not (np.all(probabilities >= 0) and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
-        raise EvaluationError(
-            "'scores' must be probabilities, finite and with sum 1 in each row; apply a softmax to logits."
         )
     return true, probabilities

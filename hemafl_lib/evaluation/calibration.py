@@ -7,9 +7,13 @@ open below and closed above (the first is closed on both sides).
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_scores
+from hemafl_lib.evaluation.arrays import checked_probabilities, checked_scores
+
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
 
 def _binned(probability: np.ndarray, happened: np.ndarray, bins: int) -> pd.DataFrame:
@@ -74,3 +78,54 @@ def brier(labels: ArrayLike, scores: ArrayLike) -> float:
     true, probabilities = checked_scores(labels, scores)
     outcome = np.eye(probabilities.shape[1])[true]
     return float(((probabilities - outcome) ** 2).sum(axis=1).mean())
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """Return log-probabilities, minus infinity where a probability is 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities)
+
+
+def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the temperature at which held-out ``labels`` are most likely (Guo et al., ICML 2017).
+
+    Dividing the logits by a temperature above 1 softens the scores, below 1 it sharpens them; the order
+    of the classes stays. Log-probabilities serve as logits: the two differ by a constant in each row,
+    which the softmax removes. The mean negative log-likelihood has one minimum, and the search for it
+    runs over the logarithm of temperatures from 0.05 to 20. If the model is right on every row there is
+    no minimum, because sharper is always better; the result, at or near 0.05, then says only that the
+    rows are too few or too easy.
+
+    Raises
+    ------
+    EvaluationError
+        If a true class has probability 0, which no temperature can mend.
+    """
+    true, probabilities = checked_scores(labels, scores)
+    rows = np.arange(len(true))
+    impossible = probabilities[rows, true] == 0
+    if impossible.any():
+        raise EvaluationError(
+            f"'scores' of row {impossible.argmax()} give the true class probability 0; "
+            "compute the softmax in float64, or smooth the scores."
+        )
+    logits = _logarithms(probabilities)
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, true].mean())
+
+    bounds = (np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE))
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))
+
+
+def apply_temperature(scores: ArrayLike, temperature: float) -> np.ndarray:
+    """Return probabilities float64[N, C] after dividing their logits by ``temperature``; 1 changes nothing.
+
+    Raises
+    ------
+    EvaluationError
+        If ``temperature`` is not a positive number.
+    """
+    if not 0 < temperature < np.inf:
+        raise EvaluationError(f"'temperature' is {temperature}; give a positive number.")
+    return softmax(_logarithms(checked_probabilities(scores)) / temperature, axis=1)

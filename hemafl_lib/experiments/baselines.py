@@ -1,13 +1,21 @@
 """Baselines without any deep learning: what an accuracy has to beat to mean anything."""
 
+from typing import Literal
+
 import numpy as np
 import torch
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from hemafl_lib.data.cohort import ImageCohort
+from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
+from hemafl_lib.errors import EvaluationError
+from hemafl_lib.seeds import derive
+
+ColourModel = Literal["logistic", "forest"]
 
 
 def colour_statistics(images: Tensor) -> np.ndarray:
@@ -21,13 +29,49 @@ def colour_statistics(images: Tensor) -> np.ndarray:
     return torch.cat(parts, dim=1).numpy()
 
 
-def colour_probabilities(train: ImageCohort, test: ImageCohort) -> np.ndarray:
-    """Return class probabilities float64[N, C] of a logistic regression on `colour_statistics`.
+def _classifier(model: ColourModel, seed: int) -> ClassifierMixin:
+    """Return an untrained classifier that gives every class the same weight."""
+    if model == "logistic":
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
+    if model == "forest":
+        return RandomForestClassifier(
+            n_estimators=300, class_weight="balanced", n_jobs=1, random_state=derive(seed, "forest") % 2**32
+        )
+    raise EvaluationError(f"'model' is '{model}'; choose 'logistic' or 'forest'.")
 
-    Classes that ``train`` lacks get probability 0.
+
+def colour_probabilities(
+    train: ImageCohort, test: ImageCohort, model: ColourModel = "logistic", seed: int = 0
+) -> np.ndarray:
+    """Return class probabilities float64[N, C] of a simple classifier on `colour_statistics`.
+
+    Parameters
+    ----------
+    train, test
+        What the classifier learns from, and the N images it judges. Classes that ``train`` lacks get
+        probability 0.
+    model
+        ``"logistic"``: a logistic regression; ``"forest"``: a random forest of 300 trees, which also
+        finds combinations of colours (Breiman, 2001).
+    seed
+        Decides the forest; the logistic regression is not random.
+
+    Raises
+    ------
+    EvaluationError
+        If the model is unknown.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
-    model.fit(colour_statistics(train.images), train.labels.numpy())
+    classifier = _classifier(model, seed)
+    classifier.fit(colour_statistics(train.images), train.labels.numpy())
     result = np.zeros((len(test), len(train.classes)))
-    result[:, model.classes_] = model.predict_proba(colour_statistics(test.images))
+    result[:, classifier.classes_] = classifier.predict_proba(colour_statistics(test.images))
     return result
+
+
+def majority_probabilities(train: LabelledCohort, test: LabelledCohort) -> np.ndarray:
+    """Return the class shares of ``train`` for every row of ``test``, float64[N, C].
+
+    A classifier that looks at nothing: it always answers with the most common class, and its confidence
+    is honest where the test has the same shares.
+    """
+    return np.tile(train.counts() / len(train), (len(test), 1))
