@@ -6,6 +6,7 @@ train at the same time, in any order and on any engine, and still draw the same 
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,13 +30,16 @@ def numpy_generator(seed: int, *path: str | int) -> np.random.Generator:
     return np.random.default_rng(derive(seed, *path))
 
 
+_global_generator = threading.RLock()
+
+
 @contextmanager
 def initialised(seed: int, *path: str | int) -> Iterator[None]:
     """Draw torch's layer initialisation from ``seed``, and leave the global generator as it was.
 
     PyTorch's layers initialise themselves from the global generator and take no other; this is the
-    one place that touches it. Use it in the main thread: ``with initialised(0): model = Net()``.
+    one place that touches it, one thread at a time: ``with initialised(0): model = Net()``.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _global_generator, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, *path))
         yield

@@ -3,6 +3,7 @@
 import copy
 import socket
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import pytest
@@ -109,6 +110,13 @@ def test_the_seed_decides_the_parameters_and_nothing_else_draws():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.head.weight, again.head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_models_made_in_many_threads_at_once_are_the_same_model():
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: AttentionCNN(4).state_dict(), range(64)))
+    for other in made[1:]:
+        assert all(torch.equal(value, other[name]) for name, value in made[0].items())
 
 
 def test_the_class_activation_map_sums_to_the_logit():
