@@ -15,7 +15,7 @@ from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms, blood_morphology, morphology_explorer, running
 from hemafl_lib.experiments.arms import Arm, Prediction
 from hemafl_lib.experiments.baselines import colour_probabilities, colour_statistics
-from hemafl_lib.experiments.results import load, stale
+from hemafl_lib.experiments.results import Results, load, stale
 from hemafl_lib.notebook import results
 
 PROTOCOL = blood_morphology.protocol
@@ -34,7 +34,7 @@ def tiny_protocol(*_: object, **__: object) -> blood_morphology.Protocol:
 
 
 @pytest.fixture(scope="module")
-def tiny_results() -> blood_morphology.Results:
+def tiny_results() -> Results:
     return blood_morphology.run(tiny_protocol(), progress=False)
 
 
@@ -153,7 +153,7 @@ def test_summary_is_the_mean_with_a_t_interval():
 def test_one_seed_has_no_interval():
     row = arms.summary(arms.scores([prediction("a", 0, 0.7)])).iloc[0]
     assert np.isnan(row["low"])
-    assert blood_morphology.as_text(row["mean"], row["low"], row["high"]).count("[") == 0
+    assert arms.as_text(row["mean"], row["low"], row["high"]).count("[") == 0
 
 
 def test_differences_tell_a_better_arm_from_an_equal_one():
@@ -240,4 +240,4 @@ def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
 
 
 def test_every_experiment_can_be_run_by_name():
-    assert set(running.EXPERIMENTS) == {"blood-morphology"}
+    assert set(running.EXPERIMENTS) == {"blood-morphology", "attention-cnn"}

@@ -91,20 +91,21 @@ def compare(
     *,
     sites_for: Callable[[int, str], Sequence[Site]],
     model_for: Callable[[Arm], nn.Module],
-    unseen_for: Callable[[str], Mapping[str, LabelledCohort]],
+    cohorts_for: Callable[[int, str], Mapping[str, LabelledCohort]],
     rounds: int,
     engine: str = "local",
     device: str = "cpu",
     progress: bool | None = None,
 ) -> tuple[list[Prediction], list[Cost]]:
-    """Train every arm with every seed and let it predict the sites' test rows and the unseen cohorts.
+    """Train every arm with every seed and let it predict the cohorts that it is judged on.
 
     Parameters
     ----------
     arms, seeds
         What is compared, and the seeds of split and training.
-    sites_for, model_for, unseen_for
-        Give the sites of a seed and network, an arm's initial model, and a network's unseen cohorts.
+    sites_for, model_for, cohorts_for
+        Give the sites of a seed and network, an arm's initial model, and by name the cohorts of a seed
+        and network that are predicted (see `test_cohorts`).
     rounds, engine, device
         See `federation.run`. On the local engine as many arms run at a time as there are cores, each
         on one; the numbers do not depend on it.
@@ -129,11 +130,10 @@ def compare(
             progress=False,
             stop=stop,
         )
-        cohorts = {**test_cohorts(sites), **unseen_for(arm.network)}
         predictions = [
             Prediction(name, seed, where, cohort.labels.numpy(), probabilities(run.model, cohort, device))
             for name, run in runs.items()
-            for where, cohort in cohorts.items()
+            for where, cohort in cohorts_for(seed, arm.network).items()
         ]
         return predictions, [
             Cost(name, seed, run.total_steps(), run.bytes_sent) for name, run in runs.items()
@@ -207,6 +207,21 @@ def summary(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFr
             }
         )
     return pd.DataFrame(rows)
+
+
+def shown(table: pd.DataFrame, metric: str, digits: int = 2) -> pd.DataFrame:
+    """Return arms by places as text: a metric's mean over the seeds, with its interval if it has one."""
+    means = summary(table, metric)
+    numbers = means[["mean", "low", "high"]].itertuples(index=False)
+    means["shown"] = [as_text(*row, digits=digits) for row in numbers]
+    wide = means.pivot(index="arm", columns="where", values="shown")
+    return wide.loc[list(dict.fromkeys(means["arm"])), list(dict.fromkeys(means["where"]))]
+
+
+def as_text(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """Return "0.71 [0.66, 0.76]", or "0.71" without an interval."""
+    parts = [f"{value:.{digits}f}" for value in (mean, low, high)]
+    return parts[0] if np.isnan(low) else f"{parts[0]} [{parts[1]}, {parts[2]}]"
 
 
 def per_class(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, Prediction, compare
 from hemafl_lib.experiments.baselines import colour_probabilities
+from hemafl_lib.experiments.results import Results
 from hemafl_lib.models import AttentionCNN, SplitModel, activations, backbone, trained_part, with_norm
 from hemafl_lib.models.norms import Norm
 from hemafl_lib.partition import Site
@@ -82,17 +83,6 @@ class Protocol:
             {**asdict(study), "arms": [arm.described() for arm in study.arms]} for study in self.studies
         ]
         return {**asdict(self), "studies": studies, "augmentation": asdict(AUGMENTATION)}
-
-
-@dataclass(frozen=True)
-class Results:
-    """Tables by title, and what they were computed on."""
-
-    protocol: Protocol
-    tables: dict[str, pd.DataFrame]
-    data: tuple[Provenance, ...]
-    seeds: tuple[int, ...]
-    seconds: float
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -298,6 +288,10 @@ class Prepared:
         """Return what an arm trains: the network, or its part after the frozen layers."""
         return with_norm(trained_part(self.networks[arm.network]), arm.norm)
 
+    def judged(self, seed: int, network: str) -> dict[str, LabelledCohort]:
+        """Return what every arm predicts: the clients' test rows, and the unseen hospitals."""
+        return {**compared.test_cohorts(self.sites[seed, network]), **self.unseen[network]}
+
 
 def prepare(
     study: Study, asked: Protocol, images: ImageCohort, seeds: Sequence[int], device: str = "cpu"
@@ -369,7 +363,7 @@ def run(
             seeds,
             sites_for=lambda seed, network, ready=prepared: ready.sites[seed, network],
             model_for=prepared.model,
-            unseen_for=prepared.unseen.__getitem__,
+            cohorts_for=prepared.judged,
             rounds=asked.rounds,
             engine=engine,
             device=device,
@@ -437,15 +431,7 @@ def report(results: Results) -> str:
 
 def balanced_accuracies(scores: pd.DataFrame) -> pd.DataFrame:
     """Return arms by places: the mean over the seeds, with its 95 % interval if there are several."""
-    summary = compared.summary(scores)
-    summary["shown"] = [as_text(*row) for row in summary[["mean", "low", "high"]].itertuples(index=False)]
-    table = summary.pivot(index="arm", columns="where", values="shown")
-    return table.loc[list(dict.fromkeys(summary["arm"])), list(dict.fromkeys(summary["where"]))]
-
-
-def as_text(mean: float, low: float, high: float) -> str:
-    """Return "0.71 [0.66, 0.76]", or "0.71" without an interval."""
-    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return compared.shown(scores, "balanced accuracy")
 
 
 def chance(study: Study) -> float:

@@ -24,6 +24,21 @@ PACKAGES = ("hemafl_lib", "flwr", "numpy", "scikit-learn", "timm", "torch", "tor
 """The packages whose versions are stored with every result."""
 
 
+@dataclass(frozen=True)
+class Results:
+    """What an experiment returns: tables by title, and what they were computed on.
+
+    ``protocol`` is the experiment's own description of itself, with a method ``described``; ``seconds``
+    are those of the wall clock.
+    """
+
+    protocol: Any
+    tables: dict[str, pd.DataFrame]
+    data: tuple[Provenance, ...]
+    seeds: tuple[int, ...]
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrozenResult:
     """One file of frozen results.

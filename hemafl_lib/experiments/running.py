@@ -7,11 +7,11 @@ from types import ModuleType
 import torch
 
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import blood_morphology, morphology_explorer
+from hemafl_lib.experiments import attention_cnn, blood_morphology, morphology_explorer
 from hemafl_lib.experiments.results import freeze
 from hemafl_lib.federation.local import cores
 
-EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (blood_morphology,)}
+EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (blood_morphology, attention_cnn)}
 """Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`."""
 
 
