@@ -23,3 +23,7 @@ class EvaluationError(HemaflError):
 
 class ModelError(HemaflError):
     """A model, its weights, or the augmentation before it cannot be made as asked."""
+
+
+class ExplanationError(HemaflError):
+    """A relevance map cannot be computed or measured as asked."""

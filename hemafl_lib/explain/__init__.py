@@ -1,0 +1,41 @@
+"""Where does a model look, and can one believe it?
+
+`saliency` gives a relevance map per image; the other modules measure maps, always beside maps that know
+nothing of the model. A map says where the model looked, never that it is right.
+"""
+
+from hemafl_lib.explain.baselines import centred_gaussian, edge_maps, random_maps
+from hemafl_lib.explain.faithfulness import Curves, deletion, insertion
+from hemafl_lib.explain.localisation import area_share, points_inside, share_inside
+from hemafl_lib.explain.maps import correlation, rank_correlation, sparsity, upsampled
+from hemafl_lib.explain.references import REFERENCES
+from hemafl_lib.explain.report import report_card
+from hemafl_lib.explain.saliency import METHODS, cam, saliency
+from hemafl_lib.explain.sanity import cascade, layer_groups, randomised
+from hemafl_lib.explain.stability import shift_stability, stain_stability
+
+__all__ = [
+    "METHODS",
+    "REFERENCES",
+    "Curves",
+    "area_share",
+    "cam",
+    "cascade",
+    "centred_gaussian",
+    "correlation",
+    "deletion",
+    "edge_maps",
+    "insertion",
+    "layer_groups",
+    "points_inside",
+    "random_maps",
+    "randomised",
+    "rank_correlation",
+    "report_card",
+    "saliency",
+    "share_inside",
+    "shift_stability",
+    "sparsity",
+    "stain_stability",
+    "upsampled",
+]

@@ -1,0 +1,109 @@
+"""Does the answer depend on the places that a map calls relevant? Deletion and insertion curves.
+
+Petsiuk, Das and Saenko, "RISE", BMVC 2018, section 4.1. Pixels leave the image, or enter it, the most
+relevant first, and the probability of the class is followed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hemafl_lib.errors import ExplanationError
+from hemafl_lib.explain.maps import checked, upsampled
+from hemafl_lib.explain.references import REFERENCES
+from hemafl_lib.explain.saliency import prepared
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The class's probability while an image changes.
+
+    ``shares`` is float32[K + 1], the share of pixels changed, from 0 to 1; ``probabilities`` is
+    float32[N, K + 1], one curve an image.
+    """
+
+    shares: Tensor
+    probabilities: Tensor
+
+    @property
+    def areas(self) -> Tensor:
+        """The area under each curve, float32[N], in [0, 1]."""
+        return torch.trapezoid(self.probabilities, self.shares, dim=1)
+
+
+def deletion(
+    model: nn.Module,
+    images: Tensor,
+    target: int | Tensor,
+    maps: Tensor,
+    *,
+    reference: str = "mean",
+    steps: int = 32,
+) -> Curves:
+    """Replace pixels by a reference, the most relevant first; a good map has a small area.
+
+    Parameters
+    ----------
+    model, images, target
+        As in `hemafl_lib.explain.saliency`.
+    maps
+        float32[N, h, w] on any grid, of any method or baseline. A coarse map is laid over the pixels in
+        blocks; pixels of equal relevance go row by row.
+    reference
+        A key of `hemafl_lib.explain.REFERENCES`.
+    steps
+        Number K of equal portions in which the pixels change.
+
+    Raises
+    ------
+    ExplanationError
+        If an argument is unknown or does not fit.
+    """
+    model, images, target = prepared(model, images, target)
+    return _curves(model, images, _reference(images, reference), target, maps, steps)
+
+
+def insertion(
+    model: nn.Module,
+    images: Tensor,
+    target: int | Tensor,
+    maps: Tensor,
+    *,
+    reference: str = "blur",
+    steps: int = 32,
+) -> Curves:
+    """Put pixels back into a reference, the most relevant first; a good map has a large area.
+
+    Parameters and errors as in `deletion`.
+    """
+    model, images, target = prepared(model, images, target)
+    return _curves(model, _reference(images, reference), images, target, maps, steps)
+
+
+def _reference(images: Tensor, name: str) -> Tensor:
+    if name not in REFERENCES:
+        raise ExplanationError(f"reference '{name}' is unknown; choose one of: {', '.join(REFERENCES)}.")
+    return REFERENCES[name](images)
+
+
+@torch.no_grad()
+def _curves(model: nn.Module, start: Tensor, end: Tensor, target: Tensor, maps: Tensor, steps: int) -> Curves:
+    """Follow the probability of ``target`` while pixels of ``start`` become those of ``end``."""
+    if steps < 1:
+        raise ExplanationError(f"steps is {steps}; change the pixels in at least 1 step.")
+    rank = order(maps, len(start), start.shape[-1]).to(start.device)
+    shares = torch.linspace(0, 1, steps + 1)
+    probabilities = []
+    for share in shares:
+        changed = (rank < share * rank[0].numel())[:, None]
+        chances = model(torch.where(changed, end, start)).softmax(dim=1)
+        probabilities.append(chances.gather(1, target[:, None])[:, 0].cpu())
+    return Curves(shares, torch.stack(probabilities, dim=1))
+
+
+def order(maps: Tensor, count: int, size: int) -> Tensor:
+    """Return the rank of each pixel, int64[count, size, size]: 0 for the most relevant of its image."""
+    pixels = upsampled(checked(maps, count), size).flatten(1)
+    ranking = pixels.argsort(dim=1, descending=True, stable=True)
+    return ranking.argsort(dim=1).reshape(count, size, size)
