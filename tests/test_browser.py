@@ -1,20 +1,29 @@
 """The built book in a real browser: no network, no errors, mathematics, sliders, small screens."""
 
+import base64
 import functools
 import http.server
+import io
+import itertools
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import matplotlib
 import nbformat
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 import yaml
+from PIL import Image
 
 from hemafl_lib.notebook import normalise, plots, widgets
 
@@ -77,6 +86,73 @@ def lines(setting):
     )
 
 
+def png_bytes(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CELLS = {
+    f"a {name} of a hospital with a long name, magnified": np.full((16, 16, 3), colour, np.uint8)
+    for name, colour in {"lymphocyte": (90, 60, 140), "monocyte": (200, 150, 210)}.items()
+}
+PLACES = [
+    widgets.Control("cell", "Cell", list(CELLS)),
+    widgets.Control("method", "Method", ["Grad-CAM (8 x 8)", "integrated gradients (16 x 16)", "occlusion"]),
+]
+
+
+def overlay(setting):
+    side = {"G": 8, "i": 16, "o": 5}[setting["method"][0]]
+    rows, columns = np.indices((side, side))
+    relevance = (rows + 2 * columns) / (3 * (side - 1))
+    title = f"{setting['method']} of {setting['cell']}."
+    summary = f"The relevance grows to the bottom right over {side} squares."
+    return widgets.Overlay(
+        image=png_bytes(CELLS[setting["cell"]]), relevance=relevance, title=title, summary=summary
+    )
+
+
+HOLDINGS = [widgets.Control("alpha", "Dirichlet's alpha", [0.1, 1.0, 10.0], "{:g}")]
+
+
+def stacked(setting):
+    hospitals = [f"hospital {k}" for k in range(1, 21)]
+    counts = [[round(20 * setting["alpha"] / (k + c)) for k in range(1, 21)] for c in range(1, 4)]
+    return widgets.Picture(
+        kind="stacked",
+        series=[
+            widgets.Series(name, hospitals, y)
+            for name, y in zip(("lymphocyte", "monocyte", "neutrophil"), counts, strict=True)
+        ],
+        x_title="hospital",
+        y_title="cells",
+        y_range=(0, 250),
+        summary=f"The first hospital holds {counts[0][0]} lymphocytes.",
+    )
+
+
+CLIENTS = [widgets.Control("clients", "Clients", [2, 20])]
+
+
+def many(setting):
+    rounds = list(range(5))
+    series = [
+        widgets.Series("each client", rounds, [round(r * k / 100, 3) for r in rounds], quiet=True)
+        for k in range(1, setting["clients"] + 1)
+    ]
+    rise = [0.123, 0.345, 0.567, 0.6, 0.61]
+    return widgets.Picture(
+        kind="lines",
+        series=[*series, widgets.Series("global", rounds, rise)],
+        x_title="round",
+        y_title="balanced accuracy",
+        x_range=(0, 4),
+        y_range=(0, 1),
+        summary=f"{setting['clients']} clients.",
+    )
+
+
 def sample_notebook() -> nbformat.NotebookNode:
     """A chapter with everything that the notebook room can show."""
     rate = [widgets.Control("rate", "Learning rate", [0.25, 0.5, 1.0], "{:.2f}")]
@@ -86,6 +162,11 @@ def sample_notebook() -> nbformat.NotebookNode:
     shown = [
         widgets.Explorer("skew", CONTROLS, "Recall by class.", widgets.record(CONTROLS, bars)),
         widgets.Explorer("rounds", rate, "Accuracy by round.", widgets.record(rate, lines)),
+        widgets.Explorer("places", PLACES, "Where the model looked.", widgets.record(PLACES, overlay)),
+        widgets.Explorer("holdings", HOLDINGS, "Who holds what.", widgets.record(HOLDINGS, stacked)),
+        widgets.Explorer(
+            "many", CLIENTS, "Accuracy by round.", widgets.record(CLIENTS, many), initial=(20,), packed=True
+        ),
         plots.show(
             figure.update_layout(xaxis_title="round"), "recall-by-round", "Recall rises over three rounds."
         ),
@@ -257,6 +338,13 @@ def expected_numbers(picture):
     return {str(place): [float(f"{s.y[i]:.4g}") for s in picture.series] for i, place in enumerate(places)}
 
 
+def slide_by_mouse(page, slider, share):
+    """Press on the slider's track at a share of its width."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 4 + share * (box["width"] - 8), box["y"] + box["height"] / 2)
+
+
 def test_sliders_move_by_keyboard_to_the_recorded_numbers(address, visit):
     page = visit().open(address, "book/sample.html")
     explorer = page.locator("#skew")
@@ -275,10 +363,7 @@ def test_sliders_move_by_keyboard_to_the_recorded_numbers(address, visit):
 
 def test_sliders_move_by_mouse_on_a_telephone(html, visit):
     page = visit(PHONE).open(html.as_uri(), "book/sample.html")
-    slider = page.get_by_label("Learning rate")
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    slide_by_mouse(page, page.get_by_label("Learning rate"), 1)
     after = lines({"rate": 1.0})
     explorer = page.locator("#rounds")
     assert shown_numbers(explorer) == expected_numbers(after)
@@ -292,6 +377,131 @@ def test_recorded_pictures_are_drawn_to_scale(html, visit):
     values = [y for series in bars({"sites": 2, "alpha": 0.1}).series for y in series.y]
     scale = heights[1] / values[1]
     assert heights == pytest.approx([value * scale for value in values])
+
+
+def expected_pixels(picture, cell, opacity, smooth, side):
+    """The overlay as ``uint8[side, side, 3]``, by pillow and matplotlib."""
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    size = (side, side)
+    relevance = np.asarray(Image.fromarray(picture.relevance.astype(np.float32)).resize(size, method))
+    below = np.asarray(Image.fromarray(cell).resize(size, Image.Resampling.NEAREST))
+    above = 255 * matplotlib.colormaps["viridis"](relevance)[..., :3]
+    return (1 - opacity) * below + opacity * above
+
+
+def assert_shows(explorer, setting, opacity, smooth):
+    """The canvas holds the recorded map over the recorded cell, to within rounding."""
+    picture = overlay(setting)
+    canvas = explorer.locator("canvas")
+    png = base64.b64decode(canvas.evaluate("(canvas) => canvas.toDataURL('image/png')").split(",")[1])
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(float)
+    assert (pixels[..., 3] == 255).all()
+    expected = expected_pixels(picture, CELLS[setting["cell"]], opacity, smooth, len(pixels))
+    np.testing.assert_allclose(pixels[..., :3], expected, atol=4)
+    assert explorer.locator("[aria-live]").inner_text() == picture.summary
+    assert canvas.get_attribute("aria-label") == f"Where the model looked. {picture.title}"
+
+
+def test_a_cell_and_its_map_follow_the_keyboard(address, visit):
+    seen = visit()
+    page = seen.open(address, "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    cells, methods = (control.values for control in PLACES)
+    assert_shows(explorer, {"cell": cells[0], "method": methods[0]}, 0.5, smooth=False)
+    explorer.get_by_label("Cell").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert_shows(explorer, {"cell": cells[1], "method": methods[2]}, 0.5, smooth=False)
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert explorer.locator("output").all_inner_texts() == [cells[1], methods[0], "100 %"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert explorer.get_by_role("checkbox").is_checked()
+    assert_shows(explorer, {"cell": cells[1], "method": methods[0]}, 1.0, smooth=True)
+    assert seen.complaints == []
+    assert seen.away(address) == []
+
+
+def test_a_cell_and_its_map_follow_the_mouse_on_a_telephone(html, visit):
+    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    slide_by_mouse(page, explorer.get_by_label("Cell"), 1)
+    slide_by_mouse(page, explorer.get_by_label("Method"), 0.5)
+    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 0)
+    cells, methods = (control.values for control in PLACES)
+    setting = {"cell": cells[1], "method": methods[1]}
+    assert_shows(explorer, setting, 0, smooth=False)
+    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 1)
+    explorer.get_by_role("checkbox").click()
+    assert_shows(explorer, setting, 1, smooth=True)
+    inside = explorer.evaluate(
+        """(section) => [...section.querySelectorAll("*")].every((element) =>
+             element.getBoundingClientRect().right <= section.getBoundingClientRect().right)"""
+    )
+    assert inside, "long words stay inside the explorer"
+
+
+def test_the_summary_is_not_read_again_when_only_the_opacity_changes(html, visit):
+    page = visit().open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    explorer.locator("[aria-live]").evaluate(
+        """(region) => { window.spoken = 0; new MutationObserver(() => { window.spoken += 1; })
+             .observe(region, { childList: true, characterData: true, subtree: true }); }"""
+    )
+    explorer.get_by_label("Opacity of the map").press("End")
+    assert explorer.locator("output").last.inner_text() == "100 %"
+    assert page.evaluate("window.spoken") == 0
+    explorer.get_by_label("Method").press("End")
+    assert page.evaluate("window.spoken") == 1
+
+
+def test_stacked_bars_follow_keyboard_and_mouse_and_are_drawn_to_scale(html, visit):
+    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#holdings")
+    slider = explorer.get_by_label("Dirichlet's alpha")
+    slide_by_mouse(page, slider, 0.5)
+    assert shown_numbers(explorer) == expected_numbers(stacked({"alpha": 1.0}))
+    slider.press("ArrowRight")
+    after = stacked({"alpha": 10.0})
+    assert shown_numbers(explorer) == expected_numbers(after)
+    assert explorer.locator("[aria-live]").inner_text() == after.summary
+    bars = explorer.locator("svg[role=img] rect").evaluate_all(
+        """(bars) => bars.map((bar) => ["x", "y", "height", "fill-opacity"]
+             .map((key) => Number(bar.getAttribute(key))))"""
+    )
+    assert len(bars) == 60
+    values = [[series.y[i] for series in after.series] for i in range(20)]
+    scale = bars[0][2] / values[0][0]
+    for i, segments in enumerate(values):
+        drawn = bars[3 * i : 3 * i + 3]
+        assert len({x for x, *_ in drawn}) == 1
+        assert [height for _, _, height, _ in drawn] == pytest.approx([scale * value for value in segments])
+        for (_, below, *_), (_, y, height, _) in itertools.pairwise(drawn):
+            assert y + height == pytest.approx(below)
+    assert len({opacity for *_, opacity in bars[:3]}) == 3
+    assert explorer.locator("svg[role=img] text", has_text=re.compile(r"^hospital \d")).count() < 20
+
+
+def test_packed_numbers_of_many_clients_come_back_exactly(address, visit):
+    page = visit().open(address, "book/sample.html")
+    explorer = page.locator("#many")
+    assert shown_numbers(explorer) == expected_numbers(many({"clients": 20}))
+    quiet = explorer.locator("svg[role=img] polyline[stroke-width='1']")
+    assert quiet.count() == 20
+    assert explorer.locator(".hemafl-legend li").all_inner_texts() == ["global", "each client"]
+    assert explorer.locator("svg[role=img] polyline").last.get_attribute("stroke") == plots.PALETTE[0]
+    assert explorer.locator("th", has_text="each client 20").count() == 1
+    explorer.get_by_label("Clients").press("Home")
+    assert shown_numbers(explorer) == expected_numbers(many({"clients": 2}))
+    assert quiet.count() == 2
+    slide_by_mouse(page, explorer.get_by_label("Clients"), 1)
+    assert quiet.count() == 20
 
 
 def test_plots_load_the_books_own_plotly_when_they_come_into_view(address, visit):
@@ -327,3 +537,86 @@ def test_stored_json_of_the_explorers_is_what_python_computed(html):
     script = re.search(r'id="rounds".*?<script type="application/json">(.*?)</script>', content, re.DOTALL)[1]
     stored = json.loads(script)
     assert stored["pictures"]["2"]["summary"] == lines({"rate": 1.0}).summary
+
+
+LIVE_CELL = """
+from dataclasses import replace
+from hemafl_lib.notebook import widgets
+
+controls = [widgets.Control("alpha", "Evenness of the classes", [0.1, 0.5, 1.0])]
+
+def picture(setting):
+    series = [widgets.Series("accuracy", ["north"], [setting["alpha"]])]
+    return widgets.Picture(kind="bars", series=series, x_title="hospital", y_title="accuracy", y_range=(0, 1),
+                           summary=f"All of {setting['alpha']}.")
+
+def compute(setting, request):
+    if setting["alpha"] == 0.5:
+        request.show(replace(picture(setting), summary="Half of 0.5."))
+        request.cancelled.wait()
+    return picture(setting)
+
+widgets.Explorer("live", controls, "Accuracy.", {(0.1,): picture({"alpha": 0.1})}, compute)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, repository):
+    """The address of a notebook with one explorer in JupyterLab, which sees no settings of its user."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE_CELL)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "live.ipynb")
+    folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    own = {f"JUPYTER_{name}": str(tmp_path / name) for name in folders}
+    own |= {f"JUPYTERLAB_{name}": str(tmp_path / name) for name in ("SETTINGS_DIR", "WORKSPACES_DIR")}
+    own |= {"IPYTHONDIR": str(tmp_path / "ipython"), "PYTHONPATH": str(repository)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex()
+    settings = {
+        "ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": folder, "IdentityProvider.token": token, "LabApp.extension_manager": "readonly",
+        "LabApp.news_url": "None", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }  # fmt: skip
+    arguments = ["--no-browser", "--allow-root", *(f"--{name}={value}" for name, value in settings.items())]
+    log = tmp_path / "log.txt"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *arguments],
+            env={**os.environ, **own},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "is running at" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/lab/tree/live.ipynb?token={token}&reset"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_live_face_computes_in_jupyterlab(lab, visit):
+    from playwright.sync_api import expect
+
+    page = visit().page
+    page.goto(lab)
+    # Before the status bar says so, JupyterLab ignores a request to run a cell.
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    output = page.locator(".jp-OutputArea-output")
+    spoken, slider = output.locator("[aria-live]"), output.locator(".noUi-handle")
+    expect(spoken).to_have_text("All of 0.1.", timeout=60_000)
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(spoken).to_have_text("Half of 0.5.", timeout=20_000)
+    slider.press("ArrowRight")
+    expect(spoken).to_have_text("All of 1.0.", timeout=20_000)
+    expect(output.locator("img")).to_have_attribute("alt", "Accuracy. All of 1.0.")

@@ -2,17 +2,19 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import threading
 import time
+from dataclasses import replace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
@@ -20,7 +22,7 @@ from PIL import Image
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError, HemaflError
 from hemafl_lib.experiments import results as frozen
-from hemafl_lib.notebook import CheckError, check, check_table, normalise, plots, results, widgets
+from hemafl_lib.notebook import CheckError, check, check_table, drawing, normalise, plots, results, widgets
 from hemafl_lib.notebook.execute import execute
 
 # --- check ---------------------------------------------------------------------------------------
@@ -251,6 +253,11 @@ def explorer(**changes):
     return widgets.Explorer(**{**arguments, "recorded": recorded, **changes})
 
 
+def says(face):
+    """The text of the live face, which a screen reader hears too."""
+    return re.fullmatch(r'<p role="status" aria-live="polite">(.*)</p>', face.status.value)[1]
+
+
 def wait_for(condition):
     deadline = time.monotonic() + 10
     while not condition():
@@ -287,7 +294,8 @@ def test_the_live_face_shows_recorded_pictures_without_computing():
     face = widgets.LiveFace(explorer(compute=never))
     face.sliders[0].value = 5
     face.sliders[1].value = 1.0
-    assert face.status.value == "A reaches 0.71."
+    assert [readout.value for readout in face.readouts] == ["5 hospitals", "1.0"]
+    assert says(face) == "A reaches 0.71."
     assert 'alt="Recall by class. A reaches 0.71."' in face.picture.value
 
 
@@ -303,11 +311,11 @@ def test_the_live_face_shows_only_the_latest_request():
     face = widgets.LiveFace(explorer(recorded=first, compute=slow))
     face.sliders[0].value = 3
     wait_for(lambda: computed == [3])
-    assert face.status.value == "Computing ..."
+    assert says(face) == "Computing ..."
     face.sliders[1].value = 1.0
     face.sliders[0].value = 5
     gate.set()
-    wait_for(lambda: face.status.value == "A reaches 0.71.")
+    wait_for(lambda: says(face) == "A reaches 0.71.")
     assert computed == [3, 5], "the request in between was cancelled before it began"
 
 
@@ -321,6 +329,277 @@ def test_the_live_face_says_why_a_setting_failed():
     face.sliders[0].value = 3
     wait_for(lambda: "failed" in face.status.value)
     assert "alpha must be positive &amp; finite." in face.status.value
+
+
+def first_only():
+    return {(2, 0.1): picture({"sites": 2, "alpha": 0.1})}
+
+
+def test_the_live_face_grows_while_a_setting_is_computed():
+    step = threading.Semaphore(0)
+
+    def growing(setting, request):
+        for number in (1, 2):
+            step.acquire(timeout=10)
+            request.show(replace(picture(setting), summary=f"After round {number} of 3."))
+        step.acquire(timeout=10)
+        request.say("Round 3 of 3.")
+        step.acquire(timeout=10)
+        return picture(setting)
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=growing))
+    face.sliders[0].value = 5
+    assert says(face) == "Computing ..."
+    shown = [face.picture.value]
+    for words in ("After round 1 of 3.", "After round 2 of 3.", "Round 3 of 3.", "A reaches 0.07."):
+        step.release()
+        wait_for(lambda words=words: says(face) == words)
+        shown.append(face.picture.value)
+    assert "After round 2 of 3." in shown[3], "the picture stays while there is only something to say"
+    assert len(set(shown)) == 4
+
+
+def test_an_outdated_computation_hears_of_it_and_leaves_no_trace():
+    begun, ended = threading.Event(), threading.Event()
+
+    def patient(setting, request):
+        begun.set()
+        assert request.cancelled.wait(10)
+        request.show(replace(picture(setting), summary="Half a picture."))
+        request.say("Still here.")
+        ended.set()
+        return replace(picture(setting), summary="Half a picture.")
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=patient))
+    face.sliders[0].value = 5
+    assert begun.wait(10)
+    face.sliders[0].value = 2
+    assert ended.wait(10)
+    assert says(face) == "A reaches 0.03."
+    begun.clear()
+    face.sliders[0].value = 5
+    assert begun.wait(10), "what a cancelled request returned is not kept"
+    face.sliders[0].value = 2
+
+
+def test_an_outdated_computation_may_raise_what_it_likes():
+    begun, stopped = threading.Event(), threading.Event()
+
+    def run(setting, request):
+        if setting["sites"] == 3:
+            return picture(setting)
+        begun.set()
+        assert request.cancelled.wait(10)
+        stopped.set()
+        raise RuntimeError("stopped")
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=run))
+    face.sliders[0].value = 5
+    assert begun.wait(10)
+    face.sliders[0].value = 3
+    assert stopped.wait(10)
+    wait_for(lambda: says(face) == "A reaches 0.04.")
+
+
+def test_a_computation_with_defaults_is_not_mistaken_for_one_that_takes_a_request():
+    def compute(setting, scale=1):
+        return picture({**setting, "sites": setting["sites"] * scale})
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=compute))
+    face.sliders[0].value = 5
+    wait_for(lambda: says(face) == "A reaches 0.07.")
+
+
+def test_recording_needs_nobody_who_listens():
+    def compute(setting, request):
+        request.say("Round 1 of 1.")
+        request.show(picture(setting))
+        assert not request.cancelled.is_set()
+        return picture(setting)
+
+    assert widgets.record(CONTROLS, compute) == widgets.record(CONTROLS, picture)
+
+
+def png_bytes(colour, size=8):
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CELLS = {"a monocyte": png_bytes((200, 150, 210)), "a lymphocyte": png_bytes((90, 60, 140))}
+CELL_CONTROLS = [
+    widgets.Control("cell", "Cell", list(CELLS)),
+    widgets.Control("method", "Method", ["Grad-CAM", "occlusion"]),
+]
+
+
+def overlay(setting):
+    side = {"Grad-CAM": 2, "occlusion": 3}[setting["method"]]
+    relevance = np.linspace(0, 1, side * side).reshape(side, side)
+    title = f"{setting['cell']}, {setting['method']}"
+    return widgets.Overlay(
+        image=CELLS[setting["cell"]], relevance=relevance, title=title, summary=f"{title}: bottom right."
+    )
+
+
+def saliency(**changes):
+    recorded = widgets.record(CELL_CONTROLS, overlay)
+    arguments = {"name": "saliency", "controls": CELL_CONTROLS, "alt": "Where.", "recorded": recorded}
+    return widgets.Explorer(**{**arguments, **changes})
+
+
+def stored(explorer):
+    return json.loads(re.search(r'<script type="application/json">(.*)</script>', explorer.static())[1])
+
+
+def test_the_static_face_stores_every_cell_once_and_every_map_at_its_own_grid():
+    content = stored(saliency())
+    assert [base64.b64decode(url.split(",")[1]) for url in content["images"]] == list(CELLS.values())
+    for (i, cell), (j, method) in itertools.product(enumerate(CELLS), enumerate(["Grad-CAM", "occlusion"])):
+        shown = {**content["shared"], **content["pictures"][f"{i},{j}"]}
+        expected = overlay({"cell": cell, "method": method})
+        values = np.frombuffer(base64.b64decode(shown["relevance"]), np.uint8).reshape(shown["shape"])
+        assert shown["image"] == i
+        assert shown["title"] == expected.title
+        np.testing.assert_allclose(values / 255, expected.relevance, atol=0.5 / 255 + 1e-9)
+
+
+def pixels_of(face):
+    content = re.search(r"base64,([^\"]+)", face.picture.value)[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+
+
+def test_the_live_face_of_a_cell_lets_the_reader_choose_opacity_and_smoothness():
+    face = widgets.LiveFace(saliency())
+    assert face.opacity in face.widget.children
+    assert face.smooth in face.widget.children
+    half = pixels_of(face)
+    face.opacity.value = 100
+    native = pixels_of(face)
+    face.smooth.value = True
+    smooth = pixels_of(face)
+    assert (half != native).any()
+    assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > len(np.unique(native.reshape(-1, 3), axis=0))
+    face.opacity.value = 0
+    cell_alone = (pixels_of(face) == (200, 150, 210)).all(axis=2)
+    assert cell_alone.mean() > 0.3
+    assert says(face) == "a monocyte, Grad-CAM: bottom right."
+
+
+def test_charts_have_no_opacity():
+    face = widgets.LiveFace(explorer())
+    assert face.opacity not in face.widget.children
+    assert face.smooth not in face.widget.children
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"image": b"GIF89a"}, "PNG"), ({"relevance": np.zeros(4)}, "shape"),
+     ({"relevance": np.full((2, 2), np.nan)}, "finite"), ({"relevance": np.full((2, 2), 1.01)}, "leaves")],
+)  # fmt: skip
+def test_an_overlay_refuses_what_is_no_cell_or_no_map(changes, reason):
+    arguments = {"image": png_bytes("red"), "relevance": np.zeros((2, 2)), "title": "t", "summary": "s"}
+    with pytest.raises(HemaflError, match=reason):
+        widgets.Overlay(**{**arguments, **changes})
+
+
+def curves(values, y_range=(0, 1)):
+    """A loud series and two quiet ones."""
+    x = list(range(len(values)))
+    series = [
+        widgets.Series("global", x, values),
+        *[widgets.Series("each hospital", x, values[::-1], quiet=True) for _ in range(2)],
+    ]
+    return widgets.Picture(
+        kind="lines",
+        series=series,
+        x_title="round",
+        y_title="accuracy",
+        x_range=(0, 9),
+        y_range=y_range,
+        summary="s",
+    )
+
+
+def unpacked(content, place):
+    """The numbers of a packed picture, read by the description of the format."""
+    packing, shown = content["packing"], {**content["shared"], **content["pictures"][place]}
+    codes = [packing["alphabet"].index(character) for character in shown["y"]]
+    pairs = zip(codes[::2], codes[1::2], strict=True)
+    numbers = [(packing["first"] + 64 * a + b) / 10 ** packing["digits"] for a, b in pairs]
+    lengths = [len(head["x"]) for head in packing["heads"][shown["head"]]]
+    return [numbers[sum(lengths[:i]) : sum(lengths[: i + 1])] for i in range(len(lengths))]
+
+
+@settings(max_examples=30)
+@given(st.floats(-500, 500), st.floats(0.01, 1e4), st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_packed_numbers_keep_an_eight_hundredth_of_their_range(low, width, shares):
+    values = [low + width * share for share in shares]
+    shown = curves(values, (low, low + width))
+    control = [widgets.Control("k", "K", [1])]
+    content = stored(widgets.Explorer("p", control, "alt", {(1,): shown}, packed=True))
+    for series, numbers in zip(shown.series, unpacked(content, "0"), strict=True):
+        np.testing.assert_allclose(numbers, series.y, atol=width / 800)
+
+
+def test_packed_numbers_with_three_decimals_are_exact_and_small():
+    control = [widgets.Control("k", "K", list(range(40)))]
+    values = np.random.default_rng(0).random((40, 9)).round(3).tolist()
+    recorded = {(k,): curves(values[k]) for k in range(40)}
+    packed = widgets.Explorer("p", control, "alt", recorded, packed=True)
+    for k in range(40):
+        assert unpacked(stored(packed), f"{k}") == [values[k], values[k][::-1], values[k][::-1]]
+    plain = widgets.Explorer("p", control, "alt", recorded)
+    assert 3 * len(packed.static()) < len(plain.static())
+    assert stored(plain)["pictures"]["3"]["series"][1]["quiet"] is True
+
+
+def test_packing_refuses_what_it_would_falsify():
+    control = [widgets.Control("k", "K", [1, 2])]
+    ranges = {(1,): curves([0.5]), (2,): curves([0.5], (0, 2))}
+    with pytest.raises(HemaflError, match="one 'y_range'"):
+        widgets.Explorer("p", control, "alt", ranges, packed=True).static()
+    with pytest.raises(HemaflError, match="outside its 'y_range'"):
+        widgets.Explorer(
+            "p", control, "alt", dict.fromkeys([(1,), (2,)], curves([7.0])), packed=True
+        ).static()
+    with pytest.raises(HemaflError, match="needs charts"):
+        saliency(packed=True).static()
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The matplotlib figures that are drawn."""
+    drawn, png = [], plots.png
+    monkeypatch.setattr(plots, "png", lambda figure, alt: drawn.append(figure) or png(figure, alt))
+    return drawn
+
+
+def test_quiet_lines_are_thin_lie_behind_and_share_one_entry_of_the_legend(figures):
+    drawing.draw(curves([0.1, 0.5]), "alt")
+    loud, *quiet = figures[0].axes[0].lines
+    assert loud.get_color() == plots.PALETTE[0]
+    for line in quiet:
+        assert line.get_marker() == ""
+        assert line.get_linewidth() < loud.get_linewidth()
+        assert line.get_zorder() < loud.get_zorder()
+    assert [text.get_text() for text in figures[0].legends[0].texts] == ["global", "each hospital"]
+
+
+def holdings(*counts):
+    series = [widgets.Series(f"class {k}", ["north", "south"], list(count)) for k, count in enumerate(counts)]
+    return widgets.Picture(
+        kind="stacked", series=series, x_title="hospital", y_title="cells", y_range=(0, 100), summary="s"
+    )
+
+
+def test_segments_of_a_stacked_bar_stand_on_each_other_and_stay_apart_in_print(figures):
+    drawing.draw(holdings((10, 20), (30, 0), (5, 6)), "alt")
+    bars = figures[0].axes[0].patches
+    assert [(bar.get_y(), bar.get_height()) for bar in bars[::2]] == [(0, 10), (10, 30), (40, 5)]
+    assert [(bar.get_y(), bar.get_height()) for bar in bars[1::2]] == [(0, 20), (20, 0), (20, 6)]
+    opacities = [bar.get_facecolor()[3] for bar in bars[::2]]
+    assert len(set(opacities)) == 3
 
 
 @pytest.mark.parametrize(
@@ -356,9 +635,20 @@ def test_an_explorer_refuses_to_make_the_page_heavy():
 def test_pictures_refuse_what_cannot_be_drawn():
     with pytest.raises(HemaflError, match="2 x and 1 y"):
         widgets.Series("a", [1, 2], [1])
-    line = widgets.Series("a", [1, 2], [1, 2])
-    with pytest.raises(HemaflError, match="x_range"):
-        widgets.Picture(kind="lines", series=[line], x_title="", y_title="", y_range=(0, 1), summary="")
+    with pytest.raises(HemaflError, match="not finite"):
+        widgets.Series("a", [1, 2], [1, float("nan")])
+    line = widgets.Series("a", [1, 2], [1, -2])
+    shown = {"x_title": "", "y_title": "", "y_range": (0, 1), "summary": ""}
+    for kind, series, reason in [
+        ("lines", [line], "x_range"),
+        ("pie", [line], "'pie' is not known"),
+        ("bars", [], "empty"),
+        ("bars", [line, widgets.Series("b", [1, 3], [1, 2])], "same categories"),
+        ("bars", [replace(line, quiet=True)], "quiet"),
+        ("stacked", [line], "below 0"),
+    ]:
+        with pytest.raises(HemaflError, match=reason):
+            widgets.Picture(kind=kind, series=series, **shown)
 
 
 # --- normal form ---------------------------------------------------------------------------------

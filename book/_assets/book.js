@@ -1,161 +1,20 @@
-// Brings the page's figures to life without a network: explorers (sliders over recorded pictures) and
-// interactive plots, for which the book carries plotly and loads it when the first one comes into view.
+// Brings the page's figures to life without a network: explorers (sliders over recorded pictures, which
+// charts.js and overlays.js draw) and interactive plots, for which the book carries plotly and loads it
+// when the first one comes into view.
 "use strict";
 
 const ASSETS = new URL(".", document.currentScript.src);
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"];
-const DASHES = ["", "9 5", "2 4", "9 4 2 4", "14 5", "14 4 3 4", "4 4"];
-const OPACITIES = [1, 0.5, 0.15, 0.75, 0.3];    // bars that stay apart in print
-const FONT = 13;
 
-function svgElement(name, attributes, text) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-function htmlElement(name, attributes, text) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-function shortNumber(value) {
-  return typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
-}
-
-// Round numbers between low and high, about `count` of them.
-function ticks([low, high], count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
-  const first = Math.ceil(low / step - 1e-9);
-  const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
-}
-
-function scale([low, high], [from, to]) {
-  return (value) => from + ((value - low) / (high - low)) * (to - from);
-}
-
-function marker(shape, x, y, colour) {
-  const place = { fill: colour, transform: `translate(${x} ${y})` };
-  const outlines = [
-    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4-4h8v8h-8z", "M0-5L5 0L0 5L-5 0z", "M0-5L5 4H-5z",
-    "M-4-2L-2-4L0-2L2-4L4-2L2 0L4 2L2 4L0 2L-2 4L-4 2L-2 0z", "M-2-5h4v3h3v4h-3v3h-4v-3h-3v-4h3z", "M0 5L5-4H-5z",
-  ];
-  return svgElement("path", { ...place, d: outlines[shape % outlines.length] });
-}
-
-// Where the axes lie in a chart of a given width, in pixels.
-function layout(picture, width) {
-  const height = Math.round(Math.min(340, Math.max(240, width * 0.55)));
-  const frame = { width, left: 60, right: width - 14, top: 18, bottom: height - 52, height };
-  const names = picture.kind === "bars" ? picture.series[0].x : [];
-  const longest = Math.max(0, ...names.map((name) => String(name).length));
-  frame.tilted = longest * FONT * 0.6 > (frame.right - frame.left) / Math.max(1, names.length);
-  if (frame.tilted) frame.height += Math.round(longest * FONT * 0.4);
-  return frame;
-}
-
-function drawAxes(chart, picture, frame, x, y) {
-  const text = (attributes, content) => chart.append(svgElement("text", { "text-anchor": "middle", "font-size": FONT, ...attributes }, content));
-  for (const value of ticks(picture.y_range, 5)) {
-    chart.append(svgElement("line", { class: "grid", x1: frame.left, x2: frame.right, y1: y(value), y2: y(value) }));
-    text({ x: frame.left - 8, y: y(value) + 4, "text-anchor": "end" }, shortNumber(value));
-  }
-  const places = picture.kind === "bars"
-    ? picture.series[0].x.map((name, i) => [x(i), name])
-    : ticks(picture.x_range, frame.width / 90).map((value) => [x(value), shortNumber(value)]);
-  for (const [place, name] of places) {
-    const tilt = frame.tilted ? { "text-anchor": "end", transform: `rotate(-35 ${place} ${frame.bottom + 14})` } : {};
-    text({ x: place, y: frame.bottom + 18, ...tilt }, name);
-  }
-  chart.append(svgElement("path", { class: "frame", d: `M${frame.left} ${frame.top}V${frame.bottom}H${frame.right}` }));
-  const middle = (frame.top + frame.bottom) / 2;
-  text({ x: (frame.left + frame.right) / 2, y: frame.height - 8 }, picture.x_title);
-  text({ x: 14, y: middle, transform: `rotate(-90 14 ${middle})` }, picture.y_title);
-}
-
-function drawBars(chart, picture, x, y) {
-  const width = (x(1) - x(0)) * 0.8 / picture.series.length;
-  const floor = y(Math.max(0, picture.y_range[0]));
-  picture.series.forEach((series, s) => series.y.forEach((value, i) => {
-    const left = x(i) + width * (s - picture.series.length / 2);
-    const top = Math.min(y(value), floor);
-    const colour = COLOURS[s % COLOURS.length];
-    chart.append(svgElement("rect", {
-      x: left + 1, y: top, width: Math.max(1, width - 2), height: Math.abs(floor - y(value)),
-      fill: colour, "fill-opacity": OPACITIES[s % OPACITIES.length], stroke: colour,
-    }));
-    if (width > 38) {
-      chart.append(svgElement("text", { x: left + width / 2, y: top - 4, "text-anchor": "middle", "font-size": FONT }, shortNumber(value)));
-    }
-  }));
-}
-
-function drawLines(chart, picture, x, y) {
-  picture.series.forEach((series, s) => {
-    const colour = COLOURS[s % COLOURS.length];
-    const points = series.x.map((value, i) => `${x(value)},${y(series.y[i])}`).join(" ");
-    chart.append(svgElement("polyline", {
-      points, fill: "none", stroke: colour, "stroke-width": 2.5, "stroke-dasharray": DASHES[s % DASHES.length],
-    }));
-    if (series.x.length <= 40) series.x.forEach((value, i) => chart.append(marker(s, x(value), y(series.y[i]), colour)));
-  });
-}
-
-function drawChart(picture, alt, width) {
-  const frame = layout(picture, width);
-  const chart = svgElement("svg", {
-    class: "hemafl-chart", viewBox: `0 0 ${width} ${frame.height}`, role: "img", "aria-label": alt,
-  });
-  const across = [frame.left, frame.right];
-  const y = scale(picture.y_range, [frame.bottom, frame.top]);
-  const x = picture.kind === "bars" ? scale([-0.5, picture.series[0].x.length - 0.5], across) : scale(picture.x_range, across);
-  drawAxes(chart, picture, frame, x, y);
-  (picture.kind === "bars" ? drawBars : drawLines)(chart, picture, x, y);
-  return chart;
-}
-
-function drawLegend(picture) {
-  const legend = htmlElement("ul", { class: "hemafl-legend" });
-  picture.series.forEach((series, s) => {
-    const swatch = svgElement("svg", { viewBox: "0 0 40 16", "aria-hidden": "true" });
-    const colour = COLOURS[s % COLOURS.length];
-    if (picture.kind === "bars") {
-      swatch.append(svgElement("rect", { x: 12, y: 1, width: 16, height: 14, fill: colour, "fill-opacity": OPACITIES[s % OPACITIES.length], stroke: colour }));
-    } else {
-      swatch.append(svgElement("line", { x1: 0, x2: 40, y1: 8, y2: 8, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": DASHES[s % DASHES.length] }));
-      swatch.append(marker(s, 20, 8, colour));
-    }
-    const item = htmlElement("li", {});
-    item.append(swatch, series.name);
-    legend.append(item);
-  });
-  return legend;
-}
-
-// One row a place on the x axis, one column a series.
-function drawNumbers(picture) {
-  const places = [...new Set(picture.series.flatMap((series) => series.x))];
-  const table = htmlElement("table", {});
-  const head = table.createTHead().insertRow();
-  for (const name of [picture.x_title, ...picture.series.map((series) => series.name)]) {
-    head.append(htmlElement("th", { scope: "col" }, name));
-  }
-  const body = table.createTBody();
-  for (const place of places) {
-    const row = body.insertRow();
-    row.append(htmlElement("th", { scope: "row" }, shortNumber(place)));
-    for (const series of picture.series) {
-      const i = series.x.indexOf(place);
-      row.append(htmlElement("td", {}, i < 0 ? "" : shortNumber(series.y[i])));
-    }
-  }
-  return table;
+// A picture whose numbers were packed as text, two characters a number, with its series in full.
+function unpack(picture, packing) {
+  if (packing === undefined || picture.head === undefined) return picture;
+  const code = (i) => packing.alphabet.indexOf(picture.y[i]);
+  let place = 0;
+  const number = () => {
+    place += 2;
+    return (packing.first + 64 * code(place - 2) + code(place - 1)) / 10 ** packing.digits;
+  };
+  return { ...picture, series: packing.heads[picture.head].map((head) => ({ ...head, y: head.x.map(number) })) };
 }
 
 function startExplorer(explorer) {
@@ -166,6 +25,26 @@ function startExplorer(explorer) {
   const numbers = htmlElement("details", { class: "hemafl-numbers" });
   numbers.append(htmlElement("summary", {}, "The numbers"), htmlElement("div", {}));
   summary.after(numbers);
+  const view = { opacity: 0.5, smooth: false };
+  const images = (content.images ?? []).map((source) => {
+    const image = new Image();
+    image.addEventListener("load", update);
+    image.src = source;
+    return image;
+  });
+
+  function showChart(picture) {
+    const legend = picture.series.length > 1 ? [drawLegend(picture)] : [];
+    canvas.replaceChildren(...legend, drawChart(picture, content.alt, Math.max(280, canvas.clientWidth)));
+    numbers.lastElementChild.replaceChildren(drawNumbers(picture));
+    numbers.hidden = false;
+  }
+
+  function showOverlay(picture) {
+    const image = images[picture.image];
+    if (image.naturalWidth > 0) canvas.replaceChildren(...drawOverlay(picture, content.alt, image, view));
+    numbers.hidden = true;
+  }
 
   function update() {
     sliders.forEach((slider, i) => {
@@ -174,19 +53,19 @@ function startExplorer(explorer) {
       slider.nextElementSibling.textContent = text;
     });
     const recorded = content.pictures[sliders.map((slider) => slider.value).join(",")];
-    numbers.hidden = recorded === undefined;
     if (recorded === undefined) {
       canvas.replaceChildren();
+      numbers.hidden = true;
       summary.textContent = "This setting was not recorded for the page. Open the notebook in Jupyter to compute it.";
       return;
     }
-    const picture = { ...content.shared, ...recorded };
-    const legend = picture.series.length > 1 ? [drawLegend(picture)] : [];
-    canvas.replaceChildren(...legend, drawChart(picture, content.alt, Math.max(280, canvas.clientWidth)));
-    numbers.lastElementChild.replaceChildren(drawNumbers(picture));
-    summary.textContent = picture.summary;
+    const picture = unpack({ ...content.shared, ...recorded }, content.packing);
+    (picture.kind === "overlay" ? showOverlay : showChart)(picture);
+    // Only a change of the text is worth reading aloud; the opacity is none.
+    if (summary.textContent !== picture.summary) summary.textContent = picture.summary;
   }
 
+  if (images.length > 0) explorer.querySelector(".hemafl-controls").append(...viewControls(explorer.id, view, update));
   for (const slider of sliders) slider.addEventListener("input", update);
   let width = 0;
   new ResizeObserver(() => {
