@@ -57,7 +57,7 @@ test: $(READY)  ## check everything: style, library, notebooks and the built boo
 	$(if $(NOTEBOOKS),env -u HEMAFL_DATA HEMAFL_PROGRESS=off $(PYTEST) --nbval --nbval-cell-timeout 300 $(NOTEBOOKS))
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=book
+	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 results: $(READY)  ## compute the frozen results again on the real data that HEMAFL_DATA names
 	@test -d "$${HEMAFL_DATA:-}" \
