@@ -100,6 +100,7 @@ class Engine(StrEnum):
 
     local = "local"
     simulation = "simulation"
+    deployment = "deployment"
 
 
 class Device(StrEnum):
@@ -116,7 +117,9 @@ def run(
     preset: Annotated[
         Preset, typer.Option(help="'quick' takes minutes, 'paper' the full protocol.")
     ] = Preset.quick,
-    engine: Annotated[Engine, typer.Option(help="Threads of this process, or Flower on Ray.")] = Engine.local,
+    engine: Annotated[
+        Engine, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
+    ] = Engine.local,
     seed: Annotated[int | None, typer.Option(help="One seed instead of the preset's.")] = None,
     device: Annotated[Device, typer.Option(help="'auto' takes the GPU if there is one.")] = Device.auto,
     network: Annotated[str | None, typer.Option(help="Another backbone than the protocol's.")] = None,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import pandas as pd
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -33,14 +33,15 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.local import LocalGrid, cores, run_local
+from hemafl_lib.federation.node import NODE_APP, node_configs, store_job
 from hemafl_lib.federation.quiet import quiet_flower
 from hemafl_lib.federation.simulation import run_simulation, store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, Stopped, score
 
-Engine = Literal["local", "simulation"]
-ENGINES = ("local", "simulation")
+Engine = Literal["local", "simulation", "deployment"]
+ENGINES = get_args(Engine)
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
@@ -96,6 +97,7 @@ def run(
     checkpoint: Path | None = None,
     device: str = "cpu",
     progress: bool | None = None,
+    report: Callable[[pd.DataFrame], object] | None = None,
     stop: threading.Event | None = None,
 ) -> Run:
     """Train ``model`` over the sites and return the `Run`.
@@ -111,9 +113,11 @@ def run(
     rounds, seed
         Rounds of training, and the seed of every random draw.
     engine
-        "local" (threads of this process) or "simulation" (Flower on Ray); the app is the same.
+        "local" (threads of this process), "simulation" (Flower on Ray) or "deployment" (Flower's
+        SuperLink and SuperNodes over TLS, each a program of its own); the app is the same.
     workers
-        Clients that train at the same time (default: the number of cores).
+        Clients that train at the same time (default: the number of cores). On the deployment engine
+        each trains on its own, all at the same time.
     keep_local
         Regular expression for the arrays that stay at the site; see `exchanged_names`.
     optimise_buffers
@@ -129,6 +133,8 @@ def run(
         Where the clients train, "cpu" or "cuda".
     progress
         Whether to show a bar; None shows it on a terminal only.
+    report
+        Called before the first round and after each, with the history so far.
     stop
         Set it from another thread to end the run with `Stopped`: at once on the local engine, after
         the round on others.
@@ -136,7 +142,10 @@ def run(
     Raises
     ------
     FederationError
-        If a site cannot take part, if a checkpoint does not fit, or if no round had a usable reply.
+        If a site cannot take part, if a checkpoint does not fit, if a program of the deployment engine
+        does not come up, or if no round had a usable reply.
+    ModelError
+        If the deployment engine cannot write the model to a file, see `save_model`.
     """
     aggregator, recipe = aggregator or FedAvg(), recipe or Recipe()
     check_request(sites, rounds, engine, evaluate, keep_local, checkpoint)
@@ -156,6 +165,7 @@ def run(
         done=saved.round if saved else 0,
     )
     session = Session(job, strategy, rounds, dict(monitor or {}), checkpoint, fingerprint)
+    session.report = report or session.report
     session.stop = stop or session.stop
     session.restore(saved, get_arrays(model, names))
     with quiet_flower:
@@ -285,6 +295,7 @@ class Session:
     checkpoint: Path | None
     fingerprint: str
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+    report: Callable[[pd.DataFrame], object] = lambda history: None
     arrays: Parameters = dataclasses.field(default_factory=dict)
     saved: checkpoints.Checkpoint | None = None
 
@@ -328,6 +339,7 @@ class Session:
                 self.strategy.history.append(row)
         if self.checkpoint and number > 0:
             checkpoints.save(self.snapshot(done, grid), self.checkpoint)
+        self.report(pd.DataFrame(self.strategy.history, columns=HISTORY_COLUMNS))
         return None
 
     def snapshot(self, done: int, grid: Grid) -> checkpoints.Checkpoint:
@@ -374,7 +386,19 @@ def _on_simulation(
         run_simulation(session.server_app(), app, len(sites), workers=workers)
 
 
+def _on_deployment(
+    session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None
+) -> None:
+    from hemafl_lib.federation.deployment import Deployment  # a second of Flower's servers, for few runs
+
+    with Deployment() as deployment:
+        store_job(session.job, sites, deployment.folder)
+        deployment.start(NODE_APP, node_configs(deployment.folder, len(sites)))
+        deployment.run(session.server_app())
+
+
 ENGINE_RUNNERS: dict[str, Callable[[Session, Sequence[Site], int | None, bool | None], None]] = {
     "local": _on_local,
     "simulation": _on_simulation,
+    "deployment": _on_deployment,
 }
