@@ -64,6 +64,10 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
 	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
 	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
+	$(BIN)/hemafl sweep heterogeneity --out book/results/explorer-heterogeneity.json
+	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json
+	$(BIN)/hemafl sweep partition --out book/results/explorer-partition.json
+	$(BIN)/hemafl sweep saliency --out book/results/explorer-saliency.json
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

@@ -1,13 +1,14 @@
 """`hemafl run`: an experiment by name, from choosing the data to the file of frozen results."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import attention_cnn, blood_morphology, morphology_explorer
+from hemafl_lib.experiments import attention_cnn, blood_morphology
 from hemafl_lib.experiments.results import freeze
 from hemafl_lib.federation.local import cores
 
@@ -15,15 +16,24 @@ EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (blood_m
 """Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`."""
 
 
-SWEEPS: dict[str, Callable[..., None]] = {blood_morphology.NAME: morphology_explorer.record}
-"""Each takes the file to write and a function that says what was done."""
+SWEEPS: dict[str, str] = {
+    blood_morphology.NAME: "morphology_explorer",
+    "heterogeneity": "heterogeneity_explorer",
+    "attack": "attack_explorer",
+    "partition": "partition_explorer",
+    "saliency": "saliency_explorer",
+}
+"""The module of each explorer. Its ``record`` takes the file to write and a function that says what was done.
+
+It is imported when it is asked for: one of them needs packages that nothing else here does.
+"""
 
 
 def record_sweep(explorer: str, out: Path, *, say: Callable[[str], object]) -> None:
     """Compute all settings of an explorer; raise `HemaflError` if there is no such explorer."""
     if explorer not in SWEEPS:
         raise HemaflError(f"explorer '{explorer}' is unknown; choose one of {', '.join(SWEEPS)}.")
-    SWEEPS[explorer](out, say)
+    import_module(f"{__package__}.{SWEEPS[explorer]}").record(out, say)
 
 
 def run_and_report(
