@@ -729,7 +729,7 @@ def test_a_notebook_with_what_no_page_should_hold_is_refused(cell, reason, tmp_p
 
 
 def test_addresses_and_fractions_are_no_paths():
-    text = "see https://docs.org/usr/lib/, and/or a/opt/b, </div>, 1/work/2"
+    text = "see https://docs.org/usr/lib/, and/or a/opt/b, </div>, 1/private/2"
     cell = code("x", nbformat.v4.new_output("stream", text=text))
     assert list(normalise.problems(normalise.normalised(nbformat.v4.new_notebook(cells=[cell])))) == []
 
