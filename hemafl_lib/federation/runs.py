@@ -165,7 +165,7 @@ def run(
         done=saved.round if saved else 0,
     )
     session = Session(job, strategy, rounds, dict(monitor or {}), checkpoint, fingerprint)
-    session.report = report or session.report
+    session.report = report
     session.stop = stop or session.stop
     session.restore(saved, get_arrays(model, names))
     with quiet_flower:
@@ -295,7 +295,7 @@ class Session:
     checkpoint: Path | None
     fingerprint: str
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
-    report: Callable[[pd.DataFrame], object] = lambda history: None
+    report: Callable[[pd.DataFrame], object] | None = None
     arrays: Parameters = dataclasses.field(default_factory=dict)
     saved: checkpoints.Checkpoint | None = None
 
@@ -339,7 +339,8 @@ class Session:
                 self.strategy.history.append(row)
         if self.checkpoint and number > 0:
             checkpoints.save(self.snapshot(done, grid), self.checkpoint)
-        self.report(pd.DataFrame(self.strategy.history, columns=HISTORY_COLUMNS))
+        if self.report:
+            self.report(pd.DataFrame(self.strategy.history, columns=HISTORY_COLUMNS))
         return None
 
     def snapshot(self, done: int, grid: Grid) -> checkpoints.Checkpoint:

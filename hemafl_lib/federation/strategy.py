@@ -124,12 +124,12 @@ class AggregatorStrategy(Strategy):
 
     def _plausible(self, number: int, replies: list[Message]) -> list[Message]:
         norms = [update_norm(from_record(reply.content["arrays"]), self.current) for reply in replies]
-        good = []
+        if len(norms) < 3:
+            return replies
+        good, median = [], float(np.median(norms))
         for reply, norm in zip(replies, norms, strict=True):
-            if len(norms) > 2 and norm > self.implausible * float(np.median(norms)) > 0:
-                reason = (
-                    f"its update's norm {norm:.3g} is implausible beside the median {np.median(norms):.3g}"
-                )
+            if norm > self.implausible * median > 0:
+                reason = f"its update's norm {norm:.3g} is implausible beside the median {median:.3g}"
                 self._refuse(number, "train", reply, reason)
             else:
                 good.append(reply)
@@ -140,9 +140,9 @@ class AggregatorStrategy(Strategy):
 
     def _record(self, number: int, phase: str, replies: Sequence[Message]) -> None:
         for reply in replies:
+            row = {"round": number, "phase": phase, "site": site_name(reply)}
             for metric, value in reply.content["metrics"].items():
                 if metric != "partition-id":
-                    row = {"round": number, "phase": phase, "site": site_name(reply)}
                     self.history.append({**row, "metric": metric, "value": value})
 
 
