@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
-EXTRAS := book,explain,test
+EXTRAS := book,explain,survival,test
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
@@ -63,6 +63,7 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	@test -d "$${HEMAFL_DATA:-}" \
 	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
 	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
+	$(BIN)/hemafl run attention-cnn --preset paper --out book/results/attention-cnn.json
 	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
 	$(BIN)/hemafl sweep heterogeneity --out book/results/explorer-heterogeneity.json
 	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json

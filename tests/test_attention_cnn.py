@@ -1,5 +1,6 @@
 """Chapter 2's experiment: what is compared with what, on which images, and that nothing is stale."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from hemafl_lib import partition
 from hemafl_lib.cli import app
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import attention_cnn, confidence
+from hemafl_lib.experiments import attention_cnn, confidence, nuclei
 from hemafl_lib.experiments.arms import Prediction
-from hemafl_lib.experiments.results import Results, load
+from hemafl_lib.experiments.results import Results, load, stale
+from hemafl_lib.notebook import results
 
 PROTOCOL = attention_cnn.protocol
 
@@ -24,7 +26,7 @@ def tiny_protocol(*_: object, **__: object) -> attention_cnn.Protocol:
     first = replace(asked.studies[0], rounds=1, seeds=(0, 1))
     second = replace(first, title="2 clients", clients=2, arms=(attention_cnn.FEDERATED,))
     pairs = ((first.title, second.title),)
-    return replace(asked, size=16, cells=420, studies=(first, second), pairs=pairs)
+    return replace(asked, size=16, cells=420, studies=(first, second), pairs=pairs, explained=1)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,8 @@ def images():
     return smear.simulate(420, size=16, classes=smear.LEUKAEMIA, sites=("north",), patients=40, masks=False)
 
 
-def row_keys(cohort) -> set[bytes]:
-    return {image.numpy().tobytes() for image in cohort.images}
+def row_keys(cohort) -> list[bytes]:
+    return [image.numpy().tobytes() for image in cohort.images]
 
 
 def test_every_accuracy_stands_beside_its_baselines(tiny_results):
@@ -69,7 +71,7 @@ def test_any_number_of_clients_shares_one_test_set(images):
     )
     for part in ("joint", "validation"):
         assert row_keys(few[part]) == row_keys(many[part])
-    assert not row_keys(few["joint"]) & row_keys(few["validation"])
+    assert not set(row_keys(few["joint"])) & set(row_keys(few["validation"]))
 
 
 def test_models_of_two_studies_are_compared_image_by_image(tiny_results):
@@ -77,6 +79,26 @@ def test_models_of_two_studies_are_compared_image_by_image(tiny_results):
     assert len(pairs) == 2
     gap = (pairs["first accuracy"] - pairs["second accuracy"]) * pairs["images"]
     np.testing.assert_allclose(gap, pairs["only first right"] - pairs["only second right"], atol=1e-9)
+    for place in ("first", "second"):
+        for row in pairs.to_dict("records"):
+            scores = tiny_results.tables[f"{row[place]}: scores"]
+            found = scores.query("arm == 'FedAvg' and where == 'joint' and seed == @row['seed']")["accuracy"]
+            assert row[f"{place} accuracy"] == pytest.approx(found.item())
+
+
+def test_the_confusion_counts_every_test_image_of_every_seed(tiny_results):
+    confusion = tiny_results.tables["confusion"].set_index("true class")
+    scores = tiny_results.tables["3 clients: scores"].query("arm == 'FedAvg' and where == 'joint'")
+    assert confusion.to_numpy().sum() == scores["cells"].sum()
+    right = (scores["accuracy"] * scores["cells"]).sum()
+    assert confusion.to_numpy().trace() == pytest.approx(right)
+
+
+def test_maps_are_held_against_nuclei_beside_maps_that_know_no_network(tiny_results):
+    nuclei = tiny_results.tables["nuclei"].set_index("map")
+    assert {"grad_cam", "centred Gaussian", "area"} <= set(nuclei.index)
+    assert (nuclei["nucleus"] <= nuclei["cell"]).all()
+    assert nuclei.loc["centred Gaussian", "nucleus"] > nuclei.loc["area", "nucleus"]
 
 
 def test_the_sites_tables_hold_every_image_once(tiny_results):
@@ -168,7 +190,38 @@ def test_an_arm_that_rules_out_a_true_class_is_left_out():
     assert set(found["calibration"]["arm"]) == {"model"}
 
 
-# --- the command -------------------------------------------------------------
+# --- the frozen result -----------------------------------------------------------------------------
+
+
+def test_the_frozen_result_is_not_stale():
+    """Whoever changes the protocol has to compute the results again (`make results`)."""
+    result = load(results.folder() / "attention-cnn.json")
+    assert not stale(result, json.loads(json.dumps(PROTOCOL("paper", "real").described())))
+    changed = replace(PROTOCOL("paper", "real"), size=96).described()
+    assert stale(result, json.loads(json.dumps(changed)))
+    assert result.seeds == [0, 1, 2, 3, 4]
+
+
+def test_the_frozen_federation_reaches_the_papers_accuracy():
+    result = load(results.folder() / "attention-cnn.json")
+    for title, accuracy in (("3 clients, 16 rounds", 0.9570), ("5 clients, 16 rounds", 0.9656)):
+        table = result.table(f"{title}: scores").query("arm == 'FedAvg' and where == 'joint'")
+        assert table["seed"].nunique() == 5
+        assert table["accuracy"].mean() >= accuracy
+
+
+@pytest.mark.real
+def test_the_frozen_result_was_computed_on_these_files(real_data):
+    result = load(results.folder() / "attention-cnn.json")
+    asked = PROTOCOL("paper", "real")
+    found = [
+        attention_cnn.smears(asked, real_data),
+        nuclei.masked_cells("real", asked.size, real_data),
+    ]
+    assert [source["checksum"] for source in result.data] == [cohort.provenance.checksum for cohort in found]
+
+
+# --- the command -----------------------------------------------------------------------------------
 
 
 def test_hemafl_run_prints_all_arms_and_writes_the_tables(tmp_path, monkeypatch):

@@ -25,7 +25,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from hemafl_lib.notebook import normalise, plots, widgets
+from hemafl_lib.experiments import (
+    attack_explorer,
+    heterogeneity_explorer,
+    partition_explorer,
+    saliency_explorer,
+)
+from hemafl_lib.notebook import normalise, plots, results, widgets
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -537,6 +543,71 @@ def test_stored_json_of_the_explorers_is_what_python_computed(html):
     script = re.search(r'id="rounds".*?<script type="application/json">(.*?)</script>', content, re.DOTALL)[1]
     stored = json.loads(script)
     assert stored["pictures"]["2"]["summary"] == lines({"rate": 1.0}).summary
+
+
+# --- the explorers of chapter 2 -----------------------------------------------------------------------
+
+CHAPTER_2 = "book/papers/attention_cnn.html"
+CURVES = {
+    "federation": (heterogeneity_explorer, "explorer-heterogeneity", (5, 0.3, 0.5, "FedAvg")),
+    "attack": (attack_explorer, "explorer-attack", (5, 1, "opposite step x 10", "FedAvg")),
+}
+
+
+def moves(page, explorer, controls, start, by):
+    """Move one slider after the other to its last value, or to its first; yield each setting."""
+    setting = list(start)
+    for number, values in enumerate(controls.values()):
+        slider = explorer.locator("input[type=range]").nth(number)
+        far = setting[number] != values[-1]
+        if by == "keyboard":
+            slider.press("End" if far else "Home")
+        else:
+            slide_by_mouse(page, slider, float(far))
+        setting[number] = values[-1] if far else values[0]
+        yield tuple(setting)
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+@pytest.mark.parametrize("name", CURVES)
+def test_every_slider_of_chapter_2_leads_to_the_recorded_curves(html, visit, name, by):
+    module, file, start = CURVES[name]
+    recorded = module.recorded(results.load(file))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator(f"#{name}-explorer")
+    spoken = {explorer.locator("[aria-live]").inner_text()}
+    for setting in moves(page, explorer, module.CONTROLS, start, by):
+        curves = recorded[setting].curves
+        shown = np.array(list(shown_numbers(explorer).values()))
+        np.testing.assert_allclose(shown, curves.to_numpy(), atol=6e-4)
+        spoken.add(explorer.locator("[aria-live]").inner_text())
+    assert len(spoken) == 1 + len(module.CONTROLS)
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+def test_the_slider_of_who_holds_what_leads_to_the_recorded_counts(html, visit, by):
+    recorded = partition_explorer.recorded(results.load("explorer-partition"))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#partition-explorer")
+    for setting in moves(page, explorer, partition_explorer.CONTROLS, (5, "Dirichlet 0.3"), by):
+        counts = recorded[setting].counts
+        assert shown_numbers(explorer) == {site: list(row) for site, *row in counts.itertuples()}
+        assert explorer.locator("svg[role=img] rect").count() == counts.size
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+def test_the_saliency_sliders_of_chapter_2_lead_to_the_recorded_answers(html, visit, by):
+    recorded = saliency_explorer.recorded(results.load("explorer-saliency"))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#saliency-explorer")
+    explorer.locator("canvas").wait_for()
+    drawn = {explorer.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")}
+    for setting in moves(page, explorer, saliency_explorer.CONTROLS, ("pre", "federated", "grad_cam"), by):
+        found = recorded[setting]
+        said = f"{setting[0]} taken for {found.predicted} ({found.probability:.0%})"
+        assert said in explorer.locator("canvas").get_attribute("aria-label")
+        drawn.add(explorer.locator("canvas").evaluate("(canvas) => canvas.toDataURL()"))
+    assert len(drawn) == 1 + len(saliency_explorer.CONTROLS)
 
 
 LIVE_CELL = """

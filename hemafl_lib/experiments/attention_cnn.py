@@ -27,7 +27,7 @@ from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
-from hemafl_lib.experiments import confidence
+from hemafl_lib.experiments import confidence, nuclei
 from hemafl_lib.experiments.arms import Arm, Cost, Prediction, compare
 from hemafl_lib.experiments.baselines import colour_probabilities, majority_probabilities
 from hemafl_lib.experiments.results import Results
@@ -92,6 +92,7 @@ class Protocol:
     ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated), ``size`` the side of the
     images in pixels, ``cells`` how many are simulated. ``confidence`` and ``pairs`` name studies: the one
     whose confidence is studied, and pairs of studies whose federated models are compared image by image.
+    ``explained`` is for how many rounds a network is trained whose maps are held against drawn nuclei.
     """
 
     preset: str
@@ -101,6 +102,7 @@ class Protocol:
     studies: tuple[Study, ...]
     confidence: str
     pairs: tuple[tuple[str, str], ...] = ()
+    explained: int = 0
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
@@ -112,13 +114,18 @@ class Protocol:
 
 
 def recipe(**changes: Any) -> Recipe:
-    """Return how a client trains; the paper says nothing about it."""
+    """Return how a client trains; the paper says nothing about it.
+
+    Each client draws its classes equally often. Without that a client whose images are of one class
+    unlearns the others in every round, and the accuracy depends on the luck of the deal.
+    """
     ours = Recipe(
         optimiser="adamw",
         learning_rate=6e-3,
         schedule="cosine",
         batch_size=16,
         local_epochs=1,
+        balanced_sampler=True,
         augmentation=Augmentation(flips=True),
     )
     return replace(ours, **changes)
@@ -130,6 +137,7 @@ CENTRALISED = Arm("centralised", kind="centralised", recipe=recipe())
 ABLATIONS = (
     replace(FEDERATED, name="FedAvg without attention", network=PLAIN),
     replace(FEDERATED, name="FedAvg, equal weights", aggregator=FedAvg(equal_weights=True)),
+    replace(FEDERATED, name="FedAvg, plain sampling", recipe=recipe(balanced_sampler=False)),
     replace(FEDERATED, name="FedAvg, group norm", norm="group"),
 )
 JITTERED = replace(
@@ -145,7 +153,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
     Parameters
     ----------
     preset
-        "quick" (a minute) or "paper" (everything, half an hour).
+        "quick" (half a minute) or "paper" (everything, half an hour).
     source
         "real" or "smear".
     network
@@ -163,9 +171,9 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
     three = tuple(replace(arm, network=network) for arm in (ISOLATED, FEDERATED, CENTRALISED))
     alone = three[1:2]
     if preset == "quick":
-        study = Study("3 clients", 3, 12, three, (0,))
+        study = Study("3 clients", 3, 8, three, (0,))
         return Protocol("quick", source, 32, 1200, (study,), confidence=study.title)
-    few, many, all_five, first = 12, 24, (0, 1, 2, 3, 4), (0, 1, 2)
+    few, many, all_five, first = 8, 16, (0, 1, 2, 3, 4), (0, 1, 2)
     factorial = (
         Study(f"3 clients, {few} rounds", 3, few, alone, all_five),
         Study(f"3 clients, {many} rounds", 3, many, alone, all_five),
@@ -185,7 +193,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
     )
     titles = [study.title for study in factorial]
     pairs = ((titles[0], titles[3]), (titles[1], titles[3]), (titles[0], titles[1]))
-    return Protocol("paper", source, 64, 3256, (*factorial, *variations), titles[3], pairs)
+    return Protocol("paper", source, 64, 3256, (*factorial, *variations), titles[3], pairs, explained=60)
 
 
 # The data
@@ -235,8 +243,23 @@ def client_sites(images: ImageCohort, study: Study, seed: int) -> list[Site]:
 
 
 def judged(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
-    """Return what every model predicts: test images of each client and of all, and validation images."""
-    return {**compared.test_cohorts(sites), "validation": federation.pooled(sites).validation}
+    """Return what every model predicts: test images of each client and of all, and validation images.
+
+    Those of all clients stand in one order, however they were dealt, so that answers can be compared image
+    by image.
+    """
+    pooled = federation.pooled(sites)
+    shared = {"joint": pooled.test, "validation": pooled.validation}
+    return {
+        **compared.test_cohorts(sites),
+        **{where: cohort.take(order_of_content(cohort)) for where, cohort in shared.items()},
+    }
+
+
+def order_of_content(cohort: ImageCohort) -> list[int]:
+    """Return the row numbers sorted by what the images show, byte by byte."""
+    content = [image.numpy().tobytes() for image in cohort.images]
+    return sorted(range(len(content)), key=content.__getitem__)
 
 
 def initial_network(arm: Arm, classes: int) -> nn.Module:
@@ -293,8 +316,20 @@ def run(
     tables |= confidence.tables(answers[asked.confidence], images.classes)
     if asked.pairs:
         tables["pairs"] = pairs(asked, answers)
+    tables["confusion"] = confusion(answers[asked.confidence], images.classes)
+    provenance = [images.provenance]
+    if asked.explained:
+        tables["nuclei"], masked = nuclei.table(
+            asked.source,
+            size=asked.size,
+            recipe=recipe(),
+            rounds=asked.explained,
+            root=root,
+            progress=progress,
+        )
+        provenance.append(masked)
     used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, (images.provenance,), tuple(used), time.monotonic() - began)
+    return Results(asked, tables, tuple(provenance), tuple(used), time.monotonic() - began)
 
 
 def baselines(sites: Mapping[int, Sequence[Site]]) -> list[Prediction]:
@@ -371,6 +406,8 @@ def pairs(asked: Protocol, answers: Mapping[str, Sequence[Prediction]]) -> pd.Da
     for first, second in asked.pairs:
         for one in federated(answers[first]):
             other = next(p for p in federated(answers[second]) if p.seed == one.seed)
+            if not np.array_equal(one.labels, other.labels):
+                raise HemaflError(f"'{first}' and '{second}' have other test images; deal them alike.")
             right = [p.probabilities.argmax(axis=1) for p in (one, other)]
             test = evaluation.mcnemar(one.labels, *right)
             accuracies = [evaluation.accuracy(one.labels, answer) for answer in right]
@@ -388,6 +425,15 @@ def pairs(asked: Protocol, answers: Mapping[str, Sequence[Prediction]]) -> pd.Da
                 }
             )
     return pd.DataFrame(rows)
+
+
+def confusion(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.DataFrame:
+    """Return how often plain FedAvg took a class (rows) for another (columns), all seeds together."""
+    counts = [
+        evaluation.confusion_matrix(p.labels, p.probabilities.argmax(axis=1), classes)
+        for p in federated(predictions)
+    ]
+    return sum(counts[1:], counts[0]).rename_axis("true class").rename_axis(columns=None).reset_index()
 
 
 def federated(predictions: Sequence[Prediction]) -> list[Prediction]:
