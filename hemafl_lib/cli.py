@@ -49,13 +49,14 @@ def main() -> None:
 
 @data_app.command("list")
 def list_cohorts(root: Root = None) -> None:
-    """List every cohort, and say which can be loaded now."""
+    """List every cohort of images and every table, and say which can be loaded now."""
     here = set(data.available(root))
-    table = data.catalogue().rename_axis(None)
-    table.insert(0, "here", ["yes" if name in here else "-" for name in table.index])
-    table["fetch"] = ["yes" if fetch else "by hand" for fetch in table["fetch"]]
-    table.loc["smear", "fetch"] = "built in"
-    typer.echo(table.drop(columns="licence").to_string())
+    for kind in ("images", "tables"):
+        table = data.catalogue(kind).rename_axis(None)
+        table.insert(0, "here", ["yes" if name in here else "-" for name in table.index])
+        table["fetch"] = ["yes" if fetch else "by hand" for fetch in table["fetch"]]
+        table.loc[table.index.isin(["smear", "sickle-cell", "flchain"]), "fetch"] = "built in"
+        typer.echo(table.drop(columns="licence").to_string())
 
 
 @data_app.command("card")

@@ -19,8 +19,9 @@ def test_list_names_every_cohort_and_what_is_here(hemafl, tmp_path):
     result = hemafl("list", "--root", tmp_path)
     assert result.exit_code == 0
     rows = {line.split()[0]: line.split()[1] for line in result.output.splitlines() if line[:1].strip()}
-    assert {name for name in CARDS if rows[name] == "yes"} == {"smear", "bccd"}
-    assert {name for name in CARDS if rows[name] == "-"} == set(CARDS) - {"smear", "bccd"}
+    here = {"smear", "flchain", "sickle-cell", "bccd"}
+    assert {name for name in CARDS if rows[name] == "yes"} == here
+    assert {name for name in CARDS if rows[name] == "-"} == set(CARDS) - here
 
 
 @pytest.mark.parametrize("name", CARDS)

@@ -213,7 +213,7 @@ def test_single_file_is_put_in_its_folder(server, tmp_path, monkeypatch):
     served = Download(server.url(), "bloodmnist.npz", md5)
     monkeypatch.setitem(cards.CARDS, "bloodmnist", replace(cards.card("bloodmnist"), download=served))
     data.fetch("bloodmnist", tmp_path / "root")
-    assert data.available(tmp_path / "root") == ["smear", "bloodmnist"]
+    assert "bloodmnist" in data.available(tmp_path / "root")
 
 
 def test_cohorts_behind_an_account_say_where_to_get_them(tmp_path):

@@ -10,7 +10,10 @@ import torch
 from hemafl_lib import data
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.data.layouts import LAYOUTS
+from hemafl_lib.data.survival_cohorts import TABLES
 from hemafl_lib.errors import DataError
+
+EMBEDDED = {"smear", "sickle-cell", "flchain"}
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +83,7 @@ def test_layout_is_read(root, name):
 def test_layout_is_recognised_as_itself_only(root, name):
     tiny_layouts.BUILDERS[name](root)
     expected = {"tecom", "cellavision"} if name in {"tecom", "cellavision"} else {name}
-    assert set(data.available(root)) == {"smear", *expected}
+    assert set(data.available(root)) == {*EMBEDDED, *expected}
     folder = root / LAYOUTS[name].folder
     assert {report.name for report in data.check(folder)} == expected
 
@@ -88,13 +91,13 @@ def test_layout_is_recognised_as_itself_only(root, name):
 def test_all_layouts_live_side_by_side(root):
     for build in set(tiny_layouts.BUILDERS.values()):
         build(root)
-    assert data.available(root) == list(CARDS)
+    assert set(data.available(root)) == {*LAYOUTS, *EMBEDDED}
     for name, counts in EXPECTED.items():
         assert present(data.load(name, size=8, root=root)) == counts
 
 
 def test_every_cohort_has_a_card_and_a_reader():
-    assert set(CARDS) == {*LAYOUTS, "smear"}
+    assert set(CARDS) == {*LAYOUTS, *TABLES, "smear", "sickle-cell"}
     for card in CARDS.values():
         assert card.download is not None or card.by_hand
 
@@ -222,12 +225,12 @@ def test_smear_needs_no_files():
 def test_environment_variable_names_the_folder(root, monkeypatch):
     tiny_layouts.bccd(root)
     monkeypatch.setenv("HEMAFL_DATA", str(root))
-    assert data.available() == ["smear", "bccd"]
+    assert set(data.available()) == {*EMBEDDED, "bccd"}
     assert len(data.load("bccd", size=8)) == 3
 
 
 def test_bad_requests_are_refused_in_a_sentence(root):
-    assert data.available() == ["smear"]
+    assert set(data.available()) == EMBEDDED
     with pytest.raises(DataError, match="HEMAFL_DATA"):
         data.load("bccd")
     with pytest.raises(DataError, match="'bccd' is not in"):

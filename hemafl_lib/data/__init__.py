@@ -2,11 +2,11 @@
 
 ``load`` reads a cohort by name, ``harmonise`` gives cohorts of different sources the same classes,
 ``catalogue`` and ``card`` say what each cohort is, ``fetch`` downloads one and ``check`` says what a
-folder holds.
+folder holds. ``select``, ``known_means`` and ``impute`` prepare the features of a table.
 """
 
 from hemafl_lib.data.cards import Card, card, catalogue
-from hemafl_lib.data.checking import Report, check
+from hemafl_lib.data.checking import Report, TableReport, check
 from hemafl_lib.data.classes import harmonise
 from hemafl_lib.data.cohort import (
     Cohort,
@@ -19,6 +19,7 @@ from hemafl_lib.data.cohort import (
 )
 from hemafl_lib.data.fetching import fetch
 from hemafl_lib.data.loading import available, load
+from hemafl_lib.data.tables import impute, known_means, select
 
 __all__ = [
     "Card",
@@ -28,6 +29,7 @@ __all__ = [
     "Provenance",
     "Report",
     "TableCohort",
+    "TableReport",
     "VariantCohort",
     "available",
     "card",
@@ -35,6 +37,9 @@ __all__ = [
     "check",
     "fetch",
     "harmonise",
+    "impute",
     "join",
+    "known_means",
     "load",
+    "select",
 ]

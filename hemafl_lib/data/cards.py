@@ -29,26 +29,41 @@ class Download:
 
 @dataclass(frozen=True)
 class Card:
-    """One cohort in plain words. ``images`` counts the images of the full public release."""
+    """One cohort in plain words.
+
+    ``images`` counts the images of the full public release; a cohort without images is a table, whose
+    ``patients`` it counts. ``outcome`` says what is known of each of them in the end.
+    """
 
     name: str
     title: str
     source: str
     licence: str
-    images: int
     layout: str
     known: str
     unknown: str
+    images: int = 0
+    patients: int = 0
+    outcome: str = ""
     by_hand: str = ""
     download: Download | None = None
 
+    @property
+    def kind(self) -> str:
+        """``"images"`` or ``"tables"``."""
+        return "tables" if self.outcome else "images"
+
     def text(self) -> str:
         """Return the card as lines of text."""
+        count = self.patients if self.kind == "tables" else self.images
         rows = {
             "title": self.title,
             "source": self.source,
             "licence": self.licence,
-            "images": f"{self.images:,}" if self.images else "as many as asked for",
+            "patients" if self.kind == "tables" else "images": f"{count:,}"
+            if count
+            else "as many as asked for",
+            **({"outcome": self.outcome} if self.outcome else {}),
             "layout": self.layout,
             "known": self.known,
             "not known": self.unknown,
@@ -199,6 +214,65 @@ CARDS = {
                 "md5:2b94928a2ae4916078ca51e05b6b800b",
             ),
         ),
+        Card(
+            name="flchain",
+            title="Serum free light chains and survival, Olmsted County, Minnesota",
+            source="Dispenzieri et al. 2012, Mayo Clinic Proceedings 87(6); R package survival.",
+            licence="as distributed with scikit-survival (GPL-3.0)",
+            patients=7874,
+            outcome="overall survival (2,169 deaths)",
+            layout="No files: the table comes with the package scikit-survival.",
+            known="Age, sex, creatinine, kappa and lambda light chains, MGUS, of residents aged 50 or more.",
+            unknown="Centres: one county, one site. Creatinine of 1,350. The cause of death is not read.",
+            by_hand="Nothing to get: it comes with scikit-survival ('pip install scikit-survival').",
+        ),
+        Card(
+            name="ipssm",
+            title="Myelodysplastic syndromes, International Working Group for Prognosis in MDS",
+            source="Bernard et al. 2022, NEJM Evidence 1(7); github.com/papaemmelab/IPSSMstudy.",
+            licence="none stated in the repository; the cBioPortal release of the study is ODbL 1.0",
+            patients=2957,
+            outcome="overall survival of 2,811 (1,354 deaths)",
+            layout="ipssm/{df_clinical,df_cna,df_mut}.tsv",
+            known="Age, sex, blood counts, marrow blasts, 14 cytogenetic flags, 47 genes.",
+            unknown="Centres: the files name none, so all patients have one site.",
+            by_hand="Copy the three files of github.com/papaemmelab/IPSSMstudy (folder data) to ipssm/.",
+        ),
+        Card(
+            name="amlsg",
+            title="Acute myeloid leukaemia, three trials of the AML Study Group",
+            source="Papaemmanuil et al. 2016, NEJM 374(23); Gerstung et al. 2017, Nature Genetics 49(3).",
+            licence="GPL-3.0 (repository gerstung-lab/AML-multistage)",
+            patients=1540,
+            outcome="overall survival (904 deaths)",
+            layout="amlsg/AMLSG_Clinical_Anon.RData, amlsg/AMLSG_Genetic.txt",
+            known="45 real treatment centres as sites (25 of 20 or more patients); clinic, karyotype, genes.",
+            unknown="Which centre is which. Treatment came after the diagnosis and is not read.",
+            by_hand="Copy the two files of github.com/gerstung-lab/AML-multistage (folder data) to amlsg/.",
+        ),
+        Card(
+            name="bmt",
+            title="Bone-marrow transplants for acute leukaemia at four hospitals",
+            source="Klein and Moeschberger 1997, Survival Analysis, section 1.3; R package KMsurv.",
+            licence="not stated; the copy is that of github.com/vincentarelbundock/Rdatasets",
+            patients=137,
+            outcome="disease-free survival (83 relapses or deaths)",
+            layout="bmt/bmt.csv",
+            known="Four real hospitals (76/17/23/21); age, sex and cytomegalovirus of patient and donor.",
+            unknown="The effect of methotrexate apart from the hospital's: two gave it to all, two to none.",
+            by_hand="Copy csv/KMsurv/bmt.csv of github.com/vincentarelbundock/Rdatasets to bmt/.",
+        ),
+        Card(
+            name="sickle-cell",
+            title="SIMULATED children with sickle cell anaemia",
+            source="Drawn by this library from DeBaun et al. 2012 and Houwing et al. 2020.",
+            licence="Apache-2.0",
+            outcome="a silent cerebral infarct that is there on the day of the scan (29.5 % on average)",
+            layout="No files: the patients are drawn when they are asked for (65 by default).",
+            known="The model that drew every infarct: hemafl_lib.data.sickle_cell.RISK.",
+            unknown="How far results on drawn patients carry over to real ones.",
+            by_hand="Nothing to get: it comes with the library.",
+        ),
     )
 }
 
@@ -210,10 +284,28 @@ def card(name: str) -> Card:
     return CARDS[name]
 
 
-def catalogue() -> pd.DataFrame:
-    """Return one row per cohort: title, images, licence, and whether `hemafl data fetch` can get it."""
+def catalogue(kind: str = "images") -> pd.DataFrame:
+    """Return one row per cohort of ``kind``, "images" or "tables".
+
+    The columns are the title, the count (images, or patients and their outcome), the licence, and whether
+    `hemafl data fetch` can get it.
+
+    Raises
+    ------
+    DataError
+        If the kind is neither.
+    """
+    if kind not in {"images", "tables"}:
+        raise DataError(f"kind='{kind}' is unknown; choose 'images' or 'tables'.")
+    about = {name: c for name, c in CARDS.items() if c.kind == kind}
+    counted = ("images",) if kind == "images" else ("patients", "outcome")
     rows = [
-        {"title": c.title, "images": c.images, "licence": c.licence, "fetch": c.download is not None}
-        for c in CARDS.values()
+        {
+            "title": c.title,
+            **{column: getattr(c, column) for column in counted},
+            "licence": c.licence,
+            "fetch": c.download is not None,
+        }
+        for c in about.values()
     ]
-    return pd.DataFrame(rows, index=pd.Index(CARDS, name="name"))
+    return pd.DataFrame(rows, index=pd.Index(about, name="name"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
+from hemafl_lib.data.survival_cohorts import TABLES, TableSource
 from hemafl_lib.errors import DataError
 
 SHOWN = 10
@@ -57,8 +58,41 @@ class Report:
         return "\n".join([*lines, "  all files can be read" if self.ok else "  NOT READY TO LOAD"])
 
 
-def check(path: Path | str) -> list[Report]:
-    """Read every image of every layout found in ``path`` and report on each.
+@dataclass(frozen=True)
+class TableReport:
+    """The result of reading one table of patients.
+
+    ``patients`` and ``events`` count those whose outcome is known, ``sites`` counts patients and
+    ``missing`` the patients whose value of a feature is not known; ``repairs`` holds what was repaired and
+    ``broken`` the sentence of what could not be, if there is one.
+    """
+
+    name: str
+    folder: Path
+    patients: int
+    events: int
+    sites: Mapping[str, int]
+    missing: Mapping[str, int]
+    repairs: tuple[str, ...]
+    broken: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether `load` will read the table."""
+        return not self.broken
+
+    def text(self) -> str:
+        """Return the report as lines of text."""
+        lines = [f"{self.name}: {self.patients:,} patients, {self.events:,} events, in {self.folder}"]
+        for title, counts in (("site", self.sites), ("not known", self.missing)):
+            lines += [f"  {title:9} {name:25} {count:>7,}" for name, count in _largest(counts)]
+        lines += [f"  repaired  {line}" for line in self.repairs]
+        lines += [f"  broken    {line}" for line in self.broken]
+        return "\n".join([*lines, "  the table can be read" if self.ok else "  NOT READY TO LOAD"])
+
+
+def check(path: Path | str) -> list[Report | TableReport]:
+    """Read every image of every layout, and every table, found in ``path`` and report on each.
 
     Parameters
     ----------
@@ -72,9 +106,13 @@ def check(path: Path | str) -> list[Report]:
     """
     root = Path(path)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the folder that holds the images.")
+        raise DataError(f"{root} is not a folder; give the folder that holds the images or tables.")
     found = [(layout, layout.find(root)) for layout in LAYOUTS.values()]
-    reports = [_report(layout, listing) for layout, listing in found if listing is not None]
+    tables = [(source, source.find(root)) for source in TABLES.values()]
+    reports: list[Report | TableReport] = [
+        *(_report(layout, listing) for layout, listing in found if listing is not None),
+        *(_table_report(source, listing) for source, listing in tables if listing is not None),
+    ]
     if not reports:
         raise DataError(
             f"{root} holds no known layout; compare it with 'hemafl data card NAME' for the data you have."
@@ -95,6 +133,24 @@ def _report(layout: Layout, listing: Listing) -> Report:
         broken=tuple(str(error) for error in read if isinstance(error, DataError)),
         unknown=listing.unknown,
         stray=listing.stray,
+    )
+
+
+def _table_report(source: TableSource, listing: Listing) -> TableReport:
+    try:
+        table = source.read(listing.folder)
+    except DataError as error:
+        return TableReport(source.name, listing.folder, 0, 0, {}, {}, (), (str(error),))
+    missing = table.rows.isna().sum()
+    return TableReport(
+        name=source.name,
+        folder=listing.folder,
+        patients=len(table.rows),
+        events=int(table.rows["event"].sum()),
+        sites=Counter(table.rows["site"]),
+        missing={str(name): int(count) for name, count in missing.items() if count},
+        repairs=table.repairs,
+        broken=(),
     )
 
 

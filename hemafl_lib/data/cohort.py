@@ -224,11 +224,12 @@ def _stack(parts: list[Tensor | np.ndarray | None]) -> Tensor | np.ndarray | Non
 
 
 def same(left: Cohort, right: Cohort) -> bool:
-    """Return whether two cohorts hold the same rows, bit for bit (for tests and caches)."""
+    """Return whether two cohorts hold the same rows (for tests and caches); what neither knows is the same."""
 
     def equal(a: object, b: object) -> bool:
         if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return a.dtype == b.dtype and torch.equal(a, b)
+            alike = a.dtype == b.dtype and a.shape == b.shape
+            return alike and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
         if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
             return np.array_equal(a, b)
         return a == b

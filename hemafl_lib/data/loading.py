@@ -12,15 +12,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hemafl_lib.data import cache
+from hemafl_lib.data import cache, sickle_cell
 from hemafl_lib.data.cards import CARDS, card
 from hemafl_lib.data.classes import types_of
-from hemafl_lib.data.cohort import ImageCohort, Provenance
+from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
+from hemafl_lib.data.survival_cohorts import TABLES, TableSource
+from hemafl_lib.data.tables import CleanTable, chosen, to_cohort
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import sha256
 
 SIZES = range(8, 1025)
+
+SIMULATED = ("smear", "sickle-cell")
 
 
 def data_root(root: Path | str | None = None) -> Path:
@@ -34,7 +38,8 @@ def data_root(root: Path | str | None = None) -> Path:
     value = root or os.environ.get("HEMAFL_DATA")
     if not value:
         raise DataError(
-            "no data folder is known; set HEMAFL_DATA or pass root= (the cohort 'smear' needs neither)."
+            "no data folder is known; set HEMAFL_DATA or pass root= "
+            "(the cohorts 'smear', 'sickle-cell' and 'flchain' need neither)."
         )
     path = Path(value)
     if not path.is_dir():
@@ -42,18 +47,27 @@ def data_root(root: Path | str | None = None) -> Path:
     return path
 
 
-def load(name: str, *, size: int = 64, root: Path | str | None = None) -> ImageCohort:
+def load(
+    name: str, *, size: int = 64, features: str | None = None, root: Path | str | None = None
+) -> ImageCohort | TableCohort:
     """Load a cohort by name.
 
     Images are decoded once, resized with antialiasing to ``size`` x ``size`` pixels (the aspect
-    ratio is not kept) and cached on disk; the cache is rebuilt when any file changes.
+    ratio is not kept) and cached on disk; the cache is rebuilt when any file changes. Tables are
+    checked and repaired each time they are read (`hemafl_lib.data.tables`), and the provenance
+    tells what was repaired.
 
     Parameters
     ----------
     name
-        ``"smear"`` (simulated, needs no files), or one of the names that `catalogue` lists.
+        ``"smear"`` or ``"sickle-cell"`` (simulated, need no files), ``"flchain"`` (comes with
+        scikit-survival), or one of the names that `catalogue` lists.
     size
         Side of the images in pixels, from 8 to 1024.
+    features
+        Groups of a table's features, joined by "+": ``"clinical"``, ``"clinical+genetic"``; all by
+        default. The groups are "demographic", "clinical" (with the demographic ones) and, of
+        "ipssm" and "amlsg", "cytogenetic" and "genetic".
     root
         Folder that holds the public layouts; the environment variable ``HEMAFL_DATA`` by default.
 
@@ -65,19 +79,26 @@ def load(name: str, *, size: int = 64, root: Path | str | None = None) -> ImageC
         turns them into the classes of a study. Where the source names no patients, each image is
         a patient of its own. The provenance checksum is a SHA-256 over the path and the SHA-256 of
         every file that was read.
+    TableCohort
+        Features float32[N, F] of the patients whose outcome is known, in the order of the file, NaN
+        where a value is not known (`hemafl_lib.data.tables.impute` fills them); time float32[N] in
+        months and event bool[N], or label int64[N].
 
     Raises
     ------
     DataError
-        If the name or size is not valid, the folder does not hold the layout, or a file of it is
-        damaged or of unknown class.
+        If the name, size or group of features is not valid, the folder does not hold the layout, or
+        a file of it is damaged, of unknown class, or holds what cannot be.
     """
     if not isinstance(size, int) or size not in SIZES:
         raise DataError(f"size={size!r} is not valid; give a whole number from 8 to 1024 pixels.")
-    if card(name).name == "smear":
-        from hemafl_lib.data import smear  # drawing is heavy to import, and reading files needs none of it
-
-        return smear.simulate(size=size)
+    card(name)
+    if name in TABLES:
+        return _load_table(TABLES[name], features, root)
+    if features is not None:
+        raise DataError(f"'{name}' has no groups of features; leave features= out, or load a table.")
+    if name in SIMULATED:
+        return _simulate(name, size)
     layout = LAYOUTS[name]
     listing = _listing(layout, data_root(root))
     path = cache.place(name, size, listing.folder)
@@ -90,11 +111,17 @@ def load(name: str, *, size: int = 64, root: Path | str | None = None) -> ImageC
 
 
 def available(root: Path | str | None = None) -> list[str]:
-    """Return the names that `load` can load now: "smear", and every layout that ``root`` holds."""
-    if root is None and not os.environ.get("HEMAFL_DATA"):
-        return ["smear"]
-    folder = data_root(root)
-    return [name for name in CARDS if name == "smear" or LAYOUTS[name].find(folder) is not None]
+    """Return the names that `load` can load now: what needs no files, and what ``root`` holds."""
+    known = root is not None or os.environ.get("HEMAFL_DATA")
+    folder = data_root(root) if known else None
+    return [name for name in CARDS if _is_here(name, folder)]
+
+
+def _is_here(name: str, folder: Path | None) -> bool:
+    """Return whether a cohort is simulated, comes with an installed package, or lies in ``folder``."""
+    if name in SIMULATED or (name in TABLES and TABLES[name].installed):
+        return True
+    return folder is not None and {**LAYOUTS, **TABLES}[name].find(folder) is not None
 
 
 def checksum(listing: Listing) -> str:
@@ -106,14 +133,52 @@ def checksum(listing: Listing) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _listing(layout: Layout, root: Path) -> Listing:
-    """Find the layout under ``root``; refuse images of unknown class."""
-    listing = layout.find(root)
+def _simulate(name: str, size: int) -> ImageCohort | TableCohort:
+    """Draw a simulated cohort with its default settings."""
+    if name == "sickle-cell":
+        return sickle_cell.simulate()
+    from hemafl_lib.data import smear  # drawing is heavy to import, and reading files needs none of it
+
+    return smear.simulate(size=size)
+
+
+def _load_table(source: TableSource, features: str | None, root: Path | str | None) -> TableCohort:
+    """Read a table, from files or from a package, as a cohort."""
+    names = chosen(source.groups, features)
+    if source.package is not None:
+        table = source.read(Path())
+        return to_cohort(table, names, _provenance(source, table, content_checksum(table)))
+    listing = _found(source, data_root(root))
+    table = source.read(listing.folder)
+    return to_cohort(table, names, _provenance(source, table, checksum(listing)))
+
+
+def _provenance(source: TableSource, table: CleanTable, digest: str) -> Provenance:
+    """Return the provenance of a table; what was repaired is part of where it comes from."""
+    about = card(source.name)
+    told = " ".join([f"{about.title}. {about.source}", *table.repairs])
+    return Provenance(about.name, told, about.licence, simulated=False, checksum=digest)
+
+
+def content_checksum(table: CleanTable) -> str:
+    """Return a SHA-256 over the rows of a table that has no files of its own."""
+    return hashlib.sha256(table.rows.to_csv(float_format="%.9g").encode()).hexdigest()
+
+
+def _found(source: Layout | TableSource, root: Path) -> Listing:
+    """Find a layout or a table under ``root``."""
+    listing = source.find(root)
     if listing is None:
         raise DataError(
-            f"cohort '{layout.name}' is not in {root}; its layout is {card(layout.name).layout} "
-            f"(see 'hemafl data card {layout.name}')."
+            f"cohort '{source.name}' is not in {root}; its layout is {card(source.name).layout} "
+            f"(see 'hemafl data card {source.name}')."
         )
+    return listing
+
+
+def _listing(layout: Layout, root: Path) -> Listing:
+    """Find the layout under ``root``; refuse images of unknown class."""
+    listing = _found(layout, root)
     if listing.unknown:
         raise DataError(
             f"{listing.folder / listing.unknown[0]} has no known class; move it out of the folder "
