@@ -27,7 +27,9 @@ class Recipe:
     Parameters
     ----------
     loss
-        "cross_entropy", or "focal" (Lin et al. 2017) with exponent ``gamma``.
+        For classes, "cross_entropy", or "focal" (Lin et al. 2017) with exponent ``gamma``. For survival,
+        "cox": see `cox_loss`. Its risk sets are those of a batch, never of several sites together; with
+        a ``batch_size`` of at least the rows of a site, they are the site's own.
     optimiser, learning_rate, weight_decay, momentum
         "sgd" (with ``momentum``), "adam" or "adamw"; a fresh one each round.
     schedule
@@ -47,7 +49,7 @@ class Recipe:
         Applied to images as they are drawn; cohorts of prepared variants are augmented already.
     """
 
-    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "cox"] = "cross_entropy"
     gamma: float = 2.0
     optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: float = 2e-3
@@ -79,7 +81,7 @@ class Recipe:
                 )
 
 
-LOSSES = ("cross_entropy", "focal")
+LOSSES = ("cross_entropy", "focal", "cox")
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 
@@ -108,6 +110,48 @@ def focal_loss(scores: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return -(doubt**gamma * log_p).mean()
 
 
+def cox_loss(
+    log_risk: Tensor, time: Tensor, event: Tensor, ties: Literal["efron", "breslow"] = "efron"
+) -> Tensor:
+    """Return the negative log partial likelihood of Cox's model, per observed event.
+
+    Of all who were still at risk when an event happened, how likely was it to happen to the one it did
+    happen to? (Cox 1972; for DeepSurv, Katzman et al. 2018, equation 4.) Only differences of the log-risk
+    count: a constant added to all of them changes nothing.
+
+    Parameters
+    ----------
+    log_risk
+        What the model says, float[N]; higher means earlier.
+    time, event
+        Time to the event or to censoring, float[N], and whether the event was observed, bool[N].
+    ties
+        How events at the same time are taken: "efron" (Efron 1977) removes each in turn, on average, from
+        the risk set of the next; "breslow" (Breslow 1974) leaves all in it. Equal where no times are.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0, with gradient 0, where no event was observed.
+    """
+    event = event.bool()
+    if not event.any():
+        return 0.0 * log_risk.sum()
+    order = torch.argsort(time, descending=True, stable=True)
+    log_risk, event = log_risk[order], event[order]
+    _, moment, rows = torch.unique_consecutive(time[order], return_inverse=True, return_counts=True)
+    # Sorted from late to early, those at risk at a moment are all rows up to its last one.
+    log_at_risk = torch.logcumsumexp(log_risk, dim=0)[rows.cumsum(0) - 1]
+    log_risk, moment = log_risk[event], moment[event]
+    log_total = log_at_risk[moment]
+    if ties == "efron":
+        deaths = torch.bincount(moment, minlength=len(rows))
+        share = torch.zeros_like(log_at_risk).index_add(0, moment, (log_risk - log_total).exp())
+        earlier = torch.arange(len(moment), device=moment.device) - (deaths.cumsum(0) - deaths)[moment]
+        log_total = log_total + torch.log1p(-share[moment] * earlier / deaths[moment])
+    return (log_total - log_risk).mean()
+
+
 def proximal_term(model: nn.Module, reference: dict[str, Tensor]) -> Tensor:
     """Return 1/2 * ||w - w_global||^2 over the trained parameters (Li et al. 2020, equation 2)."""
     return sum(
@@ -130,11 +174,12 @@ def fit(
     """Train ``model`` in place on ``cohort`` for one round.
 
     ``progress`` is the share of all rounds already done, in [0, 1), for the schedule. Raises
-    `HemaflError` if the cohort is empty or the model would draw from torch's global generator, and
-    `Stopped` as soon as ``stop()`` is true.
+    `HemaflError` if the cohort is empty, the loss does not fit its outcome, or the model would draw from
+    torch's global generator, and `Stopped` as soon as ``stop()`` is true.
     """
     if len(cohort) == 0:
         raise HemaflError("fit: the site has no training rows; give it some or leave it out.")
+    check_outcome(cohort, recipe)
     refuse_dropout(model)
     model.to(device).train()
     trained = [value for value in model.parameters() if value.requires_grad]
@@ -170,7 +215,32 @@ def make_loss(recipe: Recipe) -> Loss:
     """Return the loss function that the recipe names."""
     if recipe.loss == "focal":
         return lambda scores, labels: focal_loss(scores, labels, recipe.gamma)
+    if recipe.loss == "cox":
+        return lambda scores, targets: cox_loss(as_log_risk(scores), targets[:, 0], targets[:, 1])
     return F.cross_entropy
+
+
+def as_log_risk(scores: Tensor) -> Tensor:
+    """Return a survival model's scores float[N, 1] as float[N]; raise `HemaflError` for other shapes."""
+    if scores.ndim != 2 or scores.shape[1] != 1:
+        raise HemaflError(
+            f"loss='cox' needs one log-risk a patient, and the model returns {tuple(scores.shape)}; "
+            "give a model with one output, such as DeepSurv."
+        )
+    return scores[:, 0]
+
+
+def has_survival(cohort: Cohort) -> bool:
+    """Return whether the cohort's targets are time and event side by side, not labels."""
+    return cohort.targets.ndim == 2
+
+
+def check_outcome(cohort: Cohort, recipe: Recipe) -> None:
+    """Raise `HemaflError` if the recipe's loss is not one for the cohort's outcome."""
+    if has_survival(cohort) and recipe.loss != "cox":
+        raise HemaflError(f"loss='{recipe.loss}' needs labels, and the cohort has survival; use loss='cox'.")
+    if not has_survival(cohort) and recipe.loss == "cox":
+        raise HemaflError("loss='cox' needs time and event, and the cohort has labels; use 'cross_entropy'.")
 
 
 def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe, progress: float) -> torch.optim.Optimizer:
@@ -187,8 +257,13 @@ def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe, progress: flo
 def epoch_batches(cohort: Cohort, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:
     """Return one epoch's row numbers in batches, int64 each.
 
-    A last batch of one row joins the one before: batch norm cannot use it.
+    A last batch of one row joins the one before: batch norm cannot use it. Raises `HemaflError` if a
+    survival cohort should be balanced by class.
     """
+    if recipe.balanced_sampler and has_survival(cohort):
+        raise HemaflError(
+            "balanced_sampler balances classes, and a survival cohort has none; set it to False."
+        )
     if recipe.balanced_sampler:
         counts = torch.bincount(cohort.targets)
         chances = (1.0 / counts[cohort.targets]).double()
@@ -235,14 +310,67 @@ def predict(model: nn.Module, cohort: Cohort, *, batch_size: int = 256, device: 
 
 
 def score(model: nn.Module, cohort: Cohort, recipe: Recipe, *, device: str = "cpu") -> dict[str, float]:
-    """Return the loss of the recipe, the accuracy and the balanced accuracy on a cohort's rows."""
+    """Return the loss of the recipe on a cohort's rows, and how good the predictions are.
+
+    That is the accuracy and the balanced accuracy for classes; for survival, Harrell's C-index (NaN if
+    no two patients can be compared) and the number of pairs that it rests on.
+    """
+    check_outcome(cohort, recipe)
     scores = predict(model, cohort, device=device)
+    loss = float(make_loss(recipe)(scores, cohort.targets))
+    if has_survival(cohort):
+        pairs = compare_pairs(as_log_risk(scores), cohort.targets[:, 0], cohort.targets[:, 1])
+        return {"loss": loss, "c-index": pairs.c_index, "comparable-pairs": float(pairs.comparable)}
     predicted = scores.argmax(dim=1)
     return {
-        "loss": float(make_loss(recipe)(scores, cohort.targets)),
+        "loss": loss,
         "accuracy": float((predicted == cohort.targets).double().mean()),
         "balanced-accuracy": float(mean_recall(cohort.targets, predicted)),
     }
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of patients of whom it is known who had the event first, by what a model says of them.
+
+    The first one's log-risk is the higher (concordant), the lower (discordant), or the same (tied).
+    Counts of several groups of patients can be added; pairs across the groups are then not in them.
+    """
+
+    concordant: int = 0
+    discordant: int = 0
+    tied: int = 0
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        return Pairs(
+            self.concordant + other.concordant, self.discordant + other.discordant, self.tied + other.tied
+        )
+
+    @property
+    def comparable(self) -> int:
+        """The number of all pairs."""
+        return self.concordant + self.discordant + self.tied
+
+    @property
+    def c_index(self) -> float:
+        """Harrell's C: the share of concordant pairs, a tie counting half; NaN without any pair."""
+        return (self.concordant + self.tied / 2) / self.comparable if self.comparable else float("nan")
+
+
+def compare_pairs(log_risk: Tensor, time: Tensor, event: Tensor) -> Pairs:
+    """Return the pairs of Harrell's C (Harrell et al. 1982) for log_risk, time and event, [N] each.
+
+    Two patients can be compared if the earlier time is that of an observed event; at equal times, if
+    exactly one of the two had the event. It takes memory for events times patients.
+    """
+    event = event.bool()
+    first_risk, first_time = log_risk[event, None], time[event, None]
+    comparable = (first_time < time) | ((first_time == time) & ~event)
+    return Pairs(
+        concordant=int((comparable & (first_risk > log_risk)).sum()),
+        discordant=int((comparable & (first_risk < log_risk)).sum()),
+        tied=int((comparable & (first_risk == log_risk)).sum()),
+    )
 
 
 def mean_recall(labels: Tensor, predicted: Tensor) -> Tensor:

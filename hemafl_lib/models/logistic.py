@@ -1,0 +1,50 @@
+"""Logistic regression as a model that sites train together, step by step.
+
+`hemafl_lib.models.penalised` fits the same model to one table in a few Newton steps.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hemafl_lib.errors import ModelError
+
+
+class LogisticRegression(nn.Module):
+    """A logit for each class: a weighted sum of the features, and a constant.
+
+    All parameters begin at 0, where every class is equally likely: the loss has a single minimum, so a
+    random beginning would help nothing. Train it with the loss "cross_entropy" of a `Recipe`.
+
+    Parameters
+    ----------
+    features
+        Number of features F; they should have mean 0 and standard deviation 1, and no value missing.
+    classes
+        Number of classes C.
+
+    Raises
+    ------
+    ModelError
+        If there is no feature, or are fewer than two classes.
+    """
+
+    def __init__(self, features: int, classes: int = 2) -> None:
+        super().__init__()
+        if features < 1 or classes < 2:
+            raise ModelError(
+                f"LogisticRegression: features={features} and classes={classes} must be at least 1 and 2."
+            )
+        self.weight = nn.Parameter(torch.zeros(classes, features))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits float32[B, C] of ``features`` float32[B, F]."""
+        return features @ self.weight.T + self.bias
+
+    def log_odds_ratios(self) -> Tensor:
+        """Return what one unit of each feature adds to the log-odds of a class against class 0.
+
+        float32[C - 1, F], one row for each of the classes 1, 2, ...; with two classes these are the usual
+        coefficients. Only such differences of the weights mean anything.
+        """
+        return (self.weight[1:] - self.weight[0]).detach()

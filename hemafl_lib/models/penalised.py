@@ -1,0 +1,227 @@
+"""Linear models for few patients: a penalty keeps the coefficients finite where the data do not.
+
+If some weighted sum of the features parts the patients with the outcome from those without, the likelihood
+has no maximum: the coefficients grow for ever (separation). Two remedies: ridge pulls them towards 0, and
+Firth's penalty, which needs no tuning, also takes away most of their bias. Both are fitted here to the rows
+of one table, in float64, by Newton's method. Ridge is also the strong local baseline that a federation of
+small sites has to beat.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
+
+from hemafl_lib.errors import ModelError
+
+STEPS = 200
+TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted logistic regression.
+
+    ``intercept`` and ``coefficients`` (float64[F]) are log-odds; ``covariance`` is the inverse of the
+    information, float64[1 + F, 1 + F], intercept first; ``log_likelihood`` includes the penalty.
+    """
+
+    intercept: float
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    steps: int
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """Standard errors of the intercept and the coefficients, float64[1 + F]."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def probabilities(self, features: ArrayLike) -> np.ndarray:
+        """Return the probability of label 1, float64[N], of ``features`` float[N, F]."""
+        return expit(self.intercept + np.asarray(features, dtype=np.float64) @ self.coefficients)
+
+
+class Slope(NamedTuple):
+    """The penalised log-likelihood at some coefficients, its gradient, and the information."""
+
+    log_likelihood: float
+    gradient: np.ndarray
+    information: np.ndarray
+
+
+def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> LogisticFit:
+    """Fit logistic regression with the penalty ``strength`` / 2 times the sum of squared coefficients.
+
+    The penalty is taken from the log-likelihood of all patients together; the intercept is not penalised.
+    scikit-learn's ``LogisticRegression(C=1 / strength)`` is the same model. Features should have equal
+    scales, because the penalty treats their coefficients alike. (le Cessie and van Houwelingen 1992.)
+
+    Parameters
+    ----------
+    features, labels
+        float[N, F] without missing values, and 0 or 1 each, [N].
+    strength
+        Above 0; the more, the closer to 0 are the coefficients.
+
+    Raises
+    ------
+    ModelError
+        If the table does not fit, ``strength`` is not positive, or all labels are equal.
+    """
+    design, outcome = _design(features, labels)
+    if not 0 < strength < np.inf:
+        raise ModelError(f"strength={strength} must be a positive number.")
+    if outcome.min() == outcome.max():
+        raise ModelError("'labels' are all equal, so the intercept has no finite value; use firth_logistic.")
+    penalty = np.full(design.shape[1], float(strength))
+    penalty[0] = 0.0
+
+    def slope(beta: np.ndarray) -> Slope:
+        probability = expit(design @ beta)
+        return Slope(
+            _log_likelihood(design @ beta, outcome) - 0.5 * float(penalty @ beta**2),
+            design.T @ (outcome - probability) - penalty * beta,
+            _information(design, probability) + np.diag(penalty),
+        )
+
+    return _maximum(slope, design.shape[1])
+
+
+def firth_logistic(features: ArrayLike, labels: ArrayLike) -> LogisticFit:
+    """Fit logistic regression with Firth's penalty: half the log-determinant of the information is added.
+
+    Each patient's residual y - p becomes y - p + h (1/2 - p), with the leverage h (Firth, "Bias reduction
+    of maximum likelihood estimates", Biometrika 80, 1993). The estimates are finite also under separation
+    (Heinze and Schemper, "A solution to the problem of separation in logistic regression", Statistics in
+    Medicine 21, 2002); units of the features make no difference. For one yes-or-no feature it amounts to
+    half a patient more in each of the four cells. The intercept is penalised too, which draws the predicted
+    probabilities towards 1/2 (Puhr et al., Statistics in Medicine 36, 2017): use it for coefficients.
+
+    Parameters
+    ----------
+    features, labels
+        float[N, F] without missing values, and 0 or 1 each, [N].
+
+    Raises
+    ------
+    ModelError
+        If the table does not fit, or a feature is constant or a weighted sum of others.
+    """
+    design, outcome = _design(features, labels)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ModelError("a feature is constant or a weighted sum of others; leave it out, or use ridge.")
+
+    def slope(beta: np.ndarray) -> Slope:
+        probability = expit(design @ beta)
+        information = _information(design, probability)
+        sign, log_determinant = np.linalg.slogdet(information)
+        if sign <= 0:
+            # So far out every probability rounds to 0 or 1; no step may end here.
+            return Slope(-np.inf, np.zeros_like(beta), information)
+        weight = probability * (1 - probability)
+        leverage = weight * np.einsum("ni,in->n", design, np.linalg.solve(information, design.T))
+        return Slope(
+            _log_likelihood(design @ beta, outcome) + 0.5 * float(log_determinant),
+            design.T @ (outcome - probability + leverage * (0.5 - probability)),
+            information,
+        )
+
+    return _maximum(slope, design.shape[1])
+
+
+def ridge_cox(features: ArrayLike, time: ArrayLike, event: ArrayLike, strength: float) -> np.ndarray:
+    """Return the coefficients float64[F] of a Cox model with a ridge penalty and Efron's ties.
+
+    ``strength`` / 2 times the sum of squared coefficients is taken from the log partial likelihood of all
+    patients together (Verweij and van Houwelingen 1994); fitted by scikit-survival. The log-risk of
+    patients is ``features @ coefficients``.
+
+    Parameters
+    ----------
+    features, time, event
+        float[N, F] without missing values; time to the event or to censoring, float[N]; whether the event
+        was observed, bool[N].
+    strength
+        At least 0; 0 is the Cox model without a penalty.
+
+    Raises
+    ------
+    ModelError
+        If the table does not fit, no event was observed, there is no finite estimate, or scikit-survival is
+        not installed.
+    """
+    table = _features(features)
+    moments, observed = np.asarray(time, dtype=np.float64), np.asarray(event, dtype=bool)
+    if not moments.shape == observed.shape == (len(table),) or not np.all(np.isfinite(moments)):
+        raise ModelError("'time' and 'event' must hold one value for each row of 'features', none missing.")
+    if not observed.any():
+        raise ModelError("'event' is False for all patients; a Cox model needs observed events.")
+    if not 0 <= strength < np.inf:
+        raise ModelError(f"strength={strength} must be a number of at least 0.")
+    try:
+        from sksurv.linear_model import CoxPHSurvivalAnalysis
+        from sksurv.util import Surv
+    except ImportError:
+        raise ModelError("ridge_cox needs scikit-survival; run pip install 'hemafl_lib[survival]'.") from None
+    model = CoxPHSurvivalAnalysis(alpha=strength, ties="efron", tol=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            model.fit(table, Surv.from_arrays(observed, moments))
+        except (ArithmeticError, ValueError, Warning) as error:
+            raise ModelError(f"the Cox model has no finite estimate ({error}); raise 'strength'.") from None
+    return model.coef_
+
+
+def _features(features: ArrayLike) -> np.ndarray:
+    """Return the features as float64[N, F]; refuse what is no table or has missing values."""
+    table = np.asarray(features, dtype=np.float64)
+    if table.ndim != 2 or 0 in table.shape:
+        raise ModelError(f"'features' has shape {table.shape}; give one row a patient, one column a feature.")
+    if not np.all(np.isfinite(table)):
+        row = int(np.argmin(np.isfinite(table).all(axis=1)))
+        raise ModelError(f"'features' has no number in row {row}; impute it, or leave the patient out.")
+    return table
+
+
+def _design(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column of ones and the features, float64[N, 1 + F], and the labels as float64[N]."""
+    table, outcome = _features(features), np.asarray(labels)
+    if outcome.shape != (len(table),) or not np.all(np.isin(outcome, (0, 1))):
+        raise ModelError("'labels' must hold 0 or 1 for each row of 'features'.")
+    return np.column_stack([np.ones(len(table)), table]), outcome.astype(np.float64)
+
+
+def _log_likelihood(logits: np.ndarray, outcome: np.ndarray) -> float:
+    """Return the sum of log P(label), without overflow for large logits."""
+    return float(outcome @ logits - np.logaddexp(0, logits).sum())
+
+
+def _information(design: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Return X' W X with the weights p (1 - p)."""
+    return design.T @ (design * (probability * (1 - probability))[:, None])
+
+
+def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> LogisticFit:
+    """Climb from 0 by Newton's steps, each halved until the likelihood does not fall."""
+    beta = np.zeros(size)
+    here = slope(beta)
+    for number in range(1, STEPS + 1):
+        step = np.linalg.solve(here.information, here.gradient)
+        there = slope(beta + step)
+        # Near the top, equal likelihoods differ by rounding.
+        while there.log_likelihood < here.log_likelihood - TOLERANCE * (1 + abs(here.log_likelihood)):
+            step /= 2
+            there = slope(beta + step)
+        beta, here = beta + step, there
+        if np.max(np.abs(step)) <= TOLERANCE * (1 + np.max(np.abs(beta))):
+            covariance = np.linalg.inv(here.information)
+            return LogisticFit(float(beta[0]), beta[1:], covariance, here.log_likelihood, number)
+    raise ModelError(f"no maximum within {STEPS} steps; standardise the features, or use a stronger penalty.")
