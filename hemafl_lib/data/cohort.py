@@ -224,7 +224,7 @@ def _stack(parts: list[Tensor | np.ndarray | None]) -> Tensor | np.ndarray | Non
 
 
 def same(left: Cohort, right: Cohort) -> bool:
-    """Return whether two cohorts hold the same rows (for tests and caches); what neither knows is the same."""
+    """Return whether two cohorts hold the same rows, bit for bit; NaN is the same as NaN."""
 
     def equal(a: object, b: object) -> bool:
         if isinstance(a, Tensor) and isinstance(b, Tensor):
