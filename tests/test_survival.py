@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from federated import PROVENANCE, linear, same_parameters, table
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from lifelines import CoxPHFitter, KaplanMeierFitter
 from scipy import optimize
@@ -657,6 +657,7 @@ def test_firths_estimate_is_the_maximum_of_the_penalised_likelihood(seed):
 
 @settings(max_examples=40, deadline=None)
 @given(cells=st.lists(st.integers(0, 30), min_size=4, max_size=4))
+@example(cells=[0, 1, 0, 1])
 def test_firth_adds_half_a_patient_to_each_cell_of_a_two_by_two_table(cells):
     """Known exactly, also with empty cells: log of (a + 1/2)(d + 1/2) / (b + 1/2)(c + 1/2)."""
     a, b, c, d = cells

@@ -210,11 +210,17 @@ def _information(design: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> LogisticFit:
-    """Climb from 0 by Newton's steps, each halved until the likelihood does not fall."""
-    beta = np.zeros(size)
+    """Climb from 0 by Newton's steps, each halved until the likelihood does not fall.
+
+    A step that turns back is halved, too. In the smallest tables Firth's penalty is as curved as the
+    likelihood, of which alone the information tells: full steps would swing about the top for ever.
+    """
+    beta, step = np.zeros(size), np.zeros(size)
     here = slope(beta)
     for number in range(1, STEPS + 1):
-        step = np.linalg.solve(here.information, here.gradient)
+        last, step = step, np.linalg.solve(here.information, here.gradient)
+        if step @ last < 0:
+            step /= 2
         there = slope(beta + step)
         # Near the top, equal likelihoods differ by rounding.
         while there.log_likelihood < here.log_likelihood - TOLERANCE * (1 + abs(here.log_likelihood)):
