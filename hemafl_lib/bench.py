@@ -105,7 +105,7 @@ def noise_table(rows: int, features: int, seed: int) -> TableCohort:
 
 
 def bare_loop(work: Work, threads: int) -> Parameters:
-    """Do the job in plain PyTorch: copy, train each client in turn, weighted mean.
+    """Do the job in plain PyTorch: copy, train each client in turn, weighted mean, evaluate if asked to.
 
     It takes the same steps on the same rows as the library, with ``threads`` torch threads. It knows
     only what the job needs: cross-entropy, AdamW and no augmentation.
@@ -128,7 +128,18 @@ def bare_loop(work: Work, threads: int) -> Parameters:
             for name, value in model.state_dict().items():
                 mean[name] += len(site) / total * value
         current.load_state_dict(mean)
+        if work.evaluate:
+            for site in work.sites:
+                bare_evaluation(current, site)
     return get_arrays(current, exchanged_names(current))
+
+
+@torch.no_grad()
+def bare_evaluation(model: nn.Module, site: Site) -> tuple[float, float]:
+    """Return the loss and the accuracy of a site's validation rows."""
+    scores = model.eval()(as_input(site.validation.inputs))
+    right = scores.argmax(dim=1) == site.validation.targets
+    return float(F.cross_entropy(scores, site.validation.targets)), float(right.double().mean())
 
 
 class PflModel(nn.Module):
@@ -338,7 +349,7 @@ def engines(
 def engine_targets(timings: dict[str, Timing], small: dict[str, Timing], rounds: int) -> Report:
     """Return the local engine's time as a share of the others', for those that ran.
 
-    The overhead of a round is what the trivial job takes beyond the bare loop, its evaluation included.
+    The overhead of a round is what the trivial job takes beyond the bare loop, which evaluates as well.
     """
     local, trivial = timings["local, parallel"].median, small["local"].median
     overhead = (trivial - small["bare loop"].median) / rounds
