@@ -64,6 +64,8 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
 	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
 	$(BIN)/hemafl run attention-cnn --preset paper --out book/results/attention-cnn.json
+	$(BIN)/hemafl run mds-survival --preset paper --out book/results/mds-survival.json
+	$(BIN)/hemafl run scd-infarct --preset paper --out book/results/scd-infarct.json
 	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
 	$(BIN)/hemafl sweep heterogeneity --out book/results/explorer-heterogeneity.json
 	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json

@@ -53,6 +53,7 @@ Kept = Literal["image", "near duplicates", "blocks", "patients"]
 Colours = Literal["as they are", "reinhard", "macenko"]
 PRESETS = ("quick", "paper")
 SOURCES = ("real", "smear")
+EMBEDDED = "SIMULATED data"
 
 
 @dataclass(frozen=True)

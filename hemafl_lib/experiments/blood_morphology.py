@@ -34,6 +34,8 @@ from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.training import Recipe
 
 NAME = "blood-morphology"
+SOURCES = ("real", "smear")
+EMBEDDED = "SIMULATED data"
 BACKBONE = "efficientnet_lite0"
 AUGMENTATION = Augmentation(translate=0.10, rotate=5.0)
 REAL_CLIENTS, REAL_UNSEEN = ("barcelona", "bccd", "tecom"), ("barcelona-2", "cellavision")
@@ -170,7 +172,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
     """
     if preset not in PRESETS:
         raise HemaflError(f"preset='{preset}' is unknown; choose one of {', '.join(PRESETS)}.")
-    if source not in ("real", "smear"):
+    if source not in SOURCES:
         raise HemaflError(f"source='{source}' is unknown; choose 'real' or 'smear'.")
     clients, unseen = (REAL_CLIENTS, REAL_UNSEEN) if source == "real" else (DRAWN_CLIENTS, DRAWN_UNSEEN)
     size = 96 if network == BACKBONE else 224

@@ -8,12 +8,18 @@ from types import ModuleType
 import torch
 
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import attention_cnn, blood_morphology
+from hemafl_lib.experiments import attention_cnn, blood_morphology, mds_survival, scd_infarct
 from hemafl_lib.experiments.results import freeze
 from hemafl_lib.federation.local import cores
 
-EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (blood_morphology, attention_cnn)}
-"""Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`."""
+EXPERIMENTS: dict[str, ModuleType] = {
+    module.NAME: module for module in (blood_morphology, attention_cnn, mds_survival, scd_infarct)
+}
+"""Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`.
+
+``SOURCES`` names its sources, the real one first and the one that needs no files last, and ``EMBEDDED``
+says in words what the last one is.
+"""
 
 
 SWEEPS: dict[str, str] = {
@@ -50,16 +56,16 @@ def run_and_report(
 ) -> None:
     """Run an experiment, say what it found, and write ``out`` if given.
 
-    ``root`` is the folder of real data; without one the experiment runs on simulated data and says so.
+    ``root`` is the folder of real data; without one the experiment runs on what it embeds, and says so.
     Raises `HemaflError` if the experiment or the device is not to be had.
     """
     if experiment not in EXPERIMENTS:
         raise HemaflError(f"experiment '{experiment}' is unknown; choose one of {', '.join(EXPERIMENTS)}.")
     module, chosen = EXPERIMENTS[experiment], choose_device(device)
-    source = "smear" if root is None else "real"
+    source = module.SOURCES[-1] if root is None else module.SOURCES[0]
     asked = module.protocol(preset, source, **({} if network is None else {"network": network}))
     if root is None:
-        say("HEMAFL_DATA is not set: this run uses SIMULATED data.")
+        say(f"HEMAFL_DATA is not set: this run uses {module.EMBEDDED}.")
     results = module.run(asked, seed=seed, root=root, engine=engine, device=chosen)
     for source in results.data:
         say(source.banner())
