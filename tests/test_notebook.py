@@ -299,6 +299,23 @@ def test_the_live_face_shows_recorded_pictures_without_computing():
     assert 'alt="Recall by class. A reaches 0.71."' in face.picture.value
 
 
+def test_live_values_are_offered_and_computed_in_jupyter_only():
+    controls = [replace(CONTROLS[0], live=(4, 8)), *CONTROLS[1:]]
+    made = explorer(
+        controls=controls, compute=lambda setting: replace(picture(setting), summary=f"{setting}")
+    )
+    face = widgets.LiveFace(made)
+    assert [value for _, value in face.sliders[0].options] == sorted({*CONTROLS[0].values, 4, 8})
+    face.sliders[0].value = 4
+    wait_for(lambda: says(face) == str({"sites": 4, "alpha": 0.1}).replace("'", "&#x27;"))
+    assert "4 hospitals" not in made.static()
+
+
+def test_live_values_without_a_computation_are_refused():
+    with pytest.raises(HemaflError, match="has live values and no 'compute'"):
+        explorer(controls=[replace(CONTROLS[0], live=(4,)), *CONTROLS[1:]])
+
+
 def test_the_live_face_shows_only_the_latest_request():
     gate, computed = threading.Event(), []
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from hemafl_lib import data, evaluation, federation
+from hemafl_lib import data, evaluation, federation, partition
 from hemafl_lib.cli import app
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import mds_survival, scd_infarct
@@ -145,6 +145,14 @@ def test_ray_gives_the_same_tables(monkeypatch):
         pd.testing.assert_frame_equal(table, ray.tables[title])
 
 
+@pytest.mark.parametrize("name", ["mds-survival", "scd-infarct"])
+def test_another_network_is_refused_in_one_sentence(name):
+    done = CliRunner().invoke(app, ["run", name, "--network", "resnet34"], env={"HEMAFL_DATA": None})
+    assert done.exit_code == 1
+    assert "one network only" in done.output
+    assert "Traceback" not in done.output
+
+
 @pytest.mark.parametrize("arguments", [("fast", "real"), ("quick", "drawn")])
 @pytest.mark.parametrize("module", [mds_survival, scd_infarct])
 def test_unknown_protocols_are_refused_in_one_sentence(module, arguments):
@@ -184,6 +192,25 @@ def test_nobody_is_predicted_by_a_model_that_knew_them(monkeypatch):
     monkeypatch.setattr(scd_infarct, "fold_answers", note)
     scd_infarct.repetition(data.load("sickle-cell"), seed=0)
     assert len(seen) == len(set(seen)) == scd_infarct.PATIENTS
+
+
+def test_a_hospital_alone_chooses_its_threshold_on_its_own_patients(monkeypatch):
+    chosen = {}
+    whole = scd_infarct.answers
+
+    def note(probability, train, test):
+        chosen[len(chosen)] = set(train.patient)
+        return whole(probability, train, test)
+
+    monkeypatch.setattr(scd_infarct, "answers", note)
+    cohort = data.load("sickle-cell")
+    dealt = partition.quantity(cohort, proportions=(3, 2, 1), seed=0, validation=0.0, test=0.2)
+    sites = statistics.standardise(dealt, minimum=1).apply(dealt)
+    names = list(scd_infarct.fold_answers(sites, sites[0].test, 0))
+    own = {site.name: set(site.train.patient) for site in sites}
+    everybody = set.union(*own.values())
+    for number, name in enumerate(names):
+        assert chosen[number] == own.get(name.split(": ")[-1], everybody)
 
 
 def test_other_cohorts_have_other_patients():
@@ -236,6 +263,16 @@ def test_the_frozen_survival_was_computed_on_these_files(real_data):
     frozen = load(results.folder() / "mds-survival.json")
     found = [data.load(name, root=real_data).provenance.checksum for name in ("ipssm", "amlsg")]
     assert [source["checksum"] for source in frozen.data] == found
+
+
+@pytest.mark.real
+def test_the_caps_of_one_disease_are_not_those_of_another(real_data, monkeypatch):
+    monkeypatch.undo()
+    registry, centres, _ = mds_survival.protocol("paper", "real").studies
+    for study, capped in ((registry, True), (centres, False)):
+        cohort = mds_survival.patients(study, real_data)
+        blasts = cohort.features[:, cohort.feature_names.index("marrow_blasts")]
+        assert bool(blasts[~blasts.isnan()].max() <= 20) == capped
 
 
 @pytest.mark.real

@@ -75,7 +75,7 @@ def simulate(patients: int = 65, *, seed: int = 0) -> TableCohort:
     Parameters
     ----------
     patients
-        How many; 65 as in the study of chapter 3.
+        How many; 65 as in the study of chapter 4.
     seed
         Another seed gives other patients. The first patients of a large draw are those of a small one.
 

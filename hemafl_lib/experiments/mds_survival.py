@@ -52,8 +52,10 @@ ALONE, TOGETHER = 50.0, 200.0
 TIMES = np.arange(6.0, 61.0, 6.0)
 """Months at which predicted survival is compared with what happened."""
 
-CAPS = {"marrow_blasts": 20.0, "neutrophils": 3.8, "platelets": 250.0}
-"""More makes no difference to the prognosis: the caps of the IPSS-R's and IPSS-M's scores."""
+CAPS = {"ipssm": {"marrow_blasts": 20.0, "neutrophils": 3.8, "platelets": 250.0}}
+"""Values beyond which more counts no more, by cohort: for myelodysplastic syndromes only, where 20 % blasts
+begin another disease. The caps are our choice.
+"""
 
 SIMPLE = ("age", "male")
 SHOWN = 6
@@ -159,12 +161,12 @@ def protocol(preset: str = "quick", source: str = "embedded") -> Protocol:
 
 
 def patients(study: Study, root: Path | None = None) -> TableCohort:
-    """Return the patients of a study, with the caps of the scores."""
+    """Return the patients of a study, with the caps of its cohort."""
     cohort = data.load(study.cohort, root=root)
-    columns = {name: cohort.feature_names.index(name) for name in CAPS if name in cohort.feature_names}
     features = cohort.features.clone()
-    for name, column in columns.items():
-        features[:, column] = features[:, column].clamp(max=CAPS[name])
+    for name, cap in CAPS.get(study.cohort, {}).items():
+        column = cohort.feature_names.index(name)
+        features[:, column] = features[:, column].clamp(max=cap)
     names, count = np.unique(cohort.site, return_counts=True)
     kept = np.isin(cohort.site, names[count >= study.smallest])
     return replace(cohort, features=features).take(np.flatnonzero(kept))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
@@ -63,6 +64,8 @@ def run_and_report(
         raise HemaflError(f"experiment '{experiment}' is unknown; choose one of {', '.join(EXPERIMENTS)}.")
     module, chosen = EXPERIMENTS[experiment], choose_device(device)
     source = module.SOURCES[-1] if root is None else module.SOURCES[0]
+    if network is not None and "network" not in signature(module.protocol).parameters:
+        raise HemaflError(f"experiment '{experiment}' has one network only; leave --network out.")
     asked = module.protocol(preset, source, **({} if network is None else {"network": network}))
     if root is None:
         say(f"HEMAFL_DATA is not set: this run uses {module.EMBEDDED}.")

@@ -12,8 +12,9 @@ who fell ill.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, train_arm
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.federation import statistics
-from hemafl_lib.models import LogisticRegression, firth_logistic, ridge_logistic
+from hemafl_lib.models import LogisticFit, LogisticRegression, firth_logistic, ridge_logistic
 from hemafl_lib.partition import Site
 from hemafl_lib.progress import bar
 from hemafl_lib.training import Recipe, predict
@@ -112,20 +113,25 @@ class Answers:
 
 
 def fold_answers(sites: Sequence[Site], test: TableCohort, seed: int, **settings: Any) -> dict[str, Answers]:
-    """Train every arm on the hospitals and let it answer for the test patients, by the arm's name."""
-    start = LogisticRegression(test.features.shape[1])
-    models = {}
-    for arm in NETWORKS:
-        runs = train_arm(arm, sites, start, rounds=ROUNDS, seed=seed, evaluate=False, **settings)
-        models |= {name: lambda c, m=run.model: network_probability(m, c) for name, run in runs.items()}
-    for site in sites:
-        alone = ridge_logistic(*rows(site.train), RIDGE)
-        models[f"isolated ridge: {site.name}"] = lambda c, m=alone: m.probabilities(rows(c)[0])
-    exact = statistics.logistic(sites, ridge=RIDGE, minimum=1)
+    """Train every arm on the hospitals and let it answer for the test patients, by the arm's name.
+
+    A hospital alone has only its own patients to choose a threshold on.
+    """
     pooled = federation.pooled(sites).train
-    firth = firth_logistic(*rows(pooled))
-    models |= {"exact federated ridge": exact.probability, "Firth": lambda c: firth.probabilities(rows(c)[0])}
-    return {name: answers(model(pooled), pooled, model(test)) for name, model in models.items()}
+    found = {}
+    for arm in NETWORKS:
+        start = LogisticRegression(test.features.shape[1])
+        runs = train_arm(arm, sites, start, rounds=ROUNDS, seed=seed, evaluate=False, **settings)
+        trained_on = [site.train for site in sites] if arm.kind == "isolated" else [pooled]
+        for (name, run), known in zip(runs.items(), trained_on, strict=True):
+            found[name] = answers(partial(network_probability, run.model), known, test)
+    for site in sites:
+        alone = partial(fit_probability, ridge_logistic(*rows(site.train), RIDGE))
+        found[f"isolated ridge: {site.name}"] = answers(alone, site.train, test)
+    exact = statistics.logistic(sites, ridge=RIDGE, minimum=1)
+    found["exact federated ridge"] = answers(exact.probability, pooled, test)
+    firth = partial(fit_probability, firth_logistic(*rows(pooled)))
+    return {**found, "Firth": answers(firth, pooled, test)}
 
 
 def rows(cohort: TableCohort) -> tuple[np.ndarray, np.ndarray]:
@@ -138,10 +144,18 @@ def network_probability(model: torch.nn.Module, cohort: TableCohort) -> np.ndarr
     return predict(model, cohort).double().softmax(dim=1)[:, 1].numpy()
 
 
-def answers(train: np.ndarray, cohort: TableCohort, test: np.ndarray) -> Answers:
+def fit_probability(fit: LogisticFit, cohort: TableCohort) -> np.ndarray:
+    """Return a fitted model's probabilities of an infarct, float64[N]."""
+    return fit.probabilities(rows(cohort)[0])
+
+
+def answers(
+    probability: Callable[[TableCohort], np.ndarray], train: TableCohort, test: TableCohort
+) -> Answers:
     """Predict an infarct where the probability reaches the threshold that is best on training patients."""
-    sweep = evaluation.threshold_sweep(cohort.label.numpy(), train)
-    return Answers(test, test >= sweep.loc[sweep["f1"].idxmax(), "threshold"])
+    sweep = evaluation.threshold_sweep(train.label.numpy(), probability(train))
+    scores = probability(test)
+    return Answers(scores, scores >= sweep.loc[sweep["f1"].idxmax(), "threshold"])
 
 
 def repetition(cohort: TableCohort, seed: int, **settings: Any) -> pd.DataFrame:

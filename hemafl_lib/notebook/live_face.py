@@ -73,7 +73,7 @@ class LiveFace:
         self.explorer = explorer
         self.sliders = [
             ipywidgets.SelectionSlider(
-                options=list(zip(control.texts(), control.values, strict=True)),
+                options=control.choices(),
                 value=value,
                 description=control.label,
                 continuous_update=False,

@@ -48,17 +48,24 @@ class Control:
     """One slider: the key that ``compute`` reads, a label, the values in order, and how they are written.
 
     Values are numbers or words. ``format`` is a format string, for example ``"{:.1f}"`` or
-    ``"{} hospitals"``.
+    ``"{} hospitals"``. ``live`` holds further numbers, which only the live face offers, since they have to be
+    computed.
     """
 
     key: str
     label: str
     values: Sequence[Any]
     format: str = "{}"
+    live: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if not self.values:
             raise HemaflError(f"Control '{self.key}' has no values; give at least one.")
+
+    def choices(self) -> list[tuple[str, Any]]:
+        """Return what the live face offers, in order: each value as the reader sees it, and the value."""
+        values = sorted({*self.values, *self.live}) if self.live else self.values
+        return [(self.format.format(value), value) for value in values]
 
     def texts(self) -> list[str]:
         """Return every value as the reader sees it."""
@@ -106,6 +113,8 @@ class Explorer:
             raise HemaflError(
                 f"Explorer '{self.name}' has nothing recorded; record at least its first setting."
             )
+        if self.compute is None and any(control.live for control in self.controls):
+            raise HemaflError(f"Explorer '{self.name}' has live values and no 'compute'; give it.")
         possible = set(settings(self.controls))
         for setting in [*self.recorded, self.start]:
             if setting not in possible:
