@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
-EXTRAS := book,explain,survival,test
+EXTRAS := book,explain,privacy,survival,test
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
@@ -71,6 +71,7 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json
 	$(BIN)/hemafl sweep partition --out book/results/explorer-partition.json
 	$(BIN)/hemafl sweep saliency --out book/results/explorer-saliency.json
+	$(BIN)/hemafl sweep survival --out book/results/explorer-survival.json
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

@@ -1,8 +1,8 @@
 """Federated learning in haematology: the library behind the book.
 
 The rooms, from the ground up: ``data``, ``partition``, ``augmentation``, ``models``, ``training``,
-``aggregation``, ``federation``, ``evaluation``, ``experiments``, ``bench``, ``notebook``, and the command
-``hemafl`` on top.
+``aggregation``, ``federation``, ``privacy``, ``explain``, ``evaluation``, ``experiments``, ``bench``,
+``notebook``, and the command ``hemafl`` on top.
 A room imports only from rooms below it.
 """
 

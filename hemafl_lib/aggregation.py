@@ -74,6 +74,12 @@ class Aggregator:
         """Put the clients' replies together; ``weights`` are their numbers of examples."""
         return weighted_mean(replies, weights)
 
+    def combine_updates(
+        self, current: Parameters, replies: Sequence[Parameters], weights: Sequence[float], state: State
+    ) -> tuple[Parameters, State]:
+        """As `combine`, for a rule that also needs what the clients started from, or the server's state."""
+        return self.combine(replies, weights), state
+
     def start(self, current: Parameters) -> State:
         """Return the server's state before the first round."""
         return {}
@@ -318,7 +324,7 @@ def aggregate(
     """
     counters = {k for k, v in current.items() if np.issubdtype(v.dtype, np.integer)}
     floating = [{k: v for k, v in reply.items() if k not in counters} for reply in replies]
-    combined = aggregator.combine(floating, weights)
+    combined, state = aggregator.combine_updates(current, floating, weights, state)
     stepping = set(combined) if trained is None else set(combined) & trained
     moved, state = aggregator.update(
         {k: current[k] for k in current if k in stepping},

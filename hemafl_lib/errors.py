@@ -27,3 +27,11 @@ class ModelError(HemaflError):
 
 class ExplanationError(HemaflError):
     """A relevance map cannot be computed or measured as asked."""
+
+
+class PrivacyError(HemaflError):
+    """Training cannot be made private, or attacked, as asked."""
+
+
+class BudgetSpent(PrivacyError):
+    """Another round would cost more privacy than the budget allows."""

@@ -152,6 +152,11 @@ def cox_loss(
     return (log_total - log_risk).mean()
 
 
+def trained_values(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the trained parameters by name, for `proximal_term`."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
 def proximal_term(model: nn.Module, reference: dict[str, Tensor]) -> Tensor:
     """Return 1/2 * ||w - w_global||^2 over the trained parameters (Li et al. 2020, equation 2)."""
     return sum(
@@ -183,7 +188,7 @@ def fit(
     refuse_dropout(model)
     model.to(device).train()
     trained = [value for value in model.parameters() if value.requires_grad]
-    start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    start = trained_values(model) if recipe.proximal else {}
     optimiser = make_optimiser(trained, recipe, progress)
     loss_of = make_loss(recipe)
     total, seen, steps = 0.0, 0, 0
@@ -377,7 +382,7 @@ def mean_recall(labels: Tensor, predicted: Tensor) -> Tensor:
     """Return the balanced accuracy: the mean recall of the classes present in ``labels``."""
     right = torch.bincount(labels, weights=(labels == predicted).double())
     present = torch.bincount(labels)
-    return (right[present > 0] / present[present > 0]).mean()
+    return (right / present)[present > 0].mean()
 
 
 def refuse_dropout(model: nn.Module) -> None:

@@ -341,6 +341,26 @@ def test_pulling_gives_each_reply_once():
         grid.close()
 
 
+def test_a_hospital_that_is_away_is_missed_until_it_is_back():
+    hospitals, model = sites(3), linear()
+    strategy = AggregatorStrategy(FedAvg(), nodes=3, rounds=3, evaluate=False)
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        everybody = sorted(grid.get_node_ids())
+        present = iter([everybody, everybody[:2], everybody])
+        grid.get_node_ids = lambda: next(present)
+        strategy.start(grid, to_record(get_arrays(model, exchanged_names(model))), num_rounds=3)
+
+    run_local(server, client_app(Job(model, RECIPE, 0), hospitals.__getitem__), 3)
+    reason = "its node was not online when the server asked"
+    assert strategy.refused == [{"round": 2, "phase": "train", "site": hospitals[2].name, "reason": reason}]
+    answered = [(row["round"], row["site"]) for row in strategy.history if row["metric"] == "steps"]
+    assert [number for number, _ in answered] == [1, 1, 1, 2, 2, 3, 3, 3]
+    assert (2, hospitals[2].name) not in answered
+
+
 # --- interruption and resumption -------------------------------------------------------------------
 
 

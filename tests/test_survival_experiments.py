@@ -283,3 +283,12 @@ def test_hospitals_of_their_own_are_large_enough(real_data, monkeypatch):
     sites = mds_survival.hospitals(cohort, study, 0)
     assert len(sites) == 25
     assert min(len(site.train) + len(site.test) for site in sites) >= study.smallest
+
+
+@pytest.mark.real
+def test_the_published_score_orders_its_own_patients_as_the_chapter_says(real_data):
+    patients = pd.read_csv(real_data / "ipssm" / "df_clinical.tsv", sep="\t")
+    known = patients.dropna(subset=["IPSSM_SCORE", "OS_YEARS", "OS_STATUS"])
+    known = known[known["OS_YEARS"] > 0]
+    c_index = evaluation.harrell_c(known[["OS_YEARS", "OS_STATUS"]], known["IPSSM_SCORE"])
+    assert (len(known), round(c_index, 3)) == (2558, 0.748)

@@ -71,7 +71,7 @@ def concordance(outcome: ArrayLike, log_risk: ArrayLike) -> Pairs:
     EvaluationError
         If outcome and log-risk do not fit together.
     """
-    time, event, risk = map(torch.from_numpy, _checked(outcome, log_risk))
+    time, event, risk = map(torch.tensor, _checked(outcome, log_risk))
     return compare_pairs(risk, time, event)
 
 

@@ -29,6 +29,7 @@ SWEEPS: dict[str, str] = {
     "attack": "attack_explorer",
     "partition": "partition_explorer",
     "saliency": "saliency_explorer",
+    "survival": "survival_explorer",
 }
 """The module of each explorer. Its ``record`` takes the file to write and a function that says what was done.
 

@@ -1,8 +1,7 @@
 """The client app: what every site runs, whatever the engine."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -10,11 +9,13 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import BudgetSpent, FederationError
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, set_arrays, to_record
+from hemafl_lib.federation.model_copy import copy_model
+from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
-from hemafl_lib.training import Recipe, fit, score
+from hemafl_lib.training import Recipe, score
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Job:
     seed: int
     keep_local: str | None = None
     device: str = "cpu"
+    trainer: Trainer = field(default_factory=Trainer)
 
 
 def client_app(
@@ -39,25 +41,28 @@ def client_app(
     ``stop`` is asked between batches, so that an interrupted run ends at once.
     """
     app = ClientApp()
+    travelling = exchanged_names(job.model, job.keep_local)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         site, model = load_site(partition_of(context)), site_model(job, message, context)
         config = message.content["config"]
-        report = fit(
-            model,
-            site.train,
-            job.recipe,
-            torch_generator(job.seed, "fit", site.name, int(config["server-round"])),
-            progress=schedule_progress(job.recipe, config),
-            device=job.device,
-            stop=stop,
-        )
+        try:
+            measured = job.trainer.train(
+                model,
+                site.train,
+                job.recipe,
+                torch_generator(job.seed, "fit", site.name, int(config["server-round"])),
+                context.state,
+                progress=schedule_progress(job.recipe, config),
+                device=job.device,
+                stop=stop,
+            )
+        except BudgetSpent as error:
+            return refusal_to_train(message, context, site, str(error))
         keep_at_site(job, model, context)
-        metrics = {"num-examples": len(site.train), "loss": report.loss, "steps": report.steps}
-        return reply(
-            message, context, site, metrics, get_arrays(model, exchanged_names(model, job.keep_local))
-        )
+        metrics = {"num-examples": len(site.train), **measured}
+        return reply(message, context, site, metrics, get_arrays(model, travelling))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -80,7 +85,7 @@ def partition_of(context: Context) -> int:
 def site_model(job: Job, message: Message, context: Context) -> nn.Module:
     """Return a copy of the template with the global arrays, and with those that stayed at the site."""
     torch.set_num_threads(1)
-    model = copy.deepcopy(job.model)
+    model = copy_model(job.model)
     set_arrays(model, from_record(message.content["arrays"]))
     if "local-arrays" in context.state:
         set_arrays(model, from_record(context.state["local-arrays"]))
@@ -124,3 +129,10 @@ def reply(
     if arrays is not None:
         content["arrays"] = to_record(arrays)
     return Message(content, reply_to=message)
+
+
+def refusal_to_train(message: Message, context: Context, site: Site, reason: str) -> Message:
+    """Return the reply of a site that must not train any more; it ends the run."""
+    answer = reply(message, context, site, {"num-examples": len(site.train)})
+    answer.content["spent"] = ConfigRecord({"reason": reason})
+    return answer

@@ -9,6 +9,8 @@ from io import BytesIO
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord
+from flwr.common.constant import SType
+from numpy.lib.format import dtype_to_descr, read_array_header_1_0, write_array_header_1_0
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
@@ -47,7 +49,7 @@ def trained_names(model: nn.Module) -> frozenset[str]:
 def get_arrays(model: nn.Module, names: Iterable[str]) -> Parameters:
     """Return copies of the named arrays of a model, on the CPU."""
     state = model.state_dict()
-    return {name: state[name].detach().cpu().contiguous().numpy().copy() for name in names}
+    return {name: state[name].numpy(force=True).copy() for name in names}
 
 
 @torch.no_grad()
@@ -59,8 +61,34 @@ def set_arrays(model: nn.Module, arrays: Parameters) -> None:
 
 
 def to_record(arrays: Parameters) -> ArrayRecord:
-    """Return Flower's record of the arrays."""
-    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
+    """Return Flower's record of the arrays; raise ValueError if one holds Python objects."""
+    record = ArrayRecord()
+    for name, value in arrays.items():
+        record[name] = write_array(value)
+    return record
+
+
+def write_array(value: np.ndarray) -> Array:
+    """Return the array as Flower sends it: ``Array(value)`` to the byte, without composing its header.
+
+    Flower's own ``Array`` composes the header from text, each time anew, which takes longer for small
+    arrays than all else about a message.
+    """
+    if value.dtype.hasobject:
+        return Array(value)
+    columns_first = value.flags.f_contiguous and not value.flags.c_contiguous
+    head = write_header(value.dtype, value.shape, columns_first)
+    data = head + value.tobytes("F" if columns_first else "C")
+    return Array(str(value.dtype), value.shape, SType.NUMPY, data)
+
+
+@functools.lru_cache(maxsize=1024)
+def write_header(dtype: np.dtype, shape: tuple[int, ...], columns_first: bool) -> bytes:
+    """Return the head of an .npy file of version 1."""
+    head = BytesIO()
+    described = {"descr": dtype_to_descr(dtype), "fortran_order": columns_first, "shape": shape}
+    write_array_header_1_0(head, described)
+    return head.getvalue()
 
 
 def from_record(record: ArrayRecord) -> Parameters:
@@ -78,14 +106,14 @@ def read_array(value: Array) -> np.ndarray:
     if data[:8] != NPY_VERSION_1:
         return value.numpy()
     start = 10 + int.from_bytes(data[8:10], "little")
-    shape, fortran_order, dtype = read_header(data[:start])
-    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
+    shape, columns_first, dtype = read_header(data[:start])
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if columns_first else "C")
 
 
 @functools.lru_cache(maxsize=1024)
 def read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, whether columns come first, and dtype from the head of an .npy file of version 1."""
-    return np.lib.format.read_array_header_1_0(BytesIO(head[8:]))
+    return read_array_header_1_0(BytesIO(head[8:]))
 
 
 def byte_count(record: ArrayRecord) -> int:

@@ -5,14 +5,16 @@ threads, one message per thread and one torch thread each, so that nothing is se
 process starts, and a round of a small model costs milliseconds.
 """
 
+import copy
 import os
 import threading
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
@@ -21,6 +23,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.progress import bar
+
+Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 
 RUN_ID = 1
 SERVER_NODE_ID = 1
@@ -48,9 +52,21 @@ def own_copy(message: Message, number: int) -> Message:
 
     Strategies put one `RecordDict` into all messages, and some take arrays out of the replies.
     """
-    content = RecordDict({name: type(record)(dict(record)) for name, record in message.content.items()})
-    message.metadata.__dict__["_message_id"] = str(number)
-    return Message(metadata=message.metadata, content=content)
+    received = copy.copy(message)
+    received.content = message.content.copy()
+    for name, record in message.content.items():
+        received.content[name] = own_record(record)
+    received.metadata.__dict__["_message_id"] = str(number)
+    return received
+
+
+def own_record(record: Record) -> Record:
+    """Return a copy of a record; its arrays are its own, their bytes are shared."""
+    copied = record.copy()
+    if isinstance(copied, ArrayRecord):
+        for name, array in copied.items():
+            copied[name] = copy.copy(array)
+    return copied
 
 
 class LocalGrid(Grid):
@@ -128,8 +144,8 @@ class LocalGrid(Grid):
                 )
             self._count += 1
             identifier = str(self._count)
-            copy = own_copy(message, self._count)
-            self._futures[identifier] = self._pool.submit(self._answer, copy)
+            received = own_copy(message, self._count)
+            self._futures[identifier] = self._pool.submit(self._answer, received)
             self._futures[identifier].add_done_callback(lambda _: self.progress())
             identifiers.append(identifier)
         return identifiers

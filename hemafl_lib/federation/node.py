@@ -17,6 +17,7 @@ from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import Job, client_app
 from hemafl_lib.federation.model_file import load_model, save_model
 from hemafl_lib.federation.simulation import StoredSites, store_sites
+from hemafl_lib.federation.trainer import described, restored
 from hemafl_lib.files import read_json, write_json
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe
@@ -41,8 +42,8 @@ def store_job(job: Job, sites: Sequence[Site], folder: Path) -> None:
     settings = {
         field.name: getattr(job, field.name) for field in dataclasses.fields(job) if field.name != "model"
     }
-    described = {**settings, "recipe": dataclasses.asdict(job.recipe)}
-    write_json(folder / JOB, {"job": described, "sites": store_sites(sites, folder).names})
+    settings |= {"recipe": dataclasses.asdict(job.recipe), "trainer": described(job.trainer)}
+    write_json(folder / JOB, {"job": settings, "sites": store_sites(sites, folder).names})
 
 
 @functools.lru_cache(maxsize=1)
@@ -51,7 +52,8 @@ def load_job(folder: Path) -> tuple[Job, StoredSites]:
     stored = read_json(folder / JOB)
     recipe = stored["job"]["recipe"]
     recipe = Recipe(**{**recipe, "augmentation": Augmentation(**recipe["augmentation"])})
-    job = Job(**{**stored["job"], "recipe": recipe, "model": load_model(folder / MODEL)})
+    trainer, model = restored(stored["job"]["trainer"]), load_model(folder / MODEL)
+    job = Job(**{**stored["job"], "recipe": recipe, "trainer": trainer, "model": model})
     return job, StoredSites(str(folder), tuple(stored["sites"]))
 
 

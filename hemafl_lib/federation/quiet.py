@@ -2,6 +2,9 @@
 
 import logging
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 LOGGER = logging.getLogger("flwr")
@@ -34,3 +37,12 @@ class QuietFlower:
 
 
 quiet_flower = QuietFlower()
+
+
+@contextmanager
+def without_tips() -> Iterator[None]:
+    """Leave out what Ray and pathspec warn of for their own future, which no user of a run can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"pathspec\.")
+        yield

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -33,10 +33,12 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.local import LocalGrid, cores, run_local
+from hemafl_lib.federation.model_copy import copy_model
 from hemafl_lib.federation.node import NODE_APP, node_configs, store_job
 from hemafl_lib.federation.quiet import quiet_flower
 from hemafl_lib.federation.simulation import run_simulation, store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
+from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, Stopped, score
 
@@ -86,6 +88,7 @@ def run(
     model: nn.Module,
     aggregator: Aggregator | None = None,
     recipe: Recipe | None = None,
+    trainer: Trainer | None = None,
     rounds: int = 5,
     seed: int = 0,
     engine: Engine = "local",
@@ -110,6 +113,9 @@ def run(
         The initial model; it is not changed.
     aggregator, recipe
         How the server combines (default `FedAvg`) and how a site trains (default `Recipe`).
+    trainer
+        What carries the recipe out at a site (default: `hemafl_lib.training.fit`), for example
+        `hemafl_lib.privacy.RecordPrivacy`.
     rounds, seed
         Rounds of training, and the seed of every random draw.
     engine
@@ -146,15 +152,23 @@ def run(
         does not come up, or if no round had a usable reply.
     ModelError
         If the deployment engine cannot write the model to a file, see `save_model`.
+    PrivacyError
+        If the trainer cannot train this model, by this recipe, on these sites.
+    BudgetSpent
+        If another round would cost more privacy than the trainer or the aggregator may spend; a
+        checkpoint stays as the last round left it.
     """
-    aggregator, recipe = aggregator or FedAvg(), recipe or Recipe()
-    check_request(sites, rounds, engine, evaluate, keep_local, checkpoint)
+    aggregator, recipe, trainer = aggregator or FedAvg(), recipe or Recipe(), trainer or Trainer()
+    check_request(sites, rounds, engine, evaluate, keep_local, checkpoint, trainer)
+    for site in sites:
+        trainer.check(model, site.train, recipe)
     began = time.monotonic()
-    job = Job(copy.deepcopy(model), recipe, seed, keep_local, device)
+    job = Job(copy.deepcopy(model), recipe, seed, keep_local, device, trainer)
     names = exchanged_names(model, keep_local)
-    fingerprint = run_fingerprint(
-        sites, model, aggregator, recipe, rounds, seed, keep_local, optimise_buffers
-    )
+    settings = [rounds, seed, keep_local, optimise_buffers]
+    if trainer != Trainer():
+        settings.append(repr(trainer))
+    fingerprint = run_fingerprint(sites, model, aggregator, recipe, *settings)
     saved = checkpoints.load(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None
     strategy = AggregatorStrategy(
         aggregator,
@@ -220,12 +234,22 @@ def for_each(
         yield from map(task, items)
         return
     with ThreadPoolExecutor(min(len(items), workers or cores())) as pool:
+        running = [pool.submit(task, item) for item in items]
         try:
-            yield from pool.map(task, items)
-        except BaseException:
+            for outcome in running:
+                yield outcome.result()
+        except BaseException as error:
             interrupt()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, Stopped) and (reason := first_failure(running)):
+                raise reason from None
             raise
+
+
+def first_failure(running: Sequence[Future]) -> BaseException | None:
+    """Return the first error that is not a mere `Stopped`: a run that fails stops those beside it."""
+    failures = (None if each.cancelled() else each.exception() for each in running)
+    return next((each for each in failures if each and not isinstance(each, Stopped)), None)
 
 
 def centralised(sites: Sequence[Site], **settings: Any) -> Run:
@@ -246,6 +270,7 @@ def check_request(
     evaluate: bool,
     keep_local: str | None,
     checkpoint: Path | None,
+    trainer: Trainer,
 ) -> None:
     """Raise `FederationError` if a run cannot start."""
     if engine not in ENGINES:
@@ -267,6 +292,11 @@ def check_request(
         raise FederationError(
             "checkpoint with keep_local needs engine='local': on other engines the sites' own arrays "
             "cannot be read back."
+        )
+    if engine != "local" and checkpoint and trainer.keeps_state:
+        raise FederationError(
+            f"checkpoint with {type(trainer).__name__} needs engine='local': on other engines what the sites "
+            "have spent cannot be read back."
         )
 
 
@@ -332,7 +362,7 @@ class Session:
         self.arrays = from_record(arrays)
         done = self.strategy.done + number
         for name, cohort in self.monitor.items():
-            model = copy.deepcopy(self.job.model)
+            model = copy_model(self.job.model)
             set_arrays(model, self.arrays)
             for metric, value in score(model, cohort, self.job.recipe, device=self.job.device).items():
                 row = {"round": done, "phase": "monitor", "site": name, "metric": metric, "value": value}

@@ -10,6 +10,7 @@ from flwr.serverapp import ServerApp
 
 from hemafl_lib.data import store
 from hemafl_lib.federation.local import cores
+from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.partition import Site
 
 PARTS = ("train", "validation", "test")
@@ -53,6 +54,7 @@ def run_simulation(
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }
     try:
-        flower_run_simulation(server_app, client_app, nodes, backend_config=backend)
+        with without_tips():
+            flower_run_simulation(server_app, client_app, nodes, backend_config=backend)
     finally:
         ray.shutdown()

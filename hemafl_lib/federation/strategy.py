@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from hemafl_lib.aggregation import Aggregator, Parameters, State, aggregate, begin
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import BudgetSpent, FederationError
 from hemafl_lib.federation.exchange import byte_count, from_record, to_record
 
 
@@ -22,7 +22,8 @@ class AggregatorStrategy(Strategy):
     aggregator
         The rule that combines the replies.
     nodes
-        How many nodes to wait for before each round.
+        How many nodes to wait for before the first round. Later rounds go on with those that are online, one
+        at least, and ``refused`` names the others.
     rounds
         How many rounds the whole run has, for learning-rate schedules.
     trained
@@ -51,6 +52,7 @@ class AggregatorStrategy(Strategy):
     ) -> None:
         self.aggregator, self.nodes, self.rounds, self.trained = aggregator, nodes, rounds, trained
         self.evaluate, self.done, self.implausible, self.deadline = evaluate, done, implausible, deadline
+        self.asked: dict[int, str] = {}
         self.current: Parameters = {}
         self.state: State | None = None
         self.history: list[dict[str, Any]] = []
@@ -77,8 +79,13 @@ class AggregatorStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the good replies; without any, the global arrays stay as they are."""
+        """Aggregate the good replies; without any, the global arrays stay as they are.
+
+        Raises `BudgetSpent` if a site must not train any more.
+        """
         number = self.done + server_round
+        replies = sorted(replies, key=reply_order)
+        end_if_spent(number, replies)
         good = self._good_replies(number, "train", replies)
         good = self._plausible(number, good)
         if not good:
@@ -106,15 +113,27 @@ class AggregatorStrategy(Strategy):
         return weighted_metrics(good) if good else None
 
     def _messages(self, server_round: int, arrays: ArrayRecord, kind: str, grid: Grid) -> list[Message]:
-        nodes = wait_for_nodes(grid, self.nodes, self.deadline)
+        number = self.done + server_round
+        nodes = self._online(number, kind, grid)
         self.bytes_sent += byte_count(arrays) * len(nodes)
-        config = ConfigRecord({"server-round": self.done + server_round, "num-rounds": self.rounds})
+        config = ConfigRecord({"server-round": number, "num-rounds": self.rounds})
         content = RecordDict({"arrays": arrays, "config": config})
         return [Message(content=content, message_type=kind, dst_node_id=node) for node in nodes]
+
+    def _online(self, number: int, phase: str, grid: Grid) -> list[int]:
+        """Return the nodes to ask, and note which of those asked before are gone."""
+        nodes = wait_for_nodes(grid, 1 if self.asked else self.nodes, self.deadline)
+        for node, site in self.asked.items():
+            if node not in nodes:
+                reason = "its node was not online when the server asked"
+                self.refused.append({"round": number, "phase": phase, "site": site, "reason": reason})
+        self.asked = {node: f"node {node}" for node in nodes} | self.asked
+        return nodes
 
     def _good_replies(self, number: int, phase: str, replies: Iterable[Message]) -> list[Message]:
         good = []
         for reply in sorted(replies, key=reply_order):
+            self.asked[reply.metadata.src_node_id] = site_name(reply)
             reason = refusal(reply, self.current if phase == "train" else None)
             if reason is None:
                 good.append(reply)
@@ -123,9 +142,9 @@ class AggregatorStrategy(Strategy):
         return good
 
     def _plausible(self, number: int, replies: list[Message]) -> list[Message]:
-        norms = [update_norm(from_record(reply.content["arrays"]), self.current) for reply in replies]
-        if len(norms) < 3:
+        if len(replies) < 3:
             return replies
+        norms = [update_norm(from_record(reply.content["arrays"]), self.current) for reply in replies]
         good, median = [], float(np.median(norms))
         for reply, norm in zip(replies, norms, strict=True):
             if norm > self.implausible * median > 0:
@@ -165,6 +184,14 @@ def reply_order(reply: Message) -> tuple[int, int]:
     return 1, reply.metadata.src_node_id
 
 
+def end_if_spent(number: int, replies: Iterable[Message]) -> None:
+    """Raise `BudgetSpent` if a site answered in round ``number`` that it must not train any more."""
+    for reply in replies:
+        if reply.has_content() and "spent" in reply.content:
+            reason = reply.content["spent"]["reason"]
+            raise BudgetSpent(f"site '{site_name(reply)}' ends the run after round {number - 1}: {reason}")
+
+
 def site_name(reply: Message) -> str:
     """Return the name that a site gave with its reply, else its node's number."""
     if reply.has_content() and "name" in reply.content.get("site", {}):
@@ -199,7 +226,7 @@ def arrays_refusal(arrays: Parameters, current: Parameters) -> str | None:
     for name, value in arrays.items():
         if value.shape != current[name].shape:
             return f"array '{name}' has shape {value.shape} instead of {current[name].shape}"
-        if not np.all(np.isfinite(value)):
+        if not np.isfinite(value).all():
             return f"array '{name}' is not finite"
     return None
 
@@ -213,7 +240,7 @@ def last_line(text: str | None) -> str:
 def update_norm(arrays: Parameters, current: Parameters) -> float:
     """Return the Euclidean norm of a reply's difference from the global arrays (counters left out)."""
     squares = (
-        float(np.sum((arrays[k].astype(np.float64) - current[k]) ** 2))
+        float(np.square(np.subtract(arrays[k], current[k], dtype=np.float64)).sum())
         for k in current
         if not np.issubdtype(current[k].dtype, np.integer)
     )
@@ -222,7 +249,7 @@ def update_norm(arrays: Parameters, current: Parameters) -> float:
 
 def weighted_metrics(replies: Sequence[Message]) -> MetricRecord:
     """Return each metric's mean over the replies, weighted by their examples."""
-    metrics = [reply.content["metrics"] for reply in replies]
+    metrics = [dict(reply.content["metrics"].items()) for reply in replies]
     total = float(sum(m["num-examples"] for m in metrics))
     names = [k for k in metrics[0] if k not in ("num-examples", "partition-id")]
     return MetricRecord({k: sum(m[k] * m["num-examples"] for m in metrics) / total for k in names})

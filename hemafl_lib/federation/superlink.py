@@ -30,6 +30,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.federation.runtime import connect, runtime_client, take_task, task_client
 
 BUNDLE = b"""
@@ -100,7 +101,8 @@ class SuperLink:
         ``nodes`` and ``gone`` are those of `DeploymentGrid`.
         """
         with ONE_AT_A_TIME:
-            content, _ = build_fab_from_files({"pyproject.toml": BUNDLE})
+            with without_tips():
+                content, _ = build_fab_from_files({"pyproject.toml": BUNDLE})
             bundle = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
             self._control.StartRun(StartRunRequest(fab=bundle))
             with task_client(self.url, self.secret, self.tls) as client:
