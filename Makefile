@@ -64,6 +64,8 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
 	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
 	$(BIN)/hemafl run attention-cnn --preset paper --out book/results/attention-cnn.json
+	$(BIN)/hemafl run all-transfer --preset paper --out book/results/all-transfer.json
+	$(BIN)/hemafl run all-privacy --preset paper --out book/results/all-privacy.json
 	$(BIN)/hemafl run mds-survival --preset paper --out book/results/mds-survival.json
 	$(BIN)/hemafl run scd-infarct --preset paper --out book/results/scd-infarct.json
 	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
@@ -71,6 +73,7 @@ results: $(READY)  ## compute the frozen results again on the real data that HEM
 	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json
 	$(BIN)/hemafl sweep partition --out book/results/explorer-partition.json
 	$(BIN)/hemafl sweep saliency --out book/results/explorer-saliency.json
+	$(BIN)/hemafl sweep privacy --out book/results/explorer-privacy.json
 	$(BIN)/hemafl sweep survival --out book/results/explorer-survival.json
 
 bench: $(READY)  ## measure the federation engines on this machine

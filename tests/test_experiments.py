@@ -240,4 +240,11 @@ def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
 
 
 def test_every_experiment_can_be_run_by_name():
-    assert set(running.EXPERIMENTS) == {"blood-morphology", "attention-cnn", "mds-survival", "scd-infarct"}
+    assert set(running.EXPERIMENTS) == {
+        "blood-morphology",
+        "attention-cnn",
+        "all-transfer",
+        "all-privacy",
+        "mds-survival",
+        "scd-infarct",
+    }

@@ -243,7 +243,7 @@ def test_an_unknown_policy_is_refused():
 
 
 @pytest.mark.parametrize("trainable", ["top", "head", "all"])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", SIZES)
 def test_a_cut_backbone_equals_the_whole(name, trainable):
     size = SIZES[name]
     model = built(name, trainable=trainable, seed=3).eval()
@@ -271,7 +271,7 @@ def test_which_layers_are_trained(name, layers):
     assert trained_part(model) is model.suffix
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", SIZES)
 def test_only_the_suffix_changes_in_training_and_nothing_draws(name):
     model = built(name).train()
     assert not any(module.training for module in model.prefix.modules())

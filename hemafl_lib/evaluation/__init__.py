@@ -34,6 +34,7 @@ from hemafl_lib.evaluation.fairness import (
     jain_index,
     spread,
 )
+from hemafl_lib.evaluation.roc import area_under_roc, roc_curves
 from hemafl_lib.evaluation.selective import (
     area_under_risk_coverage,
     confidence_auroc,
@@ -79,6 +80,7 @@ __all__ = [
     "all_positive_f1",
     "apply_temperature",
     "area_under_risk_coverage",
+    "area_under_roc",
     "attainable",
     "balanced_accuracy",
     "binary_f1",
@@ -114,6 +116,7 @@ __all__ = [
     "repeated_folds",
     "restrict",
     "risk_coverage",
+    "roc_curves",
     "seed_interval",
     "set_summary",
     "sizes_consistent_with",

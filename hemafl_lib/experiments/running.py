@@ -9,12 +9,20 @@ from types import ModuleType
 import torch
 
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.experiments import attention_cnn, blood_morphology, mds_survival, scd_infarct
+from hemafl_lib.experiments import (
+    all_privacy,
+    all_transfer,
+    attention_cnn,
+    blood_morphology,
+    mds_survival,
+    scd_infarct,
+)
 from hemafl_lib.experiments.results import freeze
 from hemafl_lib.federation.local import cores
 
 EXPERIMENTS: dict[str, ModuleType] = {
-    module.NAME: module for module in (blood_morphology, attention_cnn, mds_survival, scd_infarct)
+    module.NAME: module
+    for module in (blood_morphology, attention_cnn, all_transfer, all_privacy, mds_survival, scd_infarct)
 }
 """Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`.
 
@@ -29,6 +37,7 @@ SWEEPS: dict[str, str] = {
     "attack": "attack_explorer",
     "partition": "partition_explorer",
     "saliency": "saliency_explorer",
+    "privacy": "privacy_explorer",
     "survival": "survival_explorer",
 }
 """The module of each explorer. Its ``record`` takes the file to write and a function that says what was done.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
+from hemafl_lib.models.nasnet import NASNetMobile
 from hemafl_lib.models.normalise import Normalise
 from hemafl_lib.models.norms import Norm, with_norm
 from hemafl_lib.models.prefix import SplitModel
@@ -30,6 +31,9 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TF_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 """``(x - 127) / 128`` for x from 0 to 255, on images from 0 to 1."""
 
+MINUS_ONE_TO_ONE = ((0.5,) * 3, (0.5,) * 3)
+"""``2 x - 1`` for x from 0 to 1: how Google trained its Inception family and NASNet."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -38,7 +42,7 @@ class Backbone:
     Attributes
     ----------
     timm
-        Name and weights in timm.
+        Name and weights in timm; None if timm does not have the network.
     trained_from
         The first layer that is trained with ``trainable="top"``: a layer of timm's model, or one
         element of it (``blocks.8``). All layers before it are frozen.
@@ -50,14 +54,20 @@ class Backbone:
         Side of a vision transformer's patches in pixels; None for a convolutional network.
     file
         Returns the weights that a package ships; None if they have to be in the cache.
+    size
+        Side in pixels of the images that it was made for (of dinov2_s, those on which the paper used it).
+    maker
+        Makes the network where timm does not have it, from ``num_classes``.
     """
 
-    timm: str
+    timm: str | None
     trained_from: str
     licence: str
     channels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
     patch: int | None = None
     file: Callable[[], Path] | None = None
+    size: int = 224
+    maker: Callable[..., nn.Module] | None = None
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -66,7 +76,21 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_lite0": Backbone(
         "tf_efficientnet_lite0.in1k", "conv_head", "Apache-2.0", TF_LITE, file=lite0_file
     ),
+    "vgg16": Backbone("vgg16.tv_in1k", "head", "BSD-3-Clause"),
+    "vgg19": Backbone("vgg19.tv_in1k", "head", "BSD-3-Clause"),
+    "resnet50": Backbone("resnet50.tv_in1k", "layer4", "BSD-3-Clause"),
+    "resnet101": Backbone("resnet101.tv_in1k", "layer4", "BSD-3-Clause"),
+    "densenet121": Backbone("densenet121.tv_in1k", "features.denseblock4", "Apache-2.0"),
+    "nasnetmobile": Backbone(None, "classifier", "no weights", MINUS_ONE_TO_ONE, maker=NASNetMobile),
+    "inceptionv3": Backbone("inception_v3.tv_in1k", "Mixed_7c", "Apache-2.0", MINUS_ONE_TO_ONE, size=299),
+    "xception": Backbone("legacy_xception.tf_in1k", "conv3", "Apache-2.0", MINUS_ONE_TO_ONE, size=299),
+    "efficientnetb0": Backbone("efficientnet_b0.ra_in1k", "conv_head", "Apache-2.0"),
+    "mobilenetv2": Backbone("mobilenetv2_100.ra_in1k", "conv_head", "Apache-2.0"),
 }
+"""The last ten bear the names of the transfer-learning paper (World J. Adv. Res. Rev. 24(03), 2024), in
+lower case. A VGG is trained in its last layer only: the two before it hold 120 million parameters, which
+would travel in every round. Of NASNetMobile no weights are published in a form that the library reads.
+"""
 
 
 def backbone(
@@ -119,13 +143,7 @@ def backbone(
     row = BACKBONES[name]
     weights = _weights(name, pretrained)
     with initialised(seed, "backbone", name):
-        whole = timm.create_model(
-            row.timm,
-            pretrained=weights is not None,
-            pretrained_cfg_overlay=None if weights is None else weights.setting,
-            num_classes=classes,
-            **_size_setting(name, size),
-        )
+        whole = build(row, weights, num_classes=classes, **_size_setting(name, size))
     layers = (
         vision_transformer_layers(whole) if row.patch else nn.Sequential(OrderedDict(whole.named_children()))
     )
@@ -141,6 +159,19 @@ def backbone(
     )
 
 
+def build(row: Backbone, weights: Weights | None, **settings: Any) -> nn.Module:
+    """Return the whole network of a row of `BACKBONES`, with the weights or with random ones.
+
+    ``settings`` go to timm, among them ``num_classes``.
+    """
+    if row.maker is not None:
+        return row.maker(**settings)
+    overlay = None if weights is None else weights.setting
+    return timm.create_model(
+        row.timm, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **settings
+    )
+
+
 def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
     """Return the weights to start from, or None for random ones."""
     row = BACKBONES[name]
@@ -148,13 +179,19 @@ def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
         raise ModelError(f"pretrained is {pretrained!r}; choose True, False or 'auto'.")
     if pretrained is False:
         return None
-    found = on_this_machine(row.timm, row.file)
+    found = None if row.timm is None else on_this_machine(row.timm, row.file)
     if found is None and pretrained is True:
+        if row.timm is None:
+            raise ModelError(f"no weights of '{name}' are published as safetensors; choose pretrained=False.")
         return downloaded(row.timm)
     if found is None:
+        remedy = (
+            "there are none that the library reads; choose another backbone."
+            if row.timm is None
+            else "the pretrained ones are not on this machine; choose pretrained=True to download them."
+        )
         warnings.warn(
-            f"'{name}' starts from RANDOM weights: the pretrained ones are not on this machine; "
-            "choose pretrained=True to download them.",
+            f"'{name}' starts from RANDOM weights: {remedy}",
             RandomWeightsWarning,
             stacklevel=3,
         )
@@ -181,6 +218,8 @@ def cut(layers: nn.Sequential, first: str) -> tuple[nn.Sequential, nn.Sequential
     """
     name, _, element = first.partition(".")
     names = [child for child, _ in layers.named_children()]
+    if not isinstance(layers, nn.Sequential):
+        raise ModelError(f"'{first}' lies inside layers that do not follow each other; cut before or after.")
     if name not in names:
         raise ModelError(f"there is no layer '{name}' to cut at; choose one of: {', '.join(names)}.")
     at = names.index(name)
