@@ -11,7 +11,8 @@ on the first seeds, so those numbers are somewhat too good. All networks of a st
 the AMLSG studies was changed after the federation had first ended 0.017 below centralised training.
 
 Beside the networks stands what needs none: ridge Cox regression, by each hospital alone and, exactly and
-without a row leaving its hospital, by all together. All models see features that were standardised, and
+by all together from sums (which reveal rows all the same, see
+`federation.statistics.cox`). All models see features that were standardised, and
 missing values that were filled, with the means of all training rows (`federation.statistics.standardise`).
 """
 

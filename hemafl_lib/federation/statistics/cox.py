@@ -107,7 +107,8 @@ def risk_and_tie_sums(cohort: TableCohort, question: Arrays, minimum: int = MINI
 
 DIFFERENCES = (
     "At each time, sums over the patients at risk. The sums at two neighbouring times differ by the "
-    "patients who left between them: where that is one patient, the difference is the patient's row."
+    "patients who left between them: where that is one patient, the difference is the patient's row, and "
+    "where it is a few, the differences of several rounds together give their rows."
 )
 
 RISK_SUMS = Statistic("risk sums", risk_sums, DIFFERENCES)
