@@ -29,12 +29,12 @@ from torch import nn
 from hemafl_lib import data, partition
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, VariantCohort
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import all_transfer
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.all_transfer import BACKBONE
 from hemafl_lib.experiments.arms import Arm, Cost, Kind, Prediction, train_arm
 from hemafl_lib.experiments.baselines import colour_probabilities, majority_probabilities
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.federation import Run
 from hemafl_lib.federation.runs import for_each
@@ -158,9 +158,7 @@ def protocol(preset: str = "quick", source: str = "smear") -> Protocol:
     HemaflError
         If one of them is unknown.
     """
-    for name, value, known in (("preset", preset, PRESETS), ("source", source, SOURCES)):
-        if value not in known:
-            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
     quick = preset == "quick"
     noises = (0.0, 1.0, 4.0) if quick else NOISES
     many = Study("client level, 60 clients", "client", MANY, noises, client_recipe())

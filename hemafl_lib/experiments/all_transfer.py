@@ -32,10 +32,10 @@ from hemafl_lib import data, evaluation, federation, partition
 from hemafl_lib.augmentation import with_variants
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance, VariantCohort
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, Cost, Prediction, compare
 from hemafl_lib.experiments.baselines import colour_probabilities, majority_probabilities
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.federation.runs import for_each
 from hemafl_lib.models import BACKBONES, AttentionCNN, SplitModel, activations, backbone, trained_part
@@ -202,10 +202,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
         If one of them is unknown.
     """
     network = network.lower()
-    choices = {"preset": (preset, PRESETS), "source": (source, SOURCES), "network": (network, BACKBONES)}
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES), network=(network, BACKBONES))
     isolated, federated, centralised = three_ways(network)
     transferred = replace(centralised, name="last layer")
     from_scratch = Arm("from scratch", kind="centralised", recipe=small_recipe(), network=SMALL)

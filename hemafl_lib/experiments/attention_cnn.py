@@ -30,6 +30,7 @@ from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments import confidence, nuclei
 from hemafl_lib.experiments.arms import Arm, Cost, Prediction, compare
 from hemafl_lib.experiments.baselines import colour_probabilities, majority_probabilities
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.models import AttentionCNN, with_norm
 from hemafl_lib.partition import Site
@@ -165,10 +166,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
     HemaflError
         If one of them is unknown.
     """
-    choices = {"preset": (preset, PRESETS), "source": (source, SOURCES), "network": (network, NETWORKS)}
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES), network=(network, NETWORKS))
     three = tuple(replace(arm, network=network) for arm in (ISOLATED, FEDERATED, CENTRALISED))
     alone = three[1:2]
     if preset == "quick":

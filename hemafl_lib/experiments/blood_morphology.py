@@ -22,10 +22,10 @@ from hemafl_lib.aggregation import FedAdam, FedAvg, FedMedian
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, Prediction, compare
 from hemafl_lib.experiments.baselines import colour_probabilities
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.models import AttentionCNN, SplitModel, activations, backbone, trained_part, with_norm
 from hemafl_lib.models.norms import Norm
@@ -170,10 +170,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
     HemaflError
         If the preset or the source is unknown.
     """
-    if preset not in PRESETS:
-        raise HemaflError(f"preset='{preset}' is unknown; choose one of {', '.join(PRESETS)}.")
-    if source not in SOURCES:
-        raise HemaflError(f"source='{source}' is unknown; choose 'real' or 'smear'.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
     clients, unseen = (REAL_CLIENTS, REAL_UNSEEN) if source == "real" else (DRAWN_CLIENTS, DRAWN_UNSEEN)
     size = 96 if network == BACKBONE else 224
     few, all_five = (0, 1, 2), (0, 1, 2, 3, 4)

@@ -29,9 +29,9 @@ import torch
 from hemafl_lib import data, evaluation, federation, partition
 from hemafl_lib.aggregation import FedAvg, FedMedian
 from hemafl_lib.data.cohort import TableCohort, join
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, train_arm
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.federation import statistics
 from hemafl_lib.models import DeepSurv, ridge_cox
@@ -140,9 +140,7 @@ def protocol(preset: str = "quick", source: str = "embedded") -> Protocol:
     HemaflError
         If one of them is unknown.
     """
-    for name, value, known in (("preset", preset, PRESETS), ("source", source, SOURCES)):
-        if value not in known:
-            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
     three = (ISOLATED, FEDERATED, CENTRALISED)
     registry = "ipssm" if source == "real" else "flchain"
     if preset == "quick":

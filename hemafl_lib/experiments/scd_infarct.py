@@ -26,9 +26,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.data import sickle_cell
 from hemafl_lib.data.cohort import TableCohort
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.experiments import arms as compared
 from hemafl_lib.experiments.arms import Arm, train_arm
+from hemafl_lib.experiments.choices import check_choices
 from hemafl_lib.experiments.results import Results
 from hemafl_lib.federation import statistics
 from hemafl_lib.models import LogisticFit, LogisticRegression, firth_logistic, ridge_logistic
@@ -94,9 +94,7 @@ def protocol(preset: str = "quick", source: str = "simulated") -> Protocol:
     HemaflError
         If one of them is unknown.
     """
-    for name, value, known in (("preset", preset, PRESETS), ("source", source, SOURCES)):
-        if value not in known:
-            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
     seeds = (0,) if preset == "quick" else tuple(range(20))
     same = Study("one cohort", own_cohort=False, seeds=seeds)
     if preset == "quick":
