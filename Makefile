@@ -84,10 +84,10 @@ lint: $(READY)  ## bring the code into its normal style and name what is left
 	$(BIN)/ruff check --fix .
 
 notebooks: $(READY)  ## run every notebook in place on the embedded default data
-	$(BIN)/python -m hemafl_lib.notebook.execute $(NOTEBOOKS)
+	$(BIN)/python -m hemafl_book.build.execute $(NOTEBOOKS)
 
 normalise: $(READY)  ## bring every notebook into its normal form without running it
-	$(BIN)/python -m hemafl_lib.notebook.normalise $(NOTEBOOKS)
+	$(BIN)/python -m hemafl_book.build.normalise $(NOTEBOOKS)
 
 lock: $(READY)  ## resolve requirements.lock again from pyproject.toml and constraints.txt
 	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --constraint constraints.txt \

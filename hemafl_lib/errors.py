@@ -35,3 +35,7 @@ class PrivacyError(HemaflError):
 
 class BudgetSpent(PrivacyError):
     """Another round would cost more privacy than the budget allows."""
+
+
+class Stopped(Exception):
+    """Work ended early because its caller asked for it."""

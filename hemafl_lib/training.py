@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.data.cohort import Cohort, VariantCohort
-from hemafl_lib.errors import HemaflError
+from hemafl_lib.errors import HemaflError, Stopped
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,10 +93,6 @@ class FitReport:
     loss: float
     steps: int
     examples: int
-
-
-class Stopped(Exception):
-    """Raised inside `fit` when its ``stop`` function says so."""
 
 
 def focal_loss(scores: Tensor, labels: Tensor, gamma: float) -> Tensor:

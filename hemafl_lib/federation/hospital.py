@@ -29,10 +29,10 @@ from hemafl_lib.federation.exchange import (
     to_record,
     trained_names,
 )
-from hemafl_lib.federation.model_file import save_model
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.files import write_json
 from hemafl_lib.models import AttentionCNN
+from hemafl_lib.models.model_file import save_model
 from hemafl_lib.partition import Site, split
 from hemafl_lib.training import Recipe
 

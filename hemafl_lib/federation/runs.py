@@ -7,11 +7,10 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -20,9 +19,12 @@ from torch import nn
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
 from hemafl_lib.data.cohort import Cohort, join
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, Stopped
 from hemafl_lib.federation import checkpoint as checkpoints
 from hemafl_lib.federation.client import Job, client_app
+from hemafl_lib.federation.engines.deployment.node import NODE_APP, node_configs, store_job
+from hemafl_lib.federation.engines.local import LocalGrid, run_local
+from hemafl_lib.federation.engines.ray import run_simulation
 from hemafl_lib.federation.exchange import (
     exchanged_names,
     from_record,
@@ -32,20 +34,17 @@ from hemafl_lib.federation.exchange import (
     to_record,
     trained_names,
 )
-from hemafl_lib.federation.local import LocalGrid, cores, run_local
 from hemafl_lib.federation.model_copy import copy_model
-from hemafl_lib.federation.node import NODE_APP, node_configs, store_job
 from hemafl_lib.federation.quiet import quiet_flower
-from hemafl_lib.federation.simulation import run_simulation, store_sites
+from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer
+from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
-from hemafl_lib.training import Recipe, Stopped, score
+from hemafl_lib.training import Recipe, score
 
 Engine = Literal["local", "simulation", "deployment"]
 ENGINES = get_args(Engine)
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
 HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
 REFUSED_COLUMNS = ["round", "phase", "site", "reason"]
 
@@ -216,42 +215,6 @@ def isolated(sites: Sequence[Site], **settings: Any) -> dict[str, Run]:
     return dict(zip([site.name for site in sites], runs, strict=True))
 
 
-def for_each(
-    task: Callable[[Item], Outcome],
-    items: Sequence[Item],
-    *,
-    engine: str,
-    workers: int | None = None,
-    interrupt: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
-    """Yield the result of every item, in order.
-
-    On the local engine, as many runs go on at a time as there are ``workers`` (default: cores). Other
-    engines own the process, so there they follow each other. ``interrupt`` is called on Ctrl-C, so that
-    what has begun can stop.
-    """
-    if engine != "local":
-        yield from map(task, items)
-        return
-    with ThreadPoolExecutor(min(len(items), workers or cores())) as pool:
-        running = [pool.submit(task, item) for item in items]
-        try:
-            for outcome in running:
-                yield outcome.result()
-        except BaseException as error:
-            interrupt()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, Stopped) and (reason := first_failure(running)):
-                raise reason from None
-            raise
-
-
-def first_failure(running: Sequence[Future]) -> BaseException | None:
-    """Return the first error that is not a mere `Stopped`: a run that fails stops those beside it."""
-    failures = (None if each.cancelled() else each.exception() for each in running)
-    return next((each for each in failures if each and not isinstance(each, Stopped)), None)
-
-
 def centralised(sites: Sequence[Site], **settings: Any) -> Run:
     """Train on the rows of all sites together, with the settings of `run`."""
     return run([pooled(sites)], **(settings | {"aggregator": FedAvg()}))
@@ -420,7 +383,9 @@ def _on_simulation(
 def _on_deployment(
     session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None
 ) -> None:
-    from hemafl_lib.federation.deployment import Deployment  # a second of Flower's servers, for few runs
+    from hemafl_lib.federation.engines.deployment.deployment import (
+        Deployment,  # a second of Flower's servers, for few runs
+    )
 
     with Deployment() as deployment:
         store_job(session.job, sites, deployment.folder)

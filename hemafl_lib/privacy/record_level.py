@@ -22,12 +22,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hemafl_lib.data.cohort import Cohort
-from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError
+from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError, Stopped
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.privacy.accounting import ACCOUNTANTS, Accountant, Steps, add_steps, epsilon
 from hemafl_lib.training import (
     Recipe,
-    Stopped,
     check_outcome,
     make_loss,
     make_optimiser,

@@ -1,0 +1,198 @@
+"""The command ``hemafl``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from hemafl_lib import data
+from hemafl_lib.errors import HemaflError
+from hemafl_lib.files import write_json
+
+
+class OneSentence(TyperGroup):
+    """A command group that ends with the error's sentence and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command; turn every `HemaflError` into its sentence."""
+        try:
+            return super().invoke(ctx)
+        except HemaflError as error:
+            typer.echo(f"hemafl: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="hemafl", help="Federated learning in haematology.", cls=OneSentence, no_args_is_help=True
+)
+data_app = typer.Typer(help="Look at cohorts, fetch them, check them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+bench_app = typer.Typer(help="Time the engines, many clients, and the frozen layers.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+Name = Annotated[str, typer.Argument(help="Name of a cohort, as 'hemafl data list' shows it.")]
+Root = Annotated[
+    Path | None, typer.Option(envvar="HEMAFL_DATA", help="Folder that holds the public layouts.")
+]
+Out = Annotated[Path, typer.Option("--out", help="JSON file for the numbers.")]
+Count = Annotated[int, typer.Option(min=1)]
+
+
+@app.callback()
+def main() -> None:
+    """Federated learning in haematology: re-run, question and extend four papers."""
+
+
+@data_app.command("list")
+def list_cohorts(root: Root = None) -> None:
+    """List every cohort of images and every table, and say which can be loaded now."""
+    here = set(data.available(root))
+    for kind in ("images", "tables"):
+        table = data.catalogue(kind).rename_axis(None)
+        table.insert(0, "here", ["yes" if name in here else "-" for name in table.index])
+        table["fetch"] = ["yes" if fetch else "by hand" for fetch in table["fetch"]]
+        table.loc[table.index.isin(["smear", "sickle-cell", "flchain"]), "fetch"] = "built in"
+        typer.echo(table.drop(columns="licence").to_string())
+
+
+@data_app.command("card")
+def show_card(name: Name) -> None:
+    """Print a cohort's data card."""
+    typer.echo(data.card(name).text())
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Name,
+    root: Root = None,
+    sha256: Annotated[str | None, typer.Option(help="Checksum that the file must have.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept a file without a known checksum.")] = False,
+) -> None:
+    """Download a cohort that needs no account; a download that was cut goes on where it stopped."""
+    fetched = data.fetch(name, root, sha256=sha256, trust=trust, progress=True)
+    typer.echo(f"{name} is in {fetched.folder}; licence: {data.card(name).licence}.")
+    typer.echo(f"SHA-256 of the download: {fetched.sha256}")
+
+
+@data_app.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(help="A folder in a public layout, or the parent of several.")],
+) -> None:
+    """Say what a folder holds and what is wrong with it; exit code 1 if it cannot be loaded."""
+    reports = data.check(path)
+    typer.echo("\n".join(report.text() for report in reports))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+class Preset(StrEnum):
+    """How much of an experiment is run."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+class Engine(StrEnum):
+    """Where the clients run."""
+
+    local = "local"
+    simulation = "simulation"
+    deployment = "deployment"
+
+
+class Device(StrEnum):
+    """What the clients compute on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command("run")
+def run(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment, for example 'blood-morphology'.")],
+    preset: Annotated[
+        Preset, typer.Option(help="'quick' takes minutes, 'paper' the full protocol.")
+    ] = Preset.quick,
+    engine: Annotated[
+        Engine, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
+    ] = Engine.local,
+    seed: Annotated[int | None, typer.Option(help="One seed instead of the preset's.")] = None,
+    device: Annotated[Device, typer.Option(help="'auto' takes the GPU if there is one.")] = Device.auto,
+    network: Annotated[str | None, typer.Option(help="Another backbone than the protocol's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all tables, with their provenance.")] = None,
+    root: Root = None,
+) -> None:
+    """Run a paper's experiment, on real data where HEMAFL_DATA is set and else on simulated data."""
+    from hemafl_book.papers import running
+
+    running.run_and_report(
+        experiment,
+        preset=preset.value,
+        engine=engine.value,
+        seed=seed,
+        device=device.value,
+        network=network,
+        out=out,
+        root=root,
+        say=typer.echo,
+    )
+
+
+@app.command("sweep")
+def sweep(
+    explorer: Annotated[str, typer.Argument(help="Name of an explorer, for example 'blood-morphology'.")],
+    out: Out,
+) -> None:
+    """Compute what an explorer shows in the built page, for every setting of its sliders."""
+    from hemafl_book.papers import running
+
+    running.record_sweep(explorer, out, say=typer.echo)
+
+
+@bench_app.command("engines")
+def bench_engines(
+    out: Out,
+    clients: Count = 4,
+    images: Count = 256,
+    size: Annotated[int, typer.Option(min=16)] = 64,
+    rounds: Count = 5,
+    repetitions: Count = 3,
+    ray: Annotated[bool, typer.Option(help="Whether to run Flower's Ray engine too.")] = True,
+) -> None:
+    """Time the same job by hand, on each engine, and in pfl where it is installed."""
+    from benchmarks import bench  # loads PyTorch and Flower, which the other commands do without
+
+    report = bench.engines(
+        clients=clients, images=images, size=size, rounds=rounds, repetitions=repetitions, ray=ray
+    )
+    save_bench(report, out)
+
+
+@bench_app.command("scale")
+def bench_scale(out: Out, few: Count = 100, many: Count = 1000, images: Count = 8, rounds: Count = 2) -> None:
+    """Measure time and memory for few and for many clients."""
+    from benchmarks import bench
+
+    save_bench(bench.scale(few=few, many=many, images=images, rounds=rounds), out)
+
+
+@bench_app.command("prefix")
+def bench_prefix(out: Out, images: Count = 200, epochs: Count = 25, repetitions: Count = 3) -> None:
+    """Time training with frozen layers evaluated once, and in every epoch."""
+    from benchmarks import bench
+
+    save_bench(bench.prefix(images=images, epochs=epochs, repetitions=repetitions), out)
+
+
+def save_bench(report: dict, out: Path) -> None:
+    """Write a report as JSON and print its tables."""
+    from benchmarks import bench
+
+    write_json(out, report)
+    typer.echo(bench.as_text(report))
+    typer.echo(f"\nThe numbers are in {out}.")

@@ -1,0 +1,150 @@
+"""What the explorer of chapter 1 varies: hospitals, their stains, the aggregator, and one that mislabels."""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemafl_book.papers.blood_morphology import BACKBONE, recipe
+from hemafl_book.results import freeze
+from hemafl_lib import federation, partition
+from hemafl_lib.aggregation import Aggregator, FedAdam, FedAvg, FedMedian, Krum
+from hemafl_lib.augmentation import UNCHANGED
+from hemafl_lib.data import smear
+from hemafl_lib.data.cohort import VariantCohort
+from hemafl_lib.models import SplitModel, activations, backbone, with_norm
+from hemafl_lib.parallel import cores
+from hemafl_lib.partition import Site
+from hemafl_lib.progress import bar
+
+HOSPITALS = ("north", "south", "east", "harbour", "west")
+UNSEEN = "unseen"
+AGGREGATORS: dict[str, Aggregator] = {
+    "FedAvg": FedAvg(),
+    "FedMedian": FedMedian(),
+    "Krum": Krum(),
+    "FedOpt": FedAdam(learning_rate=0.01),
+}
+SIZE, CELLS, ROUNDS, LOCAL_EPOCHS = 64, 100, 4, 3
+
+CONTROLS = {
+    "hospitals": (2, 3, 5),
+    "stain": (0.0, 0.5, 1.0),
+    "aggregator": tuple(AGGREGATORS),
+    "mislabelled": (0, 1),
+}
+"""The settings that `sweep` records, by the argument of `exploration`."""
+
+
+def protocol() -> dict:
+    """Return what decides the recorded curves, as plain JSON values."""
+    return {
+        "controls": {name: list(values) for name, values in CONTROLS.items()},
+        "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
+        "recipe": asdict(recipe(local_epochs=LOCAL_EPOCHS)),
+        "rounds": ROUNDS,
+        "size": SIZE,
+        "cells of a hospital": CELLS,
+        "network": BACKBONE,
+        "smear": smear.VERSION,
+    }
+
+
+def sweep() -> pd.DataFrame:
+    """Return the curves of every setting in `CONTROLS`, with the setting in columns of its own."""
+    parts = []
+    for setting in bar(list(itertools.product(*CONTROLS.values())), desc="sweep"):
+        values = dict(zip(CONTROLS, setting, strict=True))
+        parts.append(exploration(**values).reset_index().assign(**values))
+    return pd.concat(parts).round(3)
+
+
+def record(out: Path, say: Callable[[str], object]) -> None:
+    """Compute the sweep and write it to ``out`` as a frozen result."""
+    began = time.monotonic()
+    curves = sweep()
+    freeze(
+        out,
+        protocol=protocol(),
+        data=[_activations(stain).provenance for stain in CONTROLS["stain"]],
+        seeds=[0],
+        seconds=time.monotonic() - began,
+        device=f"{cores()} CPU cores",
+        tables={"curves": curves},
+    )
+    say(f"{len(curves)} points of {curves.groupby(list(CONTROLS)).ngroups} settings are in {out}.")
+
+
+def exploration(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> pd.DataFrame:
+    """Return balanced accuracies by round, for one setting of the explorer.
+
+    Parameters
+    ----------
+    hospitals
+        Number of clients, 1 to 5; each has 100 simulated cells.
+    stain
+        How far the hospitals' stains and scanners differ: 0 all like the first, 1 each its own.
+    aggregator
+        A key of `AGGREGATORS`.
+    mislabelled
+        Number of clients (from the first) that call every class by the name of the next.
+
+    Returns
+    -------
+    DataFrame
+        Columns "unseen hospital", "worst client" and "mean of clients"; one row per round from 0. The
+        clients' test cells carry the right labels.
+    """
+    network, cohort = _network(), _activations(stain)
+    rows = np.flatnonzero(np.isin(cohort.site, HOSPITALS[:hospitals]))
+    honest = partition.natural(cohort.take(rows), seed=0)
+    sites = [mislabel(site) if k < mislabelled else site for k, site in enumerate(honest)]
+    monitor = {UNSEEN: cohort.of_site(UNSEEN), **{site.name: site.test for site in honest}}
+    run = federation.run(
+        sites,
+        model=with_norm(network.suffix, "group"),
+        aggregator=AGGREGATORS[aggregator],
+        recipe=recipe(local_epochs=LOCAL_EPOCHS),
+        rounds=ROUNDS,
+        evaluate=False,
+        monitor=monitor,
+        progress=False,
+    )
+    curve = run.curve("balanced-accuracy", "monitor")
+    clients = curve[[site.name for site in honest]]
+    return pd.DataFrame(
+        {
+            "unseen hospital": curve[UNSEEN],
+            "worst client": clients.min(axis=1),
+            "mean of clients": clients.mean(axis=1),
+        }
+    )
+
+
+def mislabel(site: Site) -> Site:
+    """Return the site with every training label moved to the next class."""
+    labels = (site.train.labels + 1) % len(site.train.classes)
+    return replace(site, train=replace(site.train, labels=labels))
+
+
+@functools.cache
+def _network() -> SplitModel:
+    return backbone(BACKBONE, len(smear.FOUR), size=SIZE)
+
+
+@functools.cache
+def _activations(stain: float) -> VariantCohort:
+    first = smear.SITE_STYLES[HOSPITALS[0]]
+    styles = {name: smear.between(first, smear.SITE_STYLES[name], stain) for name in HOSPITALS}
+    strange = replace(
+        first, strength=0.7, alkalinity=0.7, field=1.15 * first.field, white=(240.0, 240.0, 244.0)
+    )
+    cells = smear.simulate(
+        (len(HOSPITALS) + 1) * CELLS, size=SIZE, sites={**styles, UNSEEN: strange}, seed=3, masks=False
+    )
+    return activations(_network(), cells, augmentation=UNCHANGED, progress=False)

@@ -1,0 +1,316 @@
+"""What the privacy explorer of chapter 3 varies: the noise, the clip and the rounds of DP-SGD.
+
+Three hospitals of unequal size learn from simulated patients whether a treatment will succeed, by logistic
+regression. The log odds are known (`EFFECTS`), and so is how often the true rule is right.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from flwr.app import RecordDict
+from torch import nn
+
+from hemafl_book.results import FrozenResult, freeze
+from hemafl_lib import federation
+from hemafl_lib.data.cohort import Cohort, Provenance, TableCohort
+from hemafl_lib.models import LogisticRegression
+from hemafl_lib.parallel import cores
+from hemafl_lib.partition import Site
+from hemafl_lib.privacy import RecordPrivacy, epsilon, private_fit, round_steps
+from hemafl_lib.progress import bar
+from hemafl_lib.seeds import numpy_generator, torch_generator
+from hemafl_lib.training import Recipe
+
+VERSION = "1"
+"""Changes whenever the same settings would give other patients."""
+
+MEASUREMENTS = 60
+EFFECTS = 0.4 * (-1.0) ** np.arange(MEASUREMENTS)
+"""True log odds of success per standard deviation of each measurement, our choice."""
+
+PATIENTS = {"large": 600, "middle": 240, "small": 60}
+"""Training patients of each hospital."""
+TESTED = 4000
+
+RECIPE = Recipe(
+    optimiser="sgd", learning_rate=2.0, momentum=0.0, weight_decay=0.0, batch_size=60, local_epochs=1
+)
+START = 0.5
+"""Standard deviation of the weights at the beginning."""
+DELTA = 1e-5
+SEED = 0
+PRIVATE, PLAIN = "private", "without privacy"
+
+CONTROLS = {
+    "noise": (0.3, 0.5, 1.0, 2.0, 4.0),
+    "clip": (0.1, 0.3, 1.0, 3.0),
+    "rounds": (1, 3, 5, 10, 20),
+}
+"""The settings that `record` computes, by the argument of `exploration`."""
+
+Report = Callable[[pd.DataFrame], object]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What a setting gives.
+
+    ``curves`` holds accuracies on test patients, one row for each round from 0, in the columns "private" and
+    "without privacy". ``epsilon`` is what each hospital has spent by the last round.
+    """
+
+    curves: pd.DataFrame
+    epsilon: dict[str, float]
+
+
+def exploration(
+    noise: float,
+    clip: float,
+    rounds: int,
+    *,
+    report: Report = lambda curves: None,
+    stop: threading.Event | None = None,
+) -> Exploration:
+    """Train a private federation of one setting and follow its accuracy.
+
+    Parameters
+    ----------
+    noise
+        Standard deviation of the noise on a sum of gradients, divided by the clip; above 0.
+    clip
+        Largest norm of one patient's gradient. The learning rate stays as it is.
+    rounds
+        Rounds of one local epoch. The first rounds of a longer run are those of a shorter one.
+    report
+        Called before the first round and after each, with the curves so far.
+    stop
+        Set it from another thread to end with `hemafl_lib.training.Stopped`.
+
+    Returns
+    -------
+    Exploration
+        The same seed for all settings: they differ by the setting only.
+    """
+    plain = without_privacy(rounds)
+    run = train(
+        rounds,
+        trainer=AccountLater(noise=noise, clip=clip, delta=DELTA),
+        report=lambda history: report(beside(accuracies(history), plain)),
+        stop=stop,
+    )
+    return Exploration(beside(accuracies(run.history), plain), spent(noise, rounds))
+
+
+@dataclass(frozen=True)
+class AccountLater(RecordPrivacy):
+    """DP-SGD without an account at the end of each round, which takes longer here than the round itself.
+
+    `spent` says what all rounds together cost.
+    """
+
+    keeps_state: ClassVar[bool] = False
+
+    def train(
+        self,
+        model: nn.Module,
+        cohort: Cohort,
+        recipe: Recipe,
+        generator: torch.Generator,
+        state: RecordDict,
+        **settings: Any,
+    ) -> dict[str, float]:
+        """Train for one round; report the steps."""
+        return {"steps": private_fit(model, cohort, recipe, self, generator, **settings)}
+
+
+def train(rounds: int, **settings: Any) -> federation.Run:
+    """Let the hospitals learn together from the first round on; ``settings`` go to `federation.run`."""
+    return federation.run(
+        hospitals(),
+        model=first_model(),
+        recipe=RECIPE,
+        rounds=rounds,
+        seed=SEED,
+        evaluate=False,
+        monitor={"test": test_patients()},
+        progress=False,
+        **settings,
+    )
+
+
+def first_model() -> LogisticRegression:
+    """Return a model of random weights, as the new last layer of a network has them.
+
+    From weights of 0, even the shortest step would point the right way, and no clip would be too small.
+    """
+    model = LogisticRegression(MEASUREMENTS)
+    torch.nn.init.normal_(model.weight, std=START, generator=torch_generator(SEED, "privacy explorer"))
+    return model
+
+
+@functools.cache
+def without_privacy(rounds: int) -> pd.Series:
+    """Return the accuracy by round of the federation that nobody protects."""
+    return accuracies(train(rounds).history)
+
+
+def accuracies(history: pd.DataFrame) -> pd.Series:
+    """Return the accuracy on the test patients by round, from 0."""
+    rows = history.query("phase == 'monitor' and metric == 'accuracy'")
+    return rows.set_index("round")["value"]
+
+
+def beside(private: pd.Series, plain: pd.Series) -> pd.DataFrame:
+    """Return the private curve, and as much of the other."""
+    return pd.DataFrame({PRIVATE: private, PLAIN: plain.reindex(private.index)})
+
+
+def spent(noise: float, rounds: int) -> dict[str, float]:
+    """Return the epsilon of each hospital after some rounds; the clip has no say in it."""
+    return {
+        name: epsilon([round_steps(patients, RECIPE, noise, rounds)], DELTA)
+        for name, patients in PATIENTS.items()
+    }
+
+
+# The patients
+
+
+@functools.cache
+def hospitals() -> tuple[Site, ...]:
+    """Return the hospitals with their training patients; the test patients are none of theirs."""
+    sites = []
+    for name, patients in PATIENTS.items():
+        train = simulate(patients, numpy_generator(SEED, "train", name), name)
+        sites.append(Site(name, train, train.take([]), train.take([])))
+    return tuple(sites)
+
+
+@functools.cache
+def test_patients() -> TableCohort:
+    """Return the patients on whom all are judged."""
+    return simulate(TESTED, numpy_generator(SEED, "test"), "test")
+
+
+def simulate(patients: int, generator: np.random.Generator, name: str) -> TableCohort:
+    """Draw patients of one hospital.
+
+    Returns
+    -------
+    TableCohort
+        Features float32[N, 60], standard normal; ``label`` int64[N], 1 where the treatment succeeds.
+    """
+    features = generator.standard_normal((patients, MEASUREMENTS))
+    success = generator.random(patients) < 1 / (1 + np.exp(-features @ EFFECTS))
+    return TableCohort(
+        site=np.full(patients, name),
+        patient=np.array([f"{name}/{number}" for number in range(patients)]),
+        provenance=provenance(),
+        features=torch.tensor(features, dtype=torch.float32),
+        feature_names=tuple(f"measurement {number}" for number in range(1, MEASUREMENTS + 1)),
+        label=torch.tensor(success, dtype=torch.int64),
+    )
+
+
+def best_accuracy() -> float:
+    """Return the accuracy on the test patients of the rule that knows `EFFECTS`."""
+    patients = test_patients()
+    likely = patients.features.double().numpy() @ EFFECTS > 0
+    return float((likely == patients.label.numpy()).mean())
+
+
+def setup() -> dict:
+    """Return what decides which patients are drawn, as plain JSON values."""
+    return {"version": VERSION, "effects": EFFECTS.tolist(), "patients": PATIENTS, "tested": TESTED}
+
+
+def provenance() -> Provenance:
+    """Return where the patients come from."""
+    return Provenance(
+        name="three hospitals with a treatment",
+        source="SIMULATED patients of three hospitals; none is real.",
+        licence="Apache-2.0",
+        simulated=True,
+        checksum=hashlib.sha256(json.dumps(setup()).encode()).hexdigest(),
+    )
+
+
+# In words
+
+
+def in_words(noise: float, clip: float, found: Exploration) -> str:
+    """Return in two sentences what a setting gives."""
+    rounds = found.curves.index[-1]
+    private, plain = found.curves.iloc[-1][[PRIVATE, PLAIN]]
+    largest, *_, smallest = PATIENTS
+    after = f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+    return (
+        f"Noise {noise:g}, clip {clip:g}: accuracy {private:.2f} after {after}, epsilon "
+        f"{found.epsilon[largest]:.3g} at the {largest} and {found.epsilon[smallest]:.3g} at the {smallest} "
+        f"hospital. Without privacy {plain:.2f}; the true rule reaches {best_accuracy():.2f}."
+    )
+
+
+# The recording
+
+
+def protocol() -> dict:
+    """Return what decides the recorded numbers, as plain JSON values."""
+    return {
+        **setup(),
+        "recipe": asdict(RECIPE),
+        "start": START,
+        "delta": DELTA,
+        "controls": {name: list(values) for name, values in CONTROLS.items()},
+    }
+
+
+def record(out: Path, say: Callable[[str], object]) -> None:
+    """Compute every setting in `CONTROLS` and write all to ``out`` as a frozen result.
+
+    The curves are those of the longest runs, which hold the shorter ones.
+    """
+    began = time.monotonic()
+    longest = max(CONTROLS["rounds"])
+    settings = list(itertools.product(CONTROLS["noise"], CONTROLS["clip"]))
+    curves = [
+        exploration(noise, clip, longest).curves.reset_index().assign(noise=noise, clip=clip)
+        for noise, clip in bar(settings, desc="sweep")
+    ]
+    spending = [
+        {"noise": noise, "rounds": rounds, **spent(noise, rounds)}
+        for noise, rounds in itertools.product(CONTROLS["noise"], CONTROLS["rounds"])
+    ]
+    freeze(
+        out,
+        protocol=protocol(),
+        data=[provenance()],
+        seeds=[SEED],
+        seconds=time.monotonic() - began,
+        device=f"{cores()} CPU cores",
+        tables={"curves": pd.concat(curves), "epsilon": pd.DataFrame(spending).round(4)},
+    )
+    say(f"{len(settings) * len(CONTROLS['rounds'])} settings are in {out}.")
+
+
+def recorded(result: FrozenResult) -> dict[tuple[float, float, int], Exploration]:
+    """Return the explorations of a recording by the values of `CONTROLS`."""
+    spending = result.table("epsilon").set_index(["noise", "rounds"])[list(PATIENTS)]
+    found = {}
+    for (noise, clip), rows in result.table("curves").groupby(["noise", "clip"], sort=False):
+        curves = rows.set_index("round")[[PRIVATE, PLAIN]]
+        for rounds in CONTROLS["rounds"]:
+            numbers = {name: float(value) for name, value in spending.loc[(noise, rounds)].items()}
+            found[noise, clip, rounds] = Exploration(curves.loc[:rounds], numbers)
+    return found

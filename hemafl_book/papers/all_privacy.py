@@ -1,0 +1,478 @@
+"""Chapter 3: what differential privacy costs in accuracy, of the single image and of the whole client.
+
+The paper of the chapter, World Journal of Advanced Research and Reviews 24(03), 2795-2806 (2024), says that
+it uses differential privacy and states no epsilon, delta, clip, noise or unit. Here each of them is named.
+On the same public images, the last layer of a pretrained network is trained for a fixed number of rounds,
+with more and more noise: at the record level (DP-SGD inside the clients) and at the client level (clipping
+and noise on the server), with few clients and with many.
+
+Learning rate, local epochs and the clip of the client level were chosen by the accuracy on the validation
+images of seed 0 with noise 1; the table "choice of clip" repeats the last comparison. At the record level,
+clips from 0.1 to 10 differ by less than 0.03 there, if the learning rate is set to match, and 1 is the usual
+one. No test image had a say. A hospital that chooses on its own patients would have to count that in its
+epsilon too; here nothing of it is counted.
+"""
+
+import copy
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from hemafl_book.papers import all_transfer
+from hemafl_book.papers import compare as compared
+from hemafl_book.papers.all_transfer import BACKBONE
+from hemafl_book.papers.baselines import colour_probabilities, majority_probabilities
+from hemafl_book.papers.compare import Arm, Cost, Kind, Prediction, train_arm
+from hemafl_book.papers.protocol import check_choices
+from hemafl_book.results import Results
+from hemafl_lib import data, partition
+from hemafl_lib.data import smear
+from hemafl_lib.data.cohort import ImageCohort, VariantCohort
+from hemafl_lib.federation import Run
+from hemafl_lib.models import activations, backbone, trained_part
+from hemafl_lib.parallel import for_each
+from hemafl_lib.partition import Site
+from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, round_steps
+from hemafl_lib.progress import bar
+from hemafl_lib.training import Recipe
+
+NAME = "all-privacy"
+PRESETS = ("quick", "paper")
+SOURCES = ("real", "smear")
+EMBEDDED = "SIMULATED data"
+
+ROUNDS, DELTA = 10, 1e-5
+VALIDATION, TEST = 0.1, 0.2
+UNEQUAL, FEW, MANY = (6, 3, 1), (1, 1, 1), (1,) * 60
+"""Relative sizes of the clients; their classes are alike."""
+
+NOISES = (0.0, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+CLIPS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Clips that are compared on the validation images, with noise `CHOICE_NOISE`."""
+CHOICE_NOISE = 1.0
+
+MEASURES = ("accuracy", "balanced accuracy", "macro F1")
+
+Level = Literal["record", "client"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Clients that train with the same clip and more and more noise.
+
+    Parameters
+    ----------
+    title
+        Stands in the column ``study`` of all tables.
+    level
+        Whom privacy protects: "record" is one image (`RecordPrivacy`), "client" a whole client
+        (`ClientPrivacy`).
+    proportions
+        Relative sizes of the clients.
+    noises
+        Noise multipliers; 0 only clips.
+    recipe, clip
+        How a client trains, and the largest norm of an image's gradient or of a client's update.
+    sampling
+        Probability with which the server uses a client's reply; matters at the client level only.
+    """
+
+    title: str
+    level: Level
+    proportions: tuple[float, ...]
+    noises: tuple[float, ...]
+    recipe: Recipe
+    clip: float = 1.0
+    sampling: float = 1.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that decides the numbers, apart from the data's bytes.
+
+    ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated); ``size`` is the side in pixels
+    of what the network reads; ``cells`` of ``patients`` are simulated. ``clips`` are compared on the
+    validation images of the first of the ``seeds``.
+    """
+
+    preset: str
+    source: Literal["real", "smear"]
+    size: int
+    cells: int
+    patients: int
+    studies: tuple[Study, ...]
+    seeds: tuple[int, ...]
+    clips: tuple[float, ...] = ()
+    rounds: int = ROUNDS
+
+    def described(self) -> dict[str, Any]:
+        """Return the protocol as plain JSON values."""
+        fixed = {
+            "network": BACKBONE,
+            "trained": "head",
+            "without privacy": asdict(all_transfer.recipe()),
+            "delta": DELTA,
+            "noise of the choice": CHOICE_NOISE,
+            "validation": VALIDATION,
+            "test": TEST,
+        }
+        return {**asdict(self), **fixed}
+
+
+def record_recipe(**changes: Any) -> Recipe:
+    """Return how a client trains when every image's gradient is clipped.
+
+    Nearly all gradients are longer than the clip, so the learning rate sets the length of a step.
+    """
+    ours = Recipe(
+        optimiser="sgd", learning_rate=2.0, momentum=0.0, weight_decay=0.0, batch_size=64, local_epochs=1
+    )
+    return replace(ours, **changes)
+
+
+def client_recipe(**changes: Any) -> Recipe:
+    """Return how a client trains when its update is clipped: local epochs cost no privacy."""
+    return record_recipe(**({"learning_rate": 0.05, "local_epochs": 5} | changes))
+
+
+def protocol(preset: str = "quick", source: str = "smear") -> Protocol:
+    """Return the protocol of a preset.
+
+    Parameters
+    ----------
+    preset
+        "quick" (three noises, one seed) or "paper" (eight noises, three seeds, and the choice of the clip).
+    source
+        "real" or "smear".
+
+    Raises
+    ------
+    HemaflError
+        If one of them is unknown.
+    """
+    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
+    quick = preset == "quick"
+    noises = (0.0, 1.0, 4.0) if quick else NOISES
+    many = Study("client level, 60 clients", "client", MANY, noises, client_recipe())
+    studies = (
+        Study("record level, 3 unequal clients", "record", UNEQUAL, noises, record_recipe()),
+        Study("client level, 3 clients", "client", FEW, noises, client_recipe()),
+        many,
+    )
+    if quick:
+        return Protocol(preset, source, 64, 400, 20, studies, (0,))
+    halved = replace(many, title="client level, 60 clients, half of them a round", sampling=0.5)
+    return Protocol(preset, source, 96, 1600, 89, (*studies, halved), (0, 1, 2), CLIPS)
+
+
+# The data
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Training, validation and test images of a seed, as the trained layer reads them."""
+
+    train: VariantCohort
+    validation: VariantCohort
+    test: VariantCohort
+
+
+def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
+    """Return all images of Taleqani Hospital, or simulated ones."""
+    if asked.source == "real":
+        return data.load("taleqani", size=asked.size, root=root)
+    return smear.simulate(
+        asked.cells,
+        size=asked.size,
+        classes=smear.LEUKAEMIA,
+        sites=("north",),
+        patients=asked.patients,
+        masks=False,
+    )
+
+
+def split_images(cohort: ImageCohort | VariantCohort, seed: int) -> Parts:
+    """Split the images, or the patients where they are known; the clients have no say in it."""
+    return Parts(*partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
+
+
+def clients(train: VariantCohort, study: Study, seed: int) -> list[Site]:
+    """Deal the training images to the clients of a study."""
+    return partition.quantity(train, proportions=study.proportions, seed=seed, validation=0.0, test=0.0)
+
+
+# Training
+
+
+@dataclass(frozen=True)
+class Task:
+    """One way of training with one seed; ``noise`` None is training without privacy."""
+
+    study: Study
+    seed: int
+    noise: float | None
+    kind: Kind = "federated"
+
+    def arm(self) -> Arm:
+        """Return how the clients train and the server combines."""
+        if self.noise is None:
+            return Arm(f"{self.kind} without privacy", kind=self.kind, recipe=all_transfer.recipe())
+        if self.study.level == "record":
+            return Arm(self.kind, kind=self.kind, recipe=self.study.recipe)
+        privacy = ClientPrivacy(
+            noise=self.noise,
+            clip=self.study.clip,
+            sampling=self.study.sampling,
+            delta=DELTA,
+            seed=self.seed,
+        )
+        return Arm(self.kind, aggregator=privacy, recipe=self.study.recipe)
+
+    def trainer(self) -> RecordPrivacy | None:
+        """Return what clips and adds noise at the clients, if anything does."""
+        if self.noise is None or self.study.level == "client":
+            return None
+        return RecordPrivacy(noise=self.noise, clip=self.study.clip, delta=DELTA)
+
+    def labels(self) -> dict[str, Any]:
+        """Return the columns that tell a task's rows from others."""
+        return {"study": self.study.title, "noise": np.nan if self.noise is None else self.noise}
+
+
+def tasks(study: Study, seeds: Sequence[int]) -> list[Task]:
+    """Return all trainings of a study: without privacy, then with every noise.
+
+    At the record level each client also trains alone; whole clients are hidden among others only.
+    """
+    kinds: tuple[Kind, ...] = ("federated", "isolated") if study.level == "record" else ("federated",)
+    noises = (None, *study.noises)
+    return [Task(study, seed, noise, kind) for noise in noises for kind in kinds for seed in seeds]
+
+
+def epsilons(task: Task, run: Run) -> pd.DataFrame:
+    """Return what was spent by the end of each round: columns ``site``, ``round`` and ``epsilon``.
+
+    The server spends for all clients at once, ``site`` "server". Without noise epsilon is infinite; training
+    without privacy has no rows.
+    """
+    privacy = task.arm().aggregator
+    if isinstance(privacy, ClientPrivacy):
+        numbers = run.history["round"].unique()
+        rows = [("server", int(number), privacy.epsilon(int(number))) for number in sorted(numbers) if number]
+        return pd.DataFrame(rows, columns=["site", "round", "epsilon"])
+    found = run.history.query("metric == 'epsilon'")[["site", "round", "value"]]
+    return found.rename(columns={"value": "epsilon"}).reset_index(drop=True)
+
+
+def train_task(task: Task, train: VariantCohort, head: nn.Module, **settings: Any) -> dict[str, Run]:
+    """Deal the training images and train; return the runs by the name that the tables show.
+
+    ``head`` is the initial model; ``settings`` go to `hemafl_lib.federation.run`.
+    """
+    dealt = clients(train, task.study, task.seed)
+    settings = {"trainer": task.trainer(), "evaluate": False, "progress": False, **settings}
+    return train_arm(task.arm(), dealt, copy.deepcopy(head), seed=task.seed, **settings)
+
+
+def task_tables(
+    task: Task, runs: Mapping[str, Run], judge: VariantCohort, where: str, device: str
+) -> dict[str, pd.DataFrame]:
+    """Return a task's rows of the tables "scores", "epsilon" and "cost".
+
+    ``judge`` holds the images that the models are judged on, and ``where`` says which these are.
+    """
+    scores, spending, costs = [], [], []
+    for name, run in runs.items():
+        spent = epsilons(task, run)
+        answer = compared.probabilities(run.model, judge, device)
+        row = compared.scores([Prediction(name, task.seed, where, judge.labels.numpy(), answer)])
+        cost = compared.costs([Cost(name, task.seed, run.total_steps(), run.bytes_sent)])
+        scores.append(row.assign(**task.labels(), epsilon=spent["epsilon"].max()))
+        spending.append(spent.assign(**task.labels(), arm=name, seed=task.seed))
+        costs.append(cost.assign(**task.labels(), seed=task.seed))
+    found = {"scores": scores, "epsilon": spending, "cost": costs}
+    return {title: pd.concat(rows, ignore_index=True) for title, rows in found.items()}
+
+
+# The experiment
+
+
+def run(
+    asked: Protocol,
+    *,
+    seed: int | None = None,
+    root: Path | None = None,
+    engine: str = "local",
+    device: str = "cpu",
+    progress: bool | None = None,
+) -> Results:
+    """Run all studies of a protocol and return their tables.
+
+    Parameters
+    ----------
+    asked
+        As `protocol` returns it.
+    seed
+        Of split, dealing, training and noise, instead of those that the protocol names.
+    root
+        Folder of the real data, by default HEMAFL_DATA.
+    engine, device, progress
+        See `federation.run`.
+    """
+    began = time.monotonic()
+    seeds = asked.seeds if seed is None else (seed,)
+    images = smears(asked, root)
+    network = backbone(BACKBONE, len(images.classes), trainable="head")
+    inputs = activations(network, images, batch_size=16, device=device, progress=False)
+    parts = {number: split_images(inputs, number) for number in seeds}
+    head, stop = trained_part(network), threading.Event()
+
+    settings = {
+        "rounds": asked.rounds,
+        "engine": engine,
+        "device": device,
+        "workers": 1 if engine == "local" else None,
+        "stop": stop,
+    }
+
+    def job(task: Task, where: str) -> dict[str, pd.DataFrame]:
+        part = parts[task.seed]
+        runs = train_task(task, part.train, head, **settings)
+        return task_tables(task, runs, getattr(part, where), where, device)
+
+    def all_of(wanted: Sequence[Task], where: str = "test") -> list[dict[str, pd.DataFrame]]:
+        done = for_each(partial(job, where=where), wanted, engine=engine, interrupt=stop.set)
+        return list(bar(done, total=len(wanted), desc=where, show=progress))
+
+    found = joined(all_of([task for study in asked.studies for task in tasks(study, seeds)]))
+    record = found["scores"]["study"].isin(
+        [study.title for study in asked.studies if study.level == "record"]
+    )
+    tables = {
+        "record level: scores": found["scores"][record].reset_index(drop=True),
+        "client level: scores": found["scores"][~record].reset_index(drop=True),
+        "baselines": baselines(images, seeds),
+        "epsilon": found["epsilon"].query("arm == 'federated'").drop(columns="arm").reset_index(drop=True),
+        "cost": mean_costs(found["cost"]),
+        "sites": site_table(asked.studies, parts),
+    }
+    if asked.clips:
+        choices = [choice for study in asked.studies for choice in candidates(study, asked.clips)]
+        judged = all_of([Task(choice, seeds[0], CHOICE_NOISE) for choice in choices], "validation")
+        tables["choice of clip"] = choice_table(choices, joined(judged)["scores"])
+    return Results(asked, tables, (images.provenance,), tuple(seeds), time.monotonic() - began)
+
+
+def candidates(study: Study, clips: Sequence[float]) -> list[Study]:
+    """Return a study with other clips: with its learning rate, and in DP-SGD also with one to match.
+
+    Where all gradients are clipped, a step is as long as learning rate times clip.
+    """
+    changed = [replace(study, clip=clip) for clip in clips]
+    if study.level == "client":
+        return changed
+    rates = [study.recipe.learning_rate * study.clip / clip for clip in clips]
+    matched = [
+        replace(one, recipe=replace(one.recipe, learning_rate=rate))
+        for one, rate in zip(changed, rates, strict=True)
+        if one.clip != study.clip
+    ]
+    return changed + matched
+
+
+# The tables
+
+
+def joined(parts: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Return the tables of all tasks, each as one."""
+    return {title: pd.concat([part[title] for part in parts], ignore_index=True) for title in parts[0]}
+
+
+def baselines(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the scores of what needs no network: fifteen colour statistics, and the commonest class."""
+    found = []
+    for seed in seeds:
+        parts = split_images(images, seed)
+        learners = {
+            "colour alone, logistic regression": colour_probabilities,
+            "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
+            "commonest class": majority_probabilities,
+        }
+        for name, learner in learners.items():
+            answer = learner(parts.train, parts.test)
+            found.append(Prediction(name, seed, "test", parts.test.labels.numpy(), answer))
+    return compared.scores(found)
+
+
+def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return the optimiser steps and bytes sent of each training, averaged over the seeds."""
+    keys = ["study", "arm", "noise"]
+    return costs.drop(columns="seed").groupby(keys, sort=False, dropna=False).mean().reset_index()
+
+
+def site_table(studies: Sequence[Study], parts: Mapping[int, Parts]) -> pd.DataFrame:
+    """Return the training images of every client, and how DP-SGD would sample them, or does."""
+    rows = []
+    for study in studies:
+        for seed, part in parts.items():
+            for site in clients(part.train, study, seed):
+                steps = round_steps(len(site), study.recipe, 0.0)
+                sampling = {"sample rate": steps.sample_rate, "steps a round": steps.count}
+                rows.append(
+                    {"study": study.title, "seed": seed, "site": site.name, "images": len(site), **sampling}
+                )
+    return pd.DataFrame(rows)
+
+
+def choice_table(choices: Sequence[Study], scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the measures on the validation images by study, clip and learning rate."""
+    settings = [
+        {"study": one.title, "clip": one.clip, "learning rate": one.recipe.learning_rate} for one in choices
+    ]
+    return pd.concat([pd.DataFrame(settings), scores[list(MEASURES)]], axis=1)
+
+
+def utility(scores: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:
+    """Return the curve of epsilon against utility from a table of scores.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each study, arm and noise (NaN without privacy), in their order: the ``epsilon`` (of the
+        client that spent most, averaged over the seeds; NaN or infinite where nothing bounds it), and the
+        metric's ``mean`` over the seeds with its 95 % t-interval, ``low`` and ``high``.
+    """
+    rows = []
+    for (study, arm, noise), group in scores.groupby(["study", "arm", "noise"], sort=False, dropna=False):
+        interval = compared.over(group[metric])
+        row = {"study": study, "arm": arm, "noise": noise, "epsilon": group["epsilon"].mean()}
+        rows.append(row | {"mean": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)
+
+
+def report(results: Results) -> str:
+    """Return every study's measures by arm and noise, with the epsilon, beside the baselines, as text."""
+    parts = []
+    for level in ("record", "client"):
+        scores = results.tables[f"{level} level: scores"]
+        parts += [f"{study}\n{measures(rows)}" for study, rows in scores.groupby("study", sort=False)]
+    baseline = results.tables["baselines"].assign(study="", noise=np.nan, epsilon=np.nan)
+    return "\n\n".join([*parts, f"Without any network\n{measures(baseline)}"])
+
+
+def measures(scores: pd.DataFrame) -> str:
+    """Return arms and noises by measures as text: the mean over the seeds, with its interval."""
+    curves = {metric: utility(scores, metric) for metric in MEASURES}
+    table = curves["accuracy"][["arm", "noise", "epsilon"]].round(2)
+    for metric, curve in curves.items():
+        numbers = curve[["mean", "low", "high"]].itertuples(index=False)
+        table[metric] = [compared.as_text(*row, digits=3) for row in numbers]
+    return table.to_string(index=False, na_rep="")

@@ -1,0 +1,146 @@
+"""Programs of their own beside this process: started with a log each, waited for, and always ended."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.engines.deployment import keeper
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that was started, and the file that holds what it says."""
+
+    name: str
+    process: subprocess.Popen
+    log: Path
+
+    def exit_code(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        return self.process.poll()
+
+    def end(self, patience: float = 10.0) -> None:
+        """Ask it to end; kill it, and what it has started, after ``patience`` seconds."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def last_lines(self, count: int = 5) -> str:
+        """Return the last lines of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()][-count:]
+        return " | ".join(said) or "empty"
+
+
+class Programs:
+    """Programs and the folder they share: use it as a context manager, and nothing stays behind.
+
+    Every program leads a process group of its own. A small program beside them, the keeper, kills the
+    groups and removes the folder when this object is closed, and also when this process ends in any
+    other way.
+
+    Attributes
+    ----------
+    folder
+        A new folder that only its owner may read.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hemafl-"))
+        self._started: list[subprocess.Popen] = []
+        command = [sys.executable, "-I", keeper.__file__, str(self.folder)]
+        self._keeper = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Program:
+        """Start a program; ``name`` is what errors call it."""
+        log = self.folder / f"{name.replace(' ', '-').lower()}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._keeper.stdin.write(f"{process.pid}\n")
+        self._keeper.stdin.flush()
+        self._started.append(process)
+        return Program(name, process, log)
+
+    def close(self) -> None:
+        """End all programs and remove the folder; return when both has happened."""
+        if not self._keeper.stdin.closed:
+            self._keeper.stdin.close()
+        self._keeper.wait()
+        for process in self._started:
+            process.wait()
+
+
+def wait_until(condition: Callable[[], bool], program: Program, what: str, deadline: float) -> None:
+    """Return when ``condition()`` is true.
+
+    Raises
+    ------
+    FederationError
+        If the program ends before, or ``deadline`` seconds pass.
+    """
+    end = time.monotonic() + deadline
+    while not condition():
+        if (code := program.exit_code()) is not None:
+            raise FederationError(
+                f"{program.name} ended with exit code {code} before {what}; "
+                f"the end of its log is: {program.last_lines()}"
+            )
+        if time.monotonic() > end:
+            raise FederationError(
+                f"{program.name} was not ready within {deadline:.0f} s: it waited until {what}; "
+                f"the end of its log is: {program.last_lines()}"
+            )
+        time.sleep(0.1)
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program that stands beside Python or on the PATH."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=places)
+    if found is None:
+        raise FederationError(f"the program {name} is not installed; run pip install 'flwr[simulation]'.")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return numbers of different ports of this machine that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

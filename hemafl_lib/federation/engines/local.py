@@ -1,0 +1,214 @@
+"""The local engine: any Flower Message-API app in the notebook's own process.
+
+Flower's `Grid` is the server app's view of the nodes. `LocalGrid` answers its calls with a pool of
+threads, one message per thread and one torch thread each, so that nothing is serialised twice, no
+process starts, and a round of a small model costs milliseconds.
+"""
+
+import copy
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run as FlowerRun
+from flwr.supercore.task_identity import TaskIdentity
+
+from hemafl_lib.errors import FederationError
+from hemafl_lib.parallel import cores
+from hemafl_lib.progress import bar
+
+Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
+
+RUN_ID = 1
+SERVER_NODE_ID = 1
+FIRST_NODE_ID = 1000
+
+
+def identify_process() -> None:
+    """Let this process create Flower messages.
+
+    Flower's own engines set the identity of the task when they start a process and refuse to create
+    a message without it. It is private to Flower, so it is touched here only; values that an engine
+    has set stay.
+    """
+    if TaskIdentity._run_id is None:
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE_ID
+
+
+def own_copy(message: Message, number: int) -> Message:
+    """Return the message as one node receives it: its own records, the same immutable bytes.
+
+    Strategies put one `RecordDict` into all messages, and some take arrays out of the replies.
+    """
+    received = copy.copy(message)
+    received.content = message.content.copy()
+    for name, record in message.content.items():
+        received.content[name] = own_record(record)
+    received.metadata.__dict__["_message_id"] = str(number)
+    return received
+
+
+def own_record(record: Record) -> Record:
+    """Return a copy of a record; its arrays are its own, their bytes are shared."""
+    copied = record.copy()
+    if isinstance(copied, ArrayRecord):
+        for name, array in copied.items():
+            copied[name] = copy.copy(array)
+    return copied
+
+
+class LocalGrid(Grid):
+    """Flower's `Grid` over threads of this process.
+
+    Parameters
+    ----------
+    client_app
+        What every node runs.
+    nodes
+        Number of nodes; node k has the node config ``{"partition-id": k, "num-partitions": nodes}``.
+    workers
+        Number of messages that are worked on at the same time.
+    run_config
+        The run's settings, as in `Context.run_config`.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        nodes: int,
+        *,
+        workers: int | None = None,
+        run_config: dict | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        identify_process()
+        self.client_app, self.nodes, self.progress = client_app, nodes, progress
+        self.workers = min(nodes, workers or cores())
+        self.run_config = dict(run_config or {})
+        self.contexts: dict[int, Context] = {}
+        self._locks = {FIRST_NODE_ID + k: threading.Lock() for k in range(nodes)}
+        self._futures: dict[str, Future[Message]] = {}
+        self._count = 0
+        self._run = FlowerRun.create_empty(RUN_ID)
+        self._pool = ThreadPoolExecutor(
+            self.workers, "client", initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def set_run(self, run: FlowerRun) -> None:
+        """Set Flower's description of the run."""
+        self._run = run
+
+    @property
+    def run(self) -> FlowerRun:
+        """Flower's description of the run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new message from the server."""
+        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the IDs of all nodes, in the order of the sites."""
+        return list(self._locks)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to the pool; return their IDs."""
+        identifiers = []
+        for message in messages:
+            if message.metadata.dst_node_id not in self._locks:
+                raise FederationError(
+                    f"node {message.metadata.dst_node_id} is not one of the {self.nodes} nodes."
+                )
+            self._count += 1
+            identifier = str(self._count)
+            received = own_copy(message, self._count)
+            self._futures[identifier] = self._pool.submit(self._answer, received)
+            self._futures[identifier].add_done_callback(lambda _: self.progress())
+            identifiers.append(identifier)
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are ready, each once, in the order of ``message_ids``."""
+        ready = [i for i in message_ids if i in self._futures and self._futures[i].done()]
+        return [self._futures.pop(i).result() for i in ready]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return the replies that come within ``timeout`` seconds, in the order of ``messages``."""
+        identifiers = list(self.push_messages(messages))
+        wait([self._futures[identifier] for identifier in identifiers], timeout)
+        replies = self.pull_messages(identifiers)
+        for late in identifiers:
+            self._futures.pop(late, None)
+        return replies
+
+    def context(self, node_id: int) -> Context:
+        """Return a node's context, which lasts for the whole run."""
+        if node_id not in self.contexts:
+            config = {"partition-id": node_id - FIRST_NODE_ID, "num-partitions": self.nodes}
+            self.contexts[node_id] = Context(RUN_ID, node_id, config, RecordDict(), dict(self.run_config))
+        return self.contexts[node_id]
+
+    def _answer(self, message: Message) -> Message:
+        node_id = message.metadata.dst_node_id
+        with self._locks[node_id]:
+            try:
+                reply = self.client_app(message, self.context(node_id))
+            except Exception:
+                error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, traceback.format_exc())
+                reply = Message(error, reply_to=message)
+        reply.metadata.__dict__["_message_id"] = f"{message.metadata.message_id}-reply"
+        return reply
+
+
+def run_local(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    nodes: int,
+    *,
+    workers: int | None = None,
+    run_config: dict | None = None,
+    progress: bool | None = None,
+    interrupt: Callable[[], None] = lambda: None,
+    prepare: Callable[[LocalGrid], None] = lambda grid: None,
+) -> Context:
+    """Run any Flower app on ``nodes`` nodes in this process; return the server app's context.
+
+    ``progress`` shows a bar (None: only on a terminal). On Ctrl-C, ``interrupt`` is called so that
+    running clients can stop, nothing new begins, and `KeyboardInterrupt` goes on once all have ended.
+    ``prepare`` sees the grid before the first message, to restore the nodes' states for example.
+    """
+    threads = torch.get_num_threads()
+    with bar(unit="message", desc="federation", show=progress) as shown:
+        grid = LocalGrid(client_app, nodes, workers=workers, run_config=run_config, progress=shown.update)
+        context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config or {}))
+        try:
+            torch.set_num_threads(1)
+            prepare(grid)
+            server_app(grid, context)
+        except BaseException:
+            interrupt()
+            raise
+        finally:
+            grid.close()
+            torch.set_num_threads(threads)
+    return context

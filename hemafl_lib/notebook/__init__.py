@@ -1,9 +1,0 @@
-"""What notebooks need: checked numbers, frozen results, plots and widgets with two faces.
-
-Only notebooks import this room. Everything it shows is stable: the same on every machine, so that a
-strict comparison of stored and fresh outputs is possible.
-"""
-
-from hemafl_lib.notebook.checks import CheckError, check, check_table
-
-__all__ = ["CheckError", "check", "check_table"]

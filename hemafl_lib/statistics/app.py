@@ -1,0 +1,243 @@
+"""The same questions over Flower: a client app that answers queries, and `Hospitals` behind a grid.
+
+The server broadcasts the name of a statistic with arrays, each node replies with arrays. What is done
+with them is the code that runs over sites in memory, so the estimates agree to the bit.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.client import partition_of, reply
+from hemafl_lib.federation.engines.deployment.node import node_configs
+from hemafl_lib.federation.engines.local import run_local
+from hemafl_lib.federation.engines.ray import run_simulation
+from hemafl_lib.federation.exchange import from_record, to_record
+from hemafl_lib.federation.quiet import quiet_flower
+from hemafl_lib.federation.stored_sites import StoredSites, store_sites
+from hemafl_lib.federation.strategy import last_line, reply_order, site_name, wait_for_nodes
+from hemafl_lib.files import read_json, write_json
+from hemafl_lib.partition import Site
+from hemafl_lib.statistics.agreed_grid import NEXT_FULL_CELL
+from hemafl_lib.statistics.baseline import HAZARD_SUMS
+from hemafl_lib.statistics.concordance import CONCORDANT_PAIRS
+from hemafl_lib.statistics.cox import RISK_AND_TIE_SUMS, RISK_SUMS
+from hemafl_lib.statistics.cox_stratified import LOCAL_LIKELIHOOD
+from hemafl_lib.statistics.follow_up import EVENT_TIMES
+from hemafl_lib.statistics.kaplan_meier import LIFE_TABLE
+from hemafl_lib.statistics.logistic import LOGISTIC_DERIVATIVES
+from hemafl_lib.statistics.messages import (
+    MINIMUM,
+    Arrays,
+    Hospitals,
+    Statistic,
+    answer,
+    check_sites,
+)
+from hemafl_lib.statistics.standardise import MOMENTS
+
+Outcome = TypeVar("Outcome")
+
+CATALOGUE: dict[str, Statistic] = {
+    statistic.name: statistic
+    for statistic in (
+        MOMENTS,
+        EVENT_TIMES,
+        NEXT_FULL_CELL,
+        RISK_SUMS,
+        RISK_AND_TIE_SUMS,
+        LOCAL_LIKELIHOOD,
+        LOGISTIC_DERIVATIVES,
+        LIFE_TABLE,
+        HAZARD_SUMS,
+        CONCORDANT_PAIRS,
+    )
+}
+"""All that a node answers to; it refuses any other question."""
+
+DEADLINE = 120.0
+"""Seconds to wait for the nodes to come up."""
+
+NODE_APP = f"{__name__}:node_app"
+"""How Flower names the client app of a node that finds its site in a folder."""
+
+SITES = "sites.json"
+"""File in that folder with the names of all sites and the minimum cell count."""
+
+
+def query_app(load_site: Callable[[int], Site], minimum: int = MINIMUM) -> ClientApp:
+    """Return the Flower app of a site that answers queries; ``load_site`` maps "partition-id" to its data.
+
+    ``minimum`` is the site's own rule; nothing that a server sends can lower it.
+    """
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return answer_query(message, context, load_site(partition_of(context)), minimum)
+
+    return app
+
+
+def answer_query(message: Message, context: Context, site: Site, minimum: int) -> Message:
+    """Return one node's reply: arrays, or the sentence with which it refuses."""
+    asked = message.content["config"]
+    try:
+        statistic = known_statistic(str(asked["statistic"]))
+        question = from_record(message.content["arrays"])
+        arrays = answer(statistic, site, question, asked["features"], minimum)
+    except FederationError as refusal:
+        refused = reply(message, context, site, {})
+        refused.content["refusal"] = ConfigRecord({"reason": str(refusal)})
+        return refused
+    return reply(message, context, site, {}, arrays)
+
+
+def known_statistic(name: str) -> Statistic:
+    """Return the statistic of that name; raise `FederationError` for one outside the `CATALOGUE`."""
+    if name not in CATALOGUE:
+        raise FederationError(f"statistic '{name}' is unknown; ask for one of {', '.join(CATALOGUE)}.")
+    return CATALOGUE[name]
+
+
+def hospitals_behind(grid: Grid, names: Sequence[str], features: Sequence[str]) -> Hospitals:
+    """Return the sites behind a Flower grid, in the order of their "partition-id"."""
+
+    def send(statistic: Statistic, question: Arrays) -> list[Arrays]:
+        config = ConfigRecord({"statistic": statistic.name, "features": list(features)})
+        content = RecordDict({"arrays": to_record(question), "config": config})
+        nodes = wait_for_nodes(grid, len(names), DEADLINE)
+        messages = [
+            Message(content=content, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
+        ]
+        return checked_replies(grid.send_and_receive(messages), len(names))
+
+    return Hospitals(names, features, send)
+
+
+def checked_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
+    """Return the arrays of all replies by site.
+
+    Raises `FederationError` with a site's own sentence if it refuses, or if a node failed or is missing.
+    """
+    ordered = sorted(replies, key=reply_order)
+    for message in ordered:
+        if message.has_error():
+            raise FederationError(f"{site_name(message)} failed: {last_line(message.error.reason)}")
+        if "refusal" in message.content:
+            raise FederationError(str(message.content["refusal"]["reason"]))
+    if len(ordered) < expected:
+        raise FederationError(f"only {len(ordered)} of {expected} nodes replied; start the others again.")
+    return [from_record(message.content["arrays"]) for message in ordered]
+
+
+@dataclass
+class Session(Generic[Outcome]):
+    """A computation that a server app does once it has a grid, and what came of it."""
+
+    task: Callable[[Hospitals], Outcome]
+    names: Sequence[str]
+    features: Sequence[str]
+    outcome: Outcome | None = None
+    error: FederationError | None = None
+
+    def server_app(self) -> ServerApp:
+        """Return the Flower app of the server."""
+        app = ServerApp()
+
+        @app.main()
+        def main(grid: Grid, context: Context) -> None:
+            try:
+                self.outcome = self.task(hospitals_behind(grid, self.names, self.features))
+            except FederationError as error:
+                self.error = error  # Flower's engines would show it as a failure of their own
+
+        return app
+
+
+def over_flower(
+    sites: Sequence[Site],
+    task: Callable[[Hospitals], Outcome],
+    *,
+    engine: str = "local",
+    minimum: int = MINIMUM,
+) -> Outcome:
+    """Return ``task(hospitals)``, every question of which travels as a Flower message.
+
+    Parameters
+    ----------
+    sites
+        Each becomes one node.
+    task
+        For example ``lambda hospitals: cox(hospitals, grid=months)``.
+    engine
+        "local", "simulation" or "deployment", as in `hemafl_lib.federation.run`.
+    minimum
+        The smallest count that a site tells.
+
+    Raises
+    ------
+    FederationError
+        If the engine is unknown, a node fails, or the task raises it.
+    """
+    if engine not in RUNNERS:
+        raise FederationError(f"engine='{engine}' is unknown; choose one of {', '.join(RUNNERS)}.")
+    check_sites(sites)
+    session = Session(task, [site.name for site in sites], sites[0].train.feature_names)
+    with quiet_flower:
+        RUNNERS[engine](session, sites, minimum)
+    if session.error:
+        raise session.error
+    return session.outcome
+
+
+def _on_local(session: Session, sites: Sequence[Site], minimum: int) -> None:
+    run_local(session.server_app(), query_app(sites.__getitem__, minimum), len(sites), progress=False)
+
+
+def _on_simulation(session: Session, sites: Sequence[Site], minimum: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
+        app = query_app(store_sites(sites, Path(folder)), minimum)
+        run_simulation(session.server_app(), app, len(sites))
+
+
+def _on_deployment(session: Session, sites: Sequence[Site], minimum: int) -> None:
+    from hemafl_lib.federation.engines.deployment.deployment import (
+        Deployment,  # a second of Flower's servers, for few runs
+    )
+
+    with Deployment() as deployment:
+        names = store_sites(sites, deployment.folder).names
+        write_json(deployment.folder / SITES, {"names": names, "minimum": minimum})
+        deployment.start(NODE_APP, node_configs(deployment.folder, len(sites)))
+        deployment.run(session.server_app())
+
+
+RUNNERS: dict[str, Callable[[Session, Sequence[Site], int], None]] = {
+    "local": _on_local,
+    "simulation": _on_simulation,
+    "deployment": _on_deployment,
+}
+
+
+def answer_from_folder(message: Message, context: Context) -> Message:
+    """Answer a query from the site that lies in the folder of the node config."""
+    if "job-folder" not in context.node_config:
+        raise FederationError(
+            "this node has no 'job-folder'; start it with --node-config 'job-folder=\"PATH\"'."
+        )
+    folder = Path(str(context.node_config["job-folder"]))
+    stored = read_json(folder / SITES)
+    site = StoredSites(str(folder), tuple(stored["names"]))(partition_of(context))
+    return answer_query(message, context, site, stored["minimum"])
+
+
+node_app = ClientApp()
+node_app.query()(answer_from_folder)

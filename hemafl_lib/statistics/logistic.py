@@ -1,0 +1,130 @@
+"""Logistic regression over sites, equal to the one on pooled rows.
+
+The log-likelihood of all patients is a sum over patients, so its derivatives are sums over sites. Each
+round the server sends the coefficients, adds up the sites' derivatives, and takes a step of Newton's
+method (Wu et al., "Grid binary logistic regression (GLORE)", JAMIA 19, 2012).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from hemafl_lib.data.cohort import TableCohort
+from hemafl_lib.errors import FederationError
+from hemafl_lib.partition import Site
+from hemafl_lib.statistics.cells import check_cells
+from hemafl_lib.statistics.messages import (
+    MINIMUM,
+    Account,
+    Arrays,
+    Hospitals,
+    Statistic,
+    add_up,
+    covariates,
+    hospitals_of,
+)
+from hemafl_lib.statistics.newton import Point, maximise
+from hemafl_lib.statistics.wald import wald_table
+
+INTERCEPT = "intercept"
+
+
+def outcomes(cohort: TableCohort) -> np.ndarray:
+    """Return the labels as float64[N] of 0 and 1; raise `FederationError` if there are others or none."""
+    if cohort.label is None:
+        raise FederationError("it has no 'label'; give a cohort with a label of 0 or 1.")
+    labels = cohort.label.numpy()
+    if not np.isin(labels, (0, 1)).all():
+        raise FederationError("its 'label' has values other than 0 and 1; choose two classes.")
+    return labels.astype(np.float64)
+
+
+def with_intercept(values: np.ndarray) -> np.ndarray:
+    """Return float64[N, 1 + F] with a first column of ones."""
+    return np.column_stack([np.ones(len(values)), values])
+
+
+def logistic_derivatives(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Arrays:
+    """Return a site's log-likelihood and its derivatives.
+
+    Question: ``beta`` float64[1 + F], the intercept first.
+    Message: ``value`` float64, ``gradient`` float64[1 + F], ``information`` float64[1 + F, 1 + F].
+    Raises `FederationError` if the site has fewer than ``minimum`` patients of a class, but some.
+    """
+    values, label = with_intercept(covariates(cohort)), outcomes(cohort)
+    counts = np.bincount(label.astype(np.int64), minlength=2)
+    check_cells(counts, minimum, "numbers of patients of a class", "leave the site out")
+    linear = values @ question["beta"]
+    probability = expit(linear)
+    return {
+        "value": np.array((label * linear - np.logaddexp(0, linear)).sum()),
+        "gradient": values.T @ (label - probability),
+        "information": (values * (probability * (1 - probability))[:, None]).T @ values,
+    }
+
+
+LOGISTIC_DERIVATIVES = Statistic(
+    "logistic derivatives",
+    logistic_derivatives,
+    "How well the coefficients fit the site's patients, in which direction they should move and how "
+    "sharply: sums over all patients. In the first round these are the number of patients, the number "
+    "of each class, and the sums of the features in each class.",
+)
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted logistic regression.
+
+    ``table`` has one row for the intercept and one per feature: ``coefficient``, ``se``, the limits
+    ``lower`` and ``upper`` of its 95 % confidence interval, ``z`` and ``p`` (Wald). With a ridge the
+    standard errors are those of the penalised likelihood.
+    """
+
+    table: pd.DataFrame
+    log_likelihood: float
+    account: Account
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Intercept and log odds ratios, float64[1 + F]."""
+        return self.table["coefficient"].to_numpy()
+
+    def probability(self, cohort: TableCohort) -> np.ndarray:
+        """Return the probability of class 1 of every row, float64[N]."""
+        return expit(with_intercept(covariates(cohort)) @ self.coefficients)
+
+
+def logistic(sites: Sequence[Site] | Hospitals, *, ridge: float = 0.0, minimum: int = MINIMUM) -> LogisticFit:
+    """Fit the logistic regression of all training rows together; no row leaves its site.
+
+    Parameters
+    ----------
+    sites
+        With features without missing values (see `standardise`) and labels 0 and 1.
+    ridge
+        Half of this times the sum of squared coefficients, without the intercept, is subtracted from
+        the log-likelihood: 1 / C in scikit-learn.
+    minimum
+        A site refuses if it has fewer patients than this of a class, but some.
+
+    Raises
+    ------
+    FederationError
+        If a site refuses, values are missing, or the classes can be separated, so that without a ridge
+        no finite estimate exists (see `maximise`).
+    """
+    hospitals = hospitals_of(sites, minimum)
+    names = (INTERCEPT, *hospitals.features)
+
+    def evaluate(beta: np.ndarray) -> Point:
+        sums = add_up(hospitals.ask(LOGISTIC_DERIVATIVES, {"beta": beta}))
+        return Point(beta, float(sums["value"]), sums["gradient"], sums["information"])
+
+    penalty = np.array([0.0] + [float(ridge)] * len(hospitals.features))
+    beta, point = maximise(evaluate, names, penalty)
+    table = wald_table(beta, np.sqrt(np.diag(point.covariance())), names)
+    return LogisticFit(table, point.value, hospitals.account())

@@ -1,0 +1,1 @@
+"""Small sites, models, apps and folders that several tests share."""

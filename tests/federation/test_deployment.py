@@ -1,0 +1,353 @@
+"""The deployment engine: real programs over TLS, the same bits, deadlines, and nothing left behind."""
+
+import functools
+import io
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders.federated import linear, pictures, same_parameters, sites, small_cnn
+from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from flwr.app import Context
+from flwr.cli.build import build_fab_from_disk
+from flwr.serverapp import Grid, ServerApp
+from torch import nn
+
+from hemafl_lib import federation
+from hemafl_lib.aggregation import FedAvg
+from hemafl_lib.augmentation import Augmentation
+from hemafl_lib.errors import FederationError, ModelError
+from hemafl_lib.federation import hospital
+from hemafl_lib.federation.client import Job
+from hemafl_lib.federation.engines import deployment
+from hemafl_lib.federation.engines.deployment.certificates import make_certificates, make_node_key
+from hemafl_lib.federation.engines.deployment.deployment import Deployment
+from hemafl_lib.federation.engines.deployment.node import load_job, store_job
+from hemafl_lib.federation.engines.deployment.processes import Programs, free_ports, wait_until
+from hemafl_lib.federation.engines.local import run_local
+from hemafl_lib.federation.exchange import to_record
+from hemafl_lib.federation.strategy import AggregatorStrategy
+from hemafl_lib.files import read_json
+from hemafl_lib.models import AttentionCNN, backbone, trained_part, with_norm
+from hemafl_lib.models.model_file import load_model, save_model
+from hemafl_lib.training import Recipe
+
+RECIPE = Recipe(learning_rate=0.05, batch_size=8)
+linux = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+
+
+def processes_that_name(text: str) -> list[str]:
+    """The command lines of the processes that name ``text``, apart from zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in command:
+            found.append(command)
+    return found
+
+
+def eventually(condition, seconds: float) -> bool:
+    """Whether ``condition()`` becomes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# --- a model as a file -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(AttentionCNN(3, width=8, attention=kind) for kind in ("se", "eca", "cbam", "none")),
+        *(
+            with_norm(trained_part(backbone("efficientnet_lite0", 4, pretrained=False)), norm)
+            for norm in ("batch", "frozen", "group", "none")
+        ),
+        small_cnn().to(memory_format=torch.channels_last).eval(),
+        linear().double().requires_grad_(False),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_model_comes_back_from_its_file_as_it_was(model, tmp_path):
+    save_model(model, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert repr(again) == repr(model)
+    here, there = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (model, again))
+    assert list(again.state_dict()) == list(model.state_dict())
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        assert torch.equal(value, there[name])
+        assert value.stride() == there[name].stride()
+        assert value.requires_grad == there[name].requires_grad
+    assert [layer.training for layer in again.modules()] == [layer.training for layer in model.modules()]
+
+
+def with_local_class() -> nn.Module:
+    class Local(nn.Module):
+        pass
+
+    return Local()
+
+
+def with_hook() -> nn.Module:
+    model = linear()
+    model.register_forward_hook(lambda *_: None)
+    return model
+
+
+def with_shared_tensor() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    return model
+
+
+def with_odd_value() -> nn.Module:
+    model = linear()
+    model.temperature = np.float64(2.0) * np.ones(3)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (with_local_class, "put it in a module"),
+        (with_hook, "has hooks"),
+        (with_shared_tensor, "share a tensor"),
+        (with_odd_value, "'temperature' is a ndarray"),
+    ],
+)
+def test_a_model_that_no_file_can_hold_is_refused(make, match, tmp_path):
+    with pytest.raises(ModelError, match=match):
+        save_model(make(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_file_that_cannot_be_read_is_one_sentence(tmp_path):
+    path = tmp_path / "model"
+    with pytest.raises(ModelError, match="does not exist"):
+        load_model(path)
+    save_model(linear(), path)
+    written = path.read_bytes()
+    path.write_bytes(written[:100])
+    with pytest.raises(ModelError, match="save it again"):
+        load_model(path)
+    path.write_bytes(written.replace(b"torch.nn.modules.linear:Linear", b"subprocess:Popen".ljust(30)))
+    with pytest.raises(ModelError, match=r"Popen\s* (is not a layer|cannot be imported)"):
+        load_model(path)
+
+
+def test_a_job_comes_back_from_its_folder(tmp_path):
+    recipe = Recipe(loss="focal", clip=0.1, augmentation=Augmentation(rotate=5.0), schedule="cosine")
+    store_job(Job(linear(), recipe, 7, keep_local=r"^0\."), sites(2), tmp_path)
+    job, stored = load_job(tmp_path)
+    assert (job.recipe, job.seed, job.keep_local, job.device) == (recipe, 7, r"^0\.", "cpu")
+    assert [stored(k).name for k in range(2)] == ["site 0", "site 1"]
+    assert torch.equal(stored(1).train.features, sites(2)[1].train.features)
+
+
+# --- keys, programs, deadlines ---------------------------------------------------------------------
+
+
+def test_the_authority_vouches_for_this_machine_only(tmp_path):
+    files = make_certificates(tmp_path)
+    authority, server = (
+        x509.load_pem_x509_certificate(path.read_bytes()) for path in (files.authority, files.certificate)
+    )
+    verifier = PolicyBuilder().store(Store([authority]))
+    verifier.build_server_verifier(x509.DNSName("localhost")).verify(server, [])
+    with pytest.raises(VerificationError):
+        verifier.build_server_verifier(x509.DNSName("hospital.example")).verify(server, [])
+    make_node_key(tmp_path / "node.key")
+    for secret in (files.key, tmp_path / "node.key"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_programs_end_with_their_folder():
+    with Programs() as programs:
+        shell = programs.start("shell", ["sh", "-c", "sleep 600 & sleep 600"], os.environ)
+        assert shell.exit_code() is None
+        assert stat.S_IMODE(programs.folder.stat().st_mode) == 0o700
+    assert shell.exit_code() == -signal.SIGKILL
+    assert not programs.folder.exists()
+
+
+@linux
+def test_programs_end_when_their_parent_is_killed(tmp_path):
+    script = """
+import os, signal
+from hemafl_lib.federation.engines.deployment.processes import Programs
+programs = Programs()
+programs.start("shell", ["sh", "-c", f"sleep 600 & sleep 600; echo {programs.folder}"], os.environ)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == -signal.SIGKILL
+    assert eventually(lambda: not list(tmp_path.iterdir()), 20)
+    assert eventually(lambda: not processes_that_name(str(tmp_path)), 20)
+
+
+def test_a_program_that_ends_too_early_is_quoted():
+    with Programs() as programs:
+        broken = programs.start("SuperLink", ["sh", "-c", "echo the port is taken; exit 3"], os.environ)
+        with pytest.raises(FederationError, match=r"exit code 3 before it answered.*the port is taken"):
+            wait_until(lambda: False, broken, "it answered", 20)
+
+
+def test_a_superlink_that_does_not_come_up_has_a_deadline(monkeypatch, tmp_path):
+    silent = tmp_path / "superlink"
+    silent.write_text("#!/bin/sh\necho waiting for the database\nexec sleep 600\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(deployment, "find_program", lambda name: str(silent))
+    monkeypatch.setattr(deployment, "SUPERLINK_DEADLINE", 1.0)
+    with pytest.raises(FederationError, match=r"not ready within 1 s.*waiting for the database"):
+        federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1, engine="deployment")
+
+
+# --- the whole -------------------------------------------------------------------------------------
+
+
+@pytest.mark.deployment
+def test_deployment_agrees_with_local_to_the_bit():
+    arguments = {"model": small_cnn(), "recipe": RECIPE, "rounds": 2}
+    local = federation.run(sites(3, pictures), **arguments)
+    deployed = federation.run(sites(3, pictures), engine="deployment", **arguments)
+    assert deployed.hash == local.hash
+    assert deployed.history.equals(local.history)
+    assert deployed.bytes_sent == local.bytes_sent
+    assert deployed.refused.empty
+
+
+@pytest.mark.deployment
+def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
+    """One federation of two nodes over four rounds of any Flower app.
+
+    Node 1 is ended after round 1, started again after round 2 and killed after round 3. The app of
+    node 0 fails in round 3.
+    """
+    strategy = AggregatorStrategy(FedAvg(), nodes=2, rounds=4, evaluate=False)
+    seen = {}
+
+    def between(number, arrays):
+        seen[number] = float(arrays["w"].numpy()[0])
+        if number == 1:
+            deployed.nodes[1].end()
+        if number == 2:
+            deployed.start_node(deployed.nodes[1])
+            deployed.wait_for(deployed.nodes[1])
+        if number == 3:
+            os.killpg(deployed.nodes[1].programs[0].process.pid, signal.SIGKILL)
+
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        strategy.start(grid, to_record({"w": np.zeros(1)}), num_rounds=4, timeout=90, evaluate_fn=between)
+
+    with Deployment() as deployed:
+        configs = [{"partition-id": number, "note": "of no use"} for number in range(2)]
+        deployed.start("builders.plain_app:app", configs)
+        make_node_key(deployed.folder / "stranger.key")
+        command = deployed.supernode_command(deployed.folder / "stranger.key", free_ports(1)[0], {})
+        with (deployed.folder / "stranger.log").open("wb") as log:
+            stranger = subprocess.Popen(command, env=deployed.environment(), stdout=log, stderr=log)
+        deployed.run(server)
+        assert stranger.wait(30) != 0
+        assert "2004" in (deployed.folder / "stranger.log").read_text()
+    assert seen == {0: 0.0, 1: 0.5, 2: 0.5, 3: 1.5, 4: 1.5}
+    reasons = {row["round"]: row["reason"] for row in strategy.refused}
+    assert list(reasons) == [2, 3, 4]
+    assert "Node Unavailable" in reasons[2]
+    assert "the scanner is on fire" in reasons[3]
+    assert "SuperNode 1 ended with exit code -9" in reasons[4]
+    names = [f"node {node.node_id}" for node in deployed.nodes]
+    assert [row["site"] for row in strategy.refused] == [names[1], names[0], names[1]]
+    calls = [(row["round"], row["value"]) for row in strategy.history if row["metric"] == "calls"]
+    assert calls == [(1, 1), (1, 1), (2, 2), (3, 1), (4, 3)]
+
+
+@linux
+@pytest.mark.deployment
+def test_ctrl_c_leaves_no_process_no_port_and_no_folder(tmp_path):
+    script = """
+from builders.federated import linear, sites
+from hemafl_lib import federation
+federation.run(sites(1), model=linear(), rounds=1000, engine="deployment")
+"""
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": paths}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        # A program's log is there before its command line, and a child may show its parent's for a moment.
+        named = functools.partial(processes_that_name, str(tmp_path))
+        assert eventually(lambda: any("flower-supernode" in command for command in named()), 90)
+        superlink = next(command for command in named() if "--enable-supernode-auth" in command)
+        port = int(superlink.split("--port ")[1].split()[0])
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert processes_that_name(str(tmp_path)) == []
+    assert not list(tmp_path.glob("hemafl-*"))
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+# --- the app for hospitals -------------------------------------------------------------------------
+
+
+def hospital_settings(repository) -> dict:
+    described = tomllib.loads((repository / "hospitals" / "pyproject.toml").read_text())
+    return described["tool"]["flwr"]["app"]["config"]
+
+
+def test_the_app_for_hospitals_trains_on_what_each_node_holds(repository, tmp_path):
+    """Its own settings, on the local engine: two nodes that stand for two sites of the smear."""
+    settings = {**hospital_settings(repository), "rounds": 1, "size": 16, "width": 4, "out": str(tmp_path)}
+
+    def introduce(grid):
+        for node_id, site in zip(grid.get_node_ids(), ("north", "south"), strict=True):
+            grid.context(node_id).node_config.update({"cohort": "smear", "site": site})
+
+    run_local(hospital.server_app, hospital.node_app, 2, run_config=settings, prepare=introduce)
+    model = load_model(tmp_path / "model.safetensors")
+    assert not same_parameters(model, hospital.job_of(settings).model)
+    outcome = read_json(tmp_path / "history.json")
+    assert {row["site"] for row in outcome["history"]} == {"north", "south"}
+    assert outcome["refused"] == []
+
+
+def test_the_bundle_for_hospitals_holds_settings_only(repository):
+    content = build_fab_from_disk(repository / "hospitals")
+    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    assert sorted(names) == [".info/CONTENT", "pyproject.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [({"aggregator": "FedWizard"}, "'FedWizard' is unknown"), ({"rounds": None}, "'rounds' is missing")],
+)
+def test_a_wrong_setting_for_hospitals_is_one_sentence(change, match, repository):
+    settings = {**hospital_settings(repository), **change}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    with pytest.raises(FederationError, match=match):
+        run_local(hospital.server_app, hospital.node_app, 2, run_config=settings)

@@ -1,0 +1,242 @@
+"""The experiment on what privacy costs: who is protected, what was spent, and a frozen result not stale."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from hemafl_book.cli import app
+from hemafl_book.papers import all_privacy
+from hemafl_book.papers.all_privacy import Task
+from hemafl_book.results import FrozenResult, Results, load, stale
+from hemafl_book.show import results
+from hemafl_lib import partition
+from hemafl_lib.data import smear
+from hemafl_lib.errors import HemaflError
+from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, epsilon, round_steps
+
+PROTOCOL = all_privacy.protocol
+RECORD, FEW, MANY = (study.title for study in PROTOCOL("quick").studies)
+
+
+def tiny_protocol(*_: object, **__: object) -> all_privacy.Protocol:
+    """Every kind of study of the paper preset, on a few small smears, two rounds."""
+    asked = PROTOCOL("paper", "smear")
+    studies = tuple(
+        replace(study, proportions=study.proportions[:4], noises=(0.0, 2.0)) for study in asked.studies
+    )
+    return replace(
+        asked, size=32, cells=120, patients=40, studies=studies, seeds=(0, 1), clips=(1.0, 5.0), rounds=2
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny_results() -> Results:
+    return all_privacy.run(tiny_protocol(), progress=False)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return smear.simulate(120, size=16, classes=smear.LEUKAEMIA, sites=("north",), patients=40, masks=False)
+
+
+def both(found: Results) -> pd.DataFrame:
+    """The scores of both levels."""
+    return pd.concat([found.tables[f"{level} level: scores"] for level in ("record", "client")])
+
+
+# Whom privacy protects
+
+
+def test_each_level_clips_where_it_says():
+    record, client = (PROTOCOL("paper").studies[number] for number in (0, 3))
+    task = Task(record, 5, 2.0)
+    assert task.trainer() == RecordPrivacy(noise=2.0, clip=record.clip, delta=all_privacy.DELTA)
+    assert not isinstance(task.arm().aggregator, ClientPrivacy)
+    task = Task(client, 5, 2.0)
+    assert task.trainer() is None
+    expected = ClientPrivacy(noise=2.0, clip=client.clip, sampling=0.5, delta=all_privacy.DELTA, seed=5)
+    assert task.arm().aggregator == expected
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_without_noise_given_nothing_is_clipped(number):
+    task = Task(PROTOCOL("quick").studies[number], 0, None)
+    assert task.trainer() is None
+    assert not isinstance(task.arm().aggregator, ClientPrivacy)
+    assert "without privacy" in task.arm().name
+
+
+def test_only_at_the_record_level_clients_also_train_alone():
+    kinds = {
+        study.level: {task.kind for task in all_privacy.tasks(study, (0,))}
+        for study in PROTOCOL("paper").studies
+    }
+    assert kinds == {"record": {"federated", "isolated"}, "client": {"federated"}}
+
+
+def test_all_studies_share_the_test_images_and_no_patient_is_on_two_sides(images):
+    parts = all_privacy.split_images(images, 3)
+    sides = [set(getattr(parts, part).patient) for part in partition.PARTS]
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+    for study in PROTOCOL("paper").studies:
+        study = replace(study, proportions=study.proportions[:5])
+        dealt = all_privacy.clients(parts.train, study, 3)
+        assert sum(len(site.train) for site in dealt) == len(parts.train)
+        assert all(len(site.test) == 0 for site in dealt)
+
+
+def test_other_clips_come_with_a_learning_rate_to_match():
+    record, client, *_ = PROTOCOL("paper").studies
+    found = [(one.clip, one.recipe.learning_rate) for one in all_privacy.candidates(record, (0.1, 1.0, 10.0))]
+    assert np.allclose(found, [(0.1, 2.0), (1.0, 2.0), (10.0, 2.0), (0.1, 20.0), (10.0, 0.2)])
+    assert [one.clip for one in all_privacy.candidates(client, (0.1, 1.0))] == [0.1, 1.0]
+
+
+# The tables
+
+
+def test_every_way_of_training_is_scored_with_every_seed(tiny_results):
+    sites = [f"site-{number}" for number in (1, 2, 3)]
+    alone = [f"isolated{kind}: {site}" for kind in ("", " without privacy") for site in sites]
+    record = tiny_results.tables["record level: scores"]
+    assert set(record["arm"]) == {"federated", "federated without privacy", *alone}
+    assert len(record) == 4 * (1 + 2) * 2, "runs, noises and none, seeds"
+    client = tiny_results.tables["client level: scores"]
+    assert set(client["arm"]) == {"federated", "federated without privacy"}
+    assert client["study"].nunique() == 3
+    for table in (record, client, tiny_results.tables["baselines"], tiny_results.tables["choice of clip"]):
+        assert table[list(all_privacy.MEASURES)].apply(lambda column: column.between(0, 1).all()).all()
+    assert both(tiny_results).groupby("seed")["cells"].nunique().eq(1).all()
+
+
+def test_a_run_is_reproducible(tiny_results):
+    """Of one study a level; the others are made of the same parts."""
+    asked = tiny_protocol()
+    again = all_privacy.run(replace(asked, studies=asked.studies[:2], seeds=(1,), clips=()), progress=False)
+    for title, table in again.tables.items():
+        before = tiny_results.tables[title]
+        if "study" in before:
+            before = before[before["study"].isin([study.title for study in asked.studies[:2]])]
+        if "seed" in before:
+            before = before[before["seed"] == 1]
+            pd.testing.assert_frame_equal(table, before.reset_index(drop=True))
+
+
+def test_every_site_pays_for_its_own_size(tiny_results):
+    spent = tiny_results.tables["epsilon"].query("study == @RECORD and noise == 2 and seed == 0")
+    sizes = tiny_results.tables["sites"].query("study == @RECORD and seed == 0").set_index("site")["images"]
+    recipe = all_privacy.record_recipe()
+    assert len(spent) == 3 * 2, "sites and rounds"
+    for row in spent.itertuples():
+        steps = round_steps(int(sizes[row.site]), recipe, 2.0, rounds=row.round)
+        assert row.epsilon == pytest.approx(epsilon([steps], all_privacy.DELTA))
+
+
+def test_alone_a_client_spends_what_it_spends_in_the_federation(tiny_results):
+    scores = tiny_results.tables["record level: scores"].query("noise == 2 and seed == 0").set_index("arm")
+    spent = tiny_results.tables["epsilon"].query("study == @RECORD and noise == 2 and seed == 0")
+    last = spent[spent["round"] == 2].set_index("site")["epsilon"]
+    for site, value in last.items():
+        assert scores.loc[f"isolated: {site}", "epsilon"] == value
+    assert scores.loc["federated", "epsilon"] == last.max()
+
+
+def test_the_server_spends_less_where_it_samples(tiny_results):
+    spent = tiny_results.tables["client level: scores"].query("noise == 2").groupby("study")["epsilon"].max()
+    halved = next(study.title for study in tiny_protocol().studies if study.sampling == 0.5)
+    assert spent[halved] < spent[MANY] == spent[FEW]
+    assert spent[MANY] == pytest.approx(epsilon([(2.0, 1.0, 2)], all_privacy.DELTA))
+
+
+def test_clipping_alone_bounds_nothing_and_no_privacy_has_no_epsilon(tiny_results):
+    scores = both(tiny_results)
+    assert np.isinf(scores.loc[scores["noise"] == 0, "epsilon"]).all()
+    assert scores.loc[scores["noise"].isna(), "epsilon"].isna().all()
+
+
+def test_the_clip_is_compared_on_validation_images(tiny_results):
+    table = tiny_results.tables["choice of clip"]
+    assert set(table["study"]) == {study.title for study in tiny_protocol().studies}
+    assert len(table) == 3 + 3 * 2
+    assert tiny_results.protocol.clips == (1.0, 5.0)
+
+
+def test_utility_is_the_mean_over_the_seeds(tiny_results):
+    scores = tiny_results.tables["record level: scores"]
+    found = all_privacy.utility(scores, "accuracy")
+    row = found.query("arm == 'federated' and noise == 2").iloc[0]
+    values = scores.query("arm == 'federated' and noise == 2")["accuracy"]
+    assert row["mean"] == pytest.approx(values.mean())
+    assert row["high"] - row["mean"] == pytest.approx(12.706 * values.std() / np.sqrt(2), rel=1e-3)
+    assert len(found) == scores.groupby(["arm", "noise"], dropna=False).ngroups
+
+
+def test_costs_are_means_over_the_seeds(tiny_results):
+    cost = tiny_results.tables["cost"].set_index(["study", "arm", "noise"])
+    alone = cost.loc[RECORD].loc[[f"isolated: site-{n}" for n in (1, 2, 3)]].xs(2.0, level="noise")
+    assert cost.loc[(RECORD, "federated", 2.0), "optimiser steps"] == alone["optimiser steps"].sum()
+
+
+# Protocol, command and frozen result
+
+
+def test_the_protocol_is_plain_json_and_says_everything():
+    described = json.loads(json.dumps(PROTOCOL("paper", "real").described()))
+    assert described["studies"][0]["clip"] == 1.0
+    assert described["delta"] == 1e-5
+    others = (PROTOCOL("paper", "smear"), PROTOCOL("quick", "real"))
+    assert all(other.described() != PROTOCOL("paper", "real").described() for other in others)
+
+
+@pytest.mark.parametrize("arguments", [("hasty",), ("quick", "imagined")])
+def test_unknown_presets_and_sources_are_refused(arguments):
+    with pytest.raises(HemaflError, match="choose"):
+        PROTOCOL(*arguments)
+
+
+def test_hemafl_run_says_that_data_are_simulated(tmp_path, monkeypatch):
+    asked = tiny_protocol()
+    few = replace(asked, studies=asked.studies[:2], seeds=(0,), clips=())
+    monkeypatch.setattr(all_privacy, "protocol", lambda *_, **__: few)
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["run", "all-privacy", "--out", str(out)], env={"HEMAFL_DATA": None})
+    assert done.exit_code == 0, done.output
+    assert "SIMULATED" in done.output
+    assert "commonest class" in done.output
+    scores = load(out).table("record level: scores")
+    assert scores.loc[scores["noise"] == 0, "epsilon"].isna().all(), "infinity is no JSON number"
+
+
+@pytest.fixture(scope="module")
+def frozen() -> FrozenResult:
+    return load(results.folder() / "all-privacy.json")
+
+
+def test_the_frozen_result_is_not_stale(frozen):
+    """Whoever changes the protocol has to compute the results again (`make results`)."""
+    assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").described())))
+    assert frozen.seeds == [0, 1, 2]
+
+
+@pytest.mark.real
+def test_the_frozen_result_was_computed_on_these_files(frozen, real_data):
+    cohort = all_privacy.smears(replace(PROTOCOL("paper", "real"), size=16), real_data)
+    assert len(cohort) == 3256
+    assert [source["checksum"] for source in frozen.data] == [cohort.provenance.checksum]
+
+
+def test_the_frozen_curves_say_what_the_chapter_does(frozen):
+    record, client = (frozen.table(f"{level} level: scores") for level in ("record", "client"))
+    curve = all_privacy.utility(record).query("noise >= 1").pivot(index="noise", columns="arm", values="mean")
+    assert curve["federated"].is_monotonic_decreasing
+    alone = curve[[f"isolated: site-{number}" for number in (1, 2, 3)]]
+    assert (curve["federated"] > alone.max(axis=1)).all()
+    curve = (
+        all_privacy.utility(client).query("noise >= 1").pivot(index="noise", columns="study", values="mean")
+    )
+    assert (curve[MANY] > curve[FEW] + 0.1).all()

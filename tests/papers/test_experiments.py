@@ -1,0 +1,252 @@
+"""Experiments: protocols as data, tables with intervals and baselines, frozen results that are not stale."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hemafl_book.cli import app
+from hemafl_book.explorers import morphology as morphology_explorer
+from hemafl_book.papers import blood_morphology, running
+from hemafl_book.papers import compare as arms
+from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
+from hemafl_book.papers.compare import Arm, Prediction
+from hemafl_book.results import Results, load, stale
+from hemafl_book.show import results
+from hemafl_lib.data import smear
+from hemafl_lib.errors import HemaflError
+
+PROTOCOL = blood_morphology.protocol
+
+
+def tiny_protocol(*_: object, **__: object) -> blood_morphology.Protocol:
+    """Two arms of the quick preset on a few small cells."""
+    asked = PROTOCOL("quick", "smear")
+    study = asked.studies[0]
+    chosen = tuple(
+        replace(arm, recipe=replace(arm.recipe, local_epochs=1))
+        for arm in study.arms
+        if arm.name in ("isolated", "FedAvg", "centralised")
+    )
+    return replace(asked, size=32, cells=40, rounds=1, studies=(replace(study, arms=chosen),))
+
+
+@pytest.fixture(scope="module")
+def tiny_results() -> Results:
+    return blood_morphology.run(tiny_protocol(), progress=False)
+
+
+def test_every_arm_is_scored_everywhere_beside_the_baseline(tiny_results):
+    scores = tiny_results.tables["group norm: scores"]
+    names = {
+        *(f"isolated: {site}" for site in blood_morphology.DRAWN_CLIENTS),
+        "FedAvg",
+        "centralised",
+        "colour alone",
+    }
+    assert set(scores["arm"]) == names
+    assert set(scores["where"]) == {*blood_morphology.DRAWN_CLIENTS, "joint", *blood_morphology.DRAWN_UNSEEN}
+    assert len(scores) == len(names) * 6
+    assert scores["balanced accuracy"].between(0, 1).all()
+
+
+def test_a_run_is_reproducible(tiny_results):
+    again = blood_morphology.run(tiny_protocol(), progress=False)
+    for title, table in tiny_results.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[title])
+
+
+def test_all_arms_see_the_same_test_rows(tiny_results):
+    scores = tiny_results.tables["group norm: scores"]
+    assert (scores.groupby("where")["cells"].nunique() == 1).all()
+
+
+def test_the_protocol_is_plain_json_and_says_everything():
+    described = blood_morphology.protocol("paper", "real").described()
+    assert json.loads(json.dumps(described))["studies"][0]["arms"][0]["recipe"]["gamma"] == 2.0
+    other = blood_morphology.protocol("paper", "smear").described()
+    assert json.dumps(other) != json.dumps(described)
+
+
+@pytest.mark.parametrize("arguments", [("hasty", "real"), ("quick", "imagined")])
+def test_unknown_presets_and_sources_are_refused(arguments):
+    with pytest.raises(HemaflError, match="choose"):
+        blood_morphology.protocol(*arguments)
+
+
+def test_the_frozen_result_is_not_stale():
+    """Whoever changes the protocol has to compute the results again (`make results`)."""
+    result = load(results.folder() / "blood-morphology.json")
+    described = blood_morphology.protocol("paper", "real").described()
+    assert not stale(result, json.loads(json.dumps(described)))
+    assert result.seeds == [0, 1, 2, 3, 4]
+
+
+def test_the_explorers_recording_is_not_stale():
+    result = load(results.folder() / "explorer-blood-morphology.json")
+    assert not stale(result, json.loads(json.dumps(morphology_explorer.protocol())))
+    settings = result.table("curves")[list(morphology_explorer.CONTROLS)].drop_duplicates()
+    assert len(settings) == np.prod([len(values) for values in morphology_explorer.CONTROLS.values()])
+
+
+def test_a_mislabelling_hospital_moves_every_training_label_and_no_other():
+    site = blood_morphology.partition.natural(smear.simulate(60, size=32, sites=("north",)), seed=0)[0]
+    wrong = morphology_explorer.mislabel(site)
+    assert torch.equal(wrong.train.labels, (site.train.labels + 1) % 4)
+    assert torch.equal(wrong.test.labels, site.test.labels)
+
+
+@pytest.mark.real
+def test_the_frozen_result_was_computed_on_these_files(real_data):
+    result = load(results.folder() / "blood-morphology.json")
+    asked = blood_morphology.protocol("paper", "real")
+    found = [blood_morphology.COHORTS[name](asked, real_data).provenance for name in ("hospitals", "eleven")]
+    assert [source["checksum"] for source in result.data] == [provenance.checksum for provenance in found]
+
+
+@pytest.mark.real
+def test_real_hospitals_hold_what_the_protocol_names(real_data):
+    asked = replace(blood_morphology.protocol("quick", "real"), size=16)
+    cohort = blood_morphology.hospitals(asked, real_data)
+    assert set(cohort.sites) == {*blood_morphology.REAL_CLIENTS, *blood_morphology.REAL_UNSEEN}
+    assert max(np.unique(cohort.site, return_counts=True)[1]) <= asked.cells
+
+
+def test_eleven_classes_are_dealt_to_two_clients_and_an_unseen_site():
+    asked = replace(blood_morphology.protocol("paper", "smear"), size=32, cells=60)
+    cohort = blood_morphology.eleven(asked)
+    assert cohort.sites == ("first", "second", "third")
+    assert len(cohort) == 300
+    assert len(cohort.classes) == 11
+
+
+def test_isolated_and_centralised_arms_name_their_runs():
+    sites = blood_morphology.partition.natural(smear.simulate(120, size=32, sites=("north", "south")), seed=0)
+    model = blood_morphology.initial_network("attention_cnn", 4, 32)
+    runs = arms.train_arm(Arm("isolated", kind="isolated"), sites, model, rounds=1, evaluate=False)
+    assert list(runs) == ["isolated: north", "isolated: south"]
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def prediction(arm: str, seed: int, right: float, where: str = "unseen") -> Prediction:
+    """Random labels of three classes, guessed right with a given chance."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=90)
+    noise = np.random.default_rng([seed, int(100 * right)])
+    guess = np.where(noise.random(90) < right, labels, (labels + 1) % 3)
+    return Prediction(arm, seed, where, labels, np.eye(3)[guess] * 0.9 + 0.1 / 3)
+
+
+def test_summary_is_the_mean_with_a_t_interval():
+    found = [prediction("a", seed, 0.7) for seed in range(5)]
+    scores = arms.scores(found)
+    row = arms.summary(scores).iloc[0]
+    assert row["mean"] == pytest.approx(scores["balanced accuracy"].mean())
+    half = 2.776 * scores["balanced accuracy"].std() / np.sqrt(5)
+    assert row["high"] - row["mean"] == pytest.approx(half, rel=1e-3)
+
+
+def test_one_seed_has_no_interval():
+    row = arms.summary(arms.scores([prediction("a", 0, 0.7)])).iloc[0]
+    assert np.isnan(row["low"])
+    assert arms.as_text(row["mean"], row["low"], row["high"]).count("[") == 0
+
+
+def test_differences_tell_a_better_arm_from_an_equal_one():
+    found = [
+        prediction(arm, seed, p) for seed in range(4) for arm, p in (("reference", 0.5), ("better", 0.9))
+    ]
+    row = arms.differences(found, "reference", "unseen").iloc[0]
+    assert row["arm"] == "better"
+    assert 0 < row["low"] < row["difference"] < row["high"]
+    assert row["bootstrap low"] > 0
+
+
+def test_restricted_drops_rows_and_columns():
+    p = prediction("a", 0, 0.7)
+    narrow = arms.restricted(p, ("x", "y", "z"), ("x", "z"))
+    assert len(narrow.labels) == np.isin(p.labels, [0, 2]).sum()
+    assert narrow.probabilities.shape[1] == 2
+    assert narrow.where == "unseen, 2 classes"
+
+
+def test_a_model_without_finite_scores_says_nothing():
+    cohort = smear.simulate(8, size=32)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    model[1].weight.data.fill_(float("nan"))
+    assert np.allclose(arms.probabilities(model, cohort), 0.25)
+
+
+# --- the colour baseline ---------------------------------------------------------------------------
+
+
+def test_colour_statistics_are_those_of_numpy():
+    images = smear.simulate(4, size=32).images
+    pixels = images.numpy().reshape(4, 3, -1).astype(float)
+    expected = np.concatenate(
+        [pixels.mean(-1), pixels.std(-1, ddof=1), *np.percentile(pixels, [5, 50, 95], axis=-1)], axis=1
+    )
+    np.testing.assert_allclose(colour_statistics(images), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_colour_statistics_know_nothing_of_shape():
+    images = smear.simulate(2, size=32).images
+    order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(0))
+    shuffled = images.flatten(2)[:, :, order].reshape_as(images)
+    np.testing.assert_allclose(colour_statistics(images), colour_statistics(shuffled), rtol=1e-5)
+
+
+def test_colour_probabilities_of_a_missing_class_are_zero():
+    cohort = smear.simulate(60, size=32)
+    train = cohort.take(np.flatnonzero(cohort.labels.numpy() != 2))
+    found = colour_probabilities(train, cohort)
+    assert np.all(found[:, 2] == 0)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_hemafl_run_says_that_data_are_simulated_and_writes_its_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(blood_morphology, "protocol", tiny_protocol)
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["run", "blood-morphology", "--out", str(out)], env={"HEMAFL_DATA": None})
+    assert done.exit_code == 0, done.output
+    assert "SIMULATED" in done.output
+    assert "FedAvg" in done.output
+    assert "chance 0.25" in done.output
+    assert load(out).table("group norm: scores")["arm"].nunique() == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "blood-letting"], "blood-letting"),
+        (["sweep", "blood-letting", "--out", "x.json"], "blood-letting"),
+        (["run", "blood-morphology", "--device", "cuda"], "cuda"),
+    ],
+)
+def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = CliRunner().invoke(app, arguments, env={"HEMAFL_DATA": None})
+    assert done.exit_code == 1
+    assert sentence in done.output
+    assert "Traceback" not in done.output
+
+
+def test_every_experiment_can_be_run_by_name():
+    assert set(running.EXPERIMENTS) == {
+        "blood-morphology",
+        "attention-cnn",
+        "all-transfer",
+        "all-privacy",
+        "mds-survival",
+        "scd-infarct",
+    }

@@ -1,0 +1,692 @@
+"""The built book in a real browser: no network, no errors, mathematics, sliders, small screens."""
+
+import base64
+import functools
+import http.server
+import io
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import yaml
+from PIL import Image
+
+from hemafl_book.build import normalise
+from hemafl_book.explorers import attack as attack_explorer
+from hemafl_book.explorers import heterogeneity as heterogeneity_explorer
+from hemafl_book.explorers import partition as partition_explorer
+from hemafl_book.explorers import saliency as saliency_explorer
+from hemafl_book.show import plots, results, widgets
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"width": 360, "height": 740}
+DESKTOP = {"width": 1280, "height": 900}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists(), reason="needs Chromium: the package `chromium` is not installed"
+    ),
+]
+
+CONTROLS = [
+    widgets.Control("sites", "Hospitals", [2, 3, 5], "{} hospitals"),
+    widgets.Control("alpha", "Evenness of the classes", [0.1, 0.5, 1.0], "{:.1f}"),
+]
+
+
+def bars(setting):
+    value = setting["alpha"] / setting["sites"]
+    return widgets.Picture(
+        kind="bars",
+        series=[
+            widgets.Series("federated", ["lymphocyte", "monocyte"], [value, 0.625]),
+            widgets.Series("isolated", ["lymphocyte", "monocyte"], [value / 2, 0.5]),
+        ],
+        x_title="class",
+        y_title="recall",
+        y_range=(0, 1),
+        summary=f"{setting['sites']} hospitals reach a recall of {value:.3f} on lymphocytes.",
+    )
+
+
+def lines(setting):
+    rounds = list(range(1, 7))
+    rise = [1 - 0.6 ** (r * setting["rate"]) for r in rounds]
+    return widgets.Picture(
+        kind="lines",
+        series=[
+            widgets.Series("FedAvg", rounds, rise),
+            widgets.Series("FedMedian", rounds, [0.9 * y for y in rise]),
+        ],
+        x_title="round",
+        y_title="balanced accuracy",
+        x_range=(0, 6),
+        y_range=(0, 1),
+        summary=f"After six rounds FedAvg reaches {rise[-1]:.3f}.",
+    )
+
+
+def png_bytes(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CELLS = {
+    f"a {name} of a hospital with a long name, magnified": np.full((16, 16, 3), colour, np.uint8)
+    for name, colour in {"lymphocyte": (90, 60, 140), "monocyte": (200, 150, 210)}.items()
+}
+PLACES = [
+    widgets.Control("cell", "Cell", list(CELLS)),
+    widgets.Control("method", "Method", ["Grad-CAM (8 x 8)", "integrated gradients (16 x 16)", "occlusion"]),
+]
+
+
+def overlay(setting):
+    side = {"G": 8, "i": 16, "o": 5}[setting["method"][0]]
+    rows, columns = np.indices((side, side))
+    relevance = (rows + 2 * columns) / (3 * (side - 1))
+    title = f"{setting['method']} of {setting['cell']}."
+    summary = f"The relevance grows to the bottom right over {side} squares."
+    return widgets.Overlay(
+        image=png_bytes(CELLS[setting["cell"]]), relevance=relevance, title=title, summary=summary
+    )
+
+
+HOLDINGS = [widgets.Control("alpha", "Dirichlet's alpha", [0.1, 1.0, 10.0], "{:g}")]
+
+
+def stacked(setting):
+    hospitals = [f"hospital {k}" for k in range(1, 21)]
+    counts = [[round(20 * setting["alpha"] / (k + c)) for k in range(1, 21)] for c in range(1, 4)]
+    return widgets.Picture(
+        kind="stacked",
+        series=[
+            widgets.Series(name, hospitals, y)
+            for name, y in zip(("lymphocyte", "monocyte", "neutrophil"), counts, strict=True)
+        ],
+        x_title="hospital",
+        y_title="cells",
+        y_range=(0, 250),
+        summary=f"The first hospital holds {counts[0][0]} lymphocytes.",
+    )
+
+
+CLIENTS = [widgets.Control("clients", "Clients", [2, 20])]
+
+
+def many(setting):
+    rounds = list(range(5))
+    series = [
+        widgets.Series("each client", rounds, [round(r * k / 100, 3) for r in rounds], quiet=True)
+        for k in range(1, setting["clients"] + 1)
+    ]
+    rise = [0.123, 0.345, 0.567, 0.6, 0.61]
+    return widgets.Picture(
+        kind="lines",
+        series=[*series, widgets.Series("global", rounds, rise)],
+        x_title="round",
+        y_title="balanced accuracy",
+        x_range=(0, 4),
+        y_range=(0, 1),
+        summary=f"{setting['clients']} clients.",
+    )
+
+
+def sample_notebook() -> nbformat.NotebookNode:
+    """A chapter with everything that the notebook room can show."""
+    rate = [widgets.Control("rate", "Learning rate", [0.25, 0.5, 1.0], "{:.2f}")]
+    figure = go.Figure(
+        [go.Scatter(x=[1, 2, 3], y=[0.4, 0.6, 0.7], name=name) for name in ("FedAvg", "FedMedian")]
+    )
+    shown = [
+        widgets.Explorer("skew", CONTROLS, "Recall by class.", widgets.record(CONTROLS, bars)),
+        widgets.Explorer("rounds", rate, "Accuracy by round.", widgets.record(rate, lines)),
+        widgets.Explorer("places", PLACES, "Where the model looked.", widgets.record(PLACES, overlay)),
+        widgets.Explorer("holdings", HOLDINGS, "Who holds what.", widgets.record(HOLDINGS, stacked)),
+        widgets.Explorer(
+            "many", CLIENTS, "Accuracy by round.", widgets.record(CLIENTS, many), initial=(20,), packed=True
+        ),
+        plots.show(
+            figure.update_layout(xaxis_title="round"), "recall-by-round", "Recall rises over three rounds."
+        ),
+    ]
+    cells = [
+        nbformat.v4.new_markdown_cell(
+            "# Sample\n\n$$\\bar w = \\sum_k \\frac{n_k}{n} w_k$$\n\nand $n = \\sum_k n_k$."
+        )
+    ]
+    for item in shown:
+        output = nbformat.v4.new_output("display_data", data=item._repr_mimebundle_())
+        cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
+    return normalise.normalised(nbformat.v4.new_notebook(cells=cells))
+
+
+@pytest.fixture(scope="session")
+def html(repository, tmp_path_factory) -> Path:
+    """The book with one more chapter, built once from committed outputs."""
+    root = tmp_path_factory.mktemp("book")
+    shutil.copytree(repository / "book", root / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(repository / "_config.yml", root)
+    toc = yaml.safe_load((repository / "_toc.yml").read_text())
+    toc["parts"].append({"caption": "Sample", "chapters": [{"file": "book/sample"}]})
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc))
+    nbformat.write(sample_notebook(), root / "book" / "sample.ipynb")
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        "--warningiserror",
+        "--keep-going",
+        ".",
+    ]
+    build = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    assert build.returncode == 0, build.stdout[-2000:] + build.stderr[-2000:]
+    return root / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(html) -> list[str]:
+    return sorted(str(path.relative_to(html)) for path in (html / "book").rglob("*.html"))
+
+
+@pytest.fixture(scope="session")
+def served(html):
+    """The address of the book on a server of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture(scope="session", params=["file", "http"])
+def address(request, html):
+    return html.as_uri() if request.param == "file" else request.getfixturevalue("served")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, and everything that it asked for and complained about."""
+
+    def __init__(self, chromium, viewport):
+        self.page = chromium.new_page(viewport=viewport)
+        self.requests, self.complaints = [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console", lambda message: message.type == "error" and self.complaints.append(message.text)
+        )
+
+    def open(self, address, name):
+        self.page.goto(f"{address}/{name}")
+        self.page.wait_for_function(
+            "!window.MathJax || !MathJax.startup || MathJax.startup.promise !== undefined"
+        )
+        return self.page
+
+    def away(self, address):
+        """The requests that left the book."""
+        return [url for url in self.requests if not url.startswith((address, "data:", "blob:"))]
+
+
+@pytest.fixture
+def visit(chromium):
+    visits = []
+
+    def start(viewport=DESKTOP):
+        visits.append(Visit(chromium, viewport))
+        return visits[-1]
+
+    yield start
+    for each in visits:
+        each.page.close()
+
+
+def test_no_page_asks_for_anything_outside_the_book(address, pages, visit):
+    assert len(pages) >= 4
+    for name in pages:
+        seen = visit()
+        page = seen.open(address, name)
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_load_state("networkidle")
+        assert seen.away(address) == [], name
+        assert seen.complaints == [], name
+        page.close()
+
+
+def test_every_page_fits_a_telephone(html, pages, visit):
+    seen = visit(PHONE)
+    for name in pages:
+        page = seen.open(html.as_uri(), name)
+        page.wait_for_load_state("networkidle")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], f"{name} is {width} px wide"
+
+
+def test_every_picture_has_words_and_every_id_is_unique(html, pages, visit):
+    seen = visit()
+    for name in pages:
+        page = seen.open(html.as_uri(), name)
+        assert page.locator("article img:not([alt]), article img[alt='']").count() == 0, name
+        ids = page.evaluate("[...document.querySelectorAll('article [id]')].map((element) => element.id)")
+        assert len(ids) == len(set(ids)), name
+
+
+def test_no_page_carries_more_than_300_kb_of_recordings(html, pages):
+    for name in pages:
+        content = (html / name).read_text(encoding="utf-8")
+        scripts = re.findall(r'<script type="application/json">(.*?)</script>', content, re.DOTALL)
+        assert sum(len(script.encode()) for script in scripts) <= widgets.MAX_BYTES, name
+
+
+def test_mathematics_is_typeset(address, visit):
+    page = visit().open(address, "book/sample.html")
+    page.wait_for_selector("mjx-container svg")
+    assert page.locator("mjx-container").count() == 2
+    assert page.locator("mjx-merror").count() == 0
+
+
+def shown_numbers(explorer):
+    explorer.locator("details").evaluate("(details) => { details.open = true; }")
+    rows = explorer.locator("tbody tr").all()
+    return {
+        row.locator("th").inner_text(): [float(cell) for cell in row.locator("td").all_inner_texts()]
+        for row in rows
+    }
+
+
+def expected_numbers(picture):
+    places = picture.series[0].x
+    return {str(place): [float(f"{s.y[i]:.4g}") for s in picture.series] for i, place in enumerate(places)}
+
+
+def slide_by_mouse(page, slider, share):
+    """Press on the slider's track at a share of its width."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 4 + share * (box["width"] - 8), box["y"] + box["height"] / 2)
+
+
+def test_sliders_move_by_keyboard_to_the_recorded_numbers(address, visit):
+    page = visit().open(address, "book/sample.html")
+    explorer = page.locator("#skew")
+    assert shown_numbers(explorer) == expected_numbers(bars({"sites": 2, "alpha": 0.1}))
+    page.get_by_label("Hospitals").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    after = bars({"sites": 3, "alpha": 1.0})
+    assert shown_numbers(explorer) == expected_numbers(after)
+    assert explorer.locator("[aria-live]").inner_text() == after.summary
+    assert explorer.locator("output").all_inner_texts() == ["3 hospitals", "1.0"]
+    assert page.get_by_label("Hospitals").get_attribute("aria-valuetext") == "3 hospitals"
+    assert explorer.locator("svg[role=img] rect").count() == 4
+
+
+def test_sliders_move_by_mouse_on_a_telephone(html, visit):
+    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    slide_by_mouse(page, page.get_by_label("Learning rate"), 1)
+    after = lines({"rate": 1.0})
+    explorer = page.locator("#rounds")
+    assert shown_numbers(explorer) == expected_numbers(after)
+    assert explorer.locator("[aria-live]").inner_text() == after.summary
+    assert explorer.locator("svg[role=img] polyline").count() == 2
+
+
+def test_recorded_pictures_are_drawn_to_scale(html, visit):
+    page = visit().open(html.as_uri(), "book/sample.html")
+    heights = [float(bar.get_attribute("height")) for bar in page.locator("#skew svg[role=img] rect").all()]
+    values = [y for series in bars({"sites": 2, "alpha": 0.1}).series for y in series.y]
+    scale = heights[1] / values[1]
+    assert heights == pytest.approx([value * scale for value in values])
+
+
+def expected_pixels(picture, cell, opacity, smooth, side):
+    """The overlay as ``uint8[side, side, 3]``, by pillow and matplotlib."""
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    size = (side, side)
+    relevance = np.asarray(Image.fromarray(picture.relevance.astype(np.float32)).resize(size, method))
+    below = np.asarray(Image.fromarray(cell).resize(size, Image.Resampling.NEAREST))
+    above = 255 * matplotlib.colormaps["viridis"](relevance)[..., :3]
+    return (1 - opacity) * below + opacity * above
+
+
+def assert_shows(explorer, setting, opacity, smooth):
+    """The canvas holds the recorded map over the recorded cell, to within rounding."""
+    picture = overlay(setting)
+    canvas = explorer.locator("canvas")
+    png = base64.b64decode(canvas.evaluate("(canvas) => canvas.toDataURL('image/png')").split(",")[1])
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(float)
+    assert (pixels[..., 3] == 255).all()
+    expected = expected_pixels(picture, CELLS[setting["cell"]], opacity, smooth, len(pixels))
+    np.testing.assert_allclose(pixels[..., :3], expected, atol=4)
+    assert explorer.locator("[aria-live]").inner_text() == picture.summary
+    assert canvas.get_attribute("aria-label") == f"Where the model looked. {picture.title}"
+
+
+def test_a_cell_and_its_map_follow_the_keyboard(address, visit):
+    seen = visit()
+    page = seen.open(address, "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    cells, methods = (control.values for control in PLACES)
+    assert_shows(explorer, {"cell": cells[0], "method": methods[0]}, 0.5, smooth=False)
+    explorer.get_by_label("Cell").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert_shows(explorer, {"cell": cells[1], "method": methods[2]}, 0.5, smooth=False)
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert explorer.locator("output").all_inner_texts() == [cells[1], methods[0], "100 %"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert explorer.get_by_role("checkbox").is_checked()
+    assert_shows(explorer, {"cell": cells[1], "method": methods[0]}, 1.0, smooth=True)
+    assert seen.complaints == []
+    assert seen.away(address) == []
+
+
+def test_a_cell_and_its_map_follow_the_mouse_on_a_telephone(html, visit):
+    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    slide_by_mouse(page, explorer.get_by_label("Cell"), 1)
+    slide_by_mouse(page, explorer.get_by_label("Method"), 0.5)
+    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 0)
+    cells, methods = (control.values for control in PLACES)
+    setting = {"cell": cells[1], "method": methods[1]}
+    assert_shows(explorer, setting, 0, smooth=False)
+    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 1)
+    explorer.get_by_role("checkbox").click()
+    assert_shows(explorer, setting, 1, smooth=True)
+    inside = explorer.evaluate(
+        """(section) => [...section.querySelectorAll("*")].every((element) =>
+             element.getBoundingClientRect().right <= section.getBoundingClientRect().right)"""
+    )
+    assert inside, "long words stay inside the explorer"
+
+
+def test_the_summary_is_not_read_again_when_only_the_opacity_changes(html, visit):
+    page = visit().open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#places")
+    explorer.locator("canvas").wait_for()
+    explorer.locator("[aria-live]").evaluate(
+        """(region) => { window.spoken = 0; new MutationObserver(() => { window.spoken += 1; })
+             .observe(region, { childList: true, characterData: true, subtree: true }); }"""
+    )
+    explorer.get_by_label("Opacity of the map").press("End")
+    assert explorer.locator("output").last.inner_text() == "100 %"
+    assert page.evaluate("window.spoken") == 0
+    explorer.get_by_label("Method").press("End")
+    assert page.evaluate("window.spoken") == 1
+
+
+def test_stacked_bars_follow_keyboard_and_mouse_and_are_drawn_to_scale(html, visit):
+    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    explorer = page.locator("#holdings")
+    slider = explorer.get_by_label("Dirichlet's alpha")
+    slide_by_mouse(page, slider, 0.5)
+    assert shown_numbers(explorer) == expected_numbers(stacked({"alpha": 1.0}))
+    slider.press("ArrowRight")
+    after = stacked({"alpha": 10.0})
+    assert shown_numbers(explorer) == expected_numbers(after)
+    assert explorer.locator("[aria-live]").inner_text() == after.summary
+    bars = explorer.locator("svg[role=img] rect").evaluate_all(
+        """(bars) => bars.map((bar) => ["x", "y", "height", "fill-opacity"]
+             .map((key) => Number(bar.getAttribute(key))))"""
+    )
+    assert len(bars) == 60
+    values = [[series.y[i] for series in after.series] for i in range(20)]
+    scale = bars[0][2] / values[0][0]
+    for i, segments in enumerate(values):
+        drawn = bars[3 * i : 3 * i + 3]
+        assert len({x for x, *_ in drawn}) == 1
+        assert [height for _, _, height, _ in drawn] == pytest.approx([scale * value for value in segments])
+        for (_, below, *_), (_, y, height, _) in itertools.pairwise(drawn):
+            assert y + height == pytest.approx(below)
+    assert len({opacity for *_, opacity in bars[:3]}) == 3
+    assert explorer.locator("svg[role=img] text", has_text=re.compile(r"^hospital \d")).count() < 20
+
+
+def test_packed_numbers_of_many_clients_come_back_exactly(address, visit):
+    page = visit().open(address, "book/sample.html")
+    explorer = page.locator("#many")
+    assert shown_numbers(explorer) == expected_numbers(many({"clients": 20}))
+    quiet = explorer.locator("svg[role=img] polyline[stroke-width='1']")
+    assert quiet.count() == 20
+    assert explorer.locator(".hemafl-legend li").all_inner_texts() == ["global", "each client"]
+    assert explorer.locator("svg[role=img] polyline").last.get_attribute("stroke") == plots.PALETTE[0]
+    assert explorer.locator("th", has_text="each client 20").count() == 1
+    explorer.get_by_label("Clients").press("Home")
+    assert shown_numbers(explorer) == expected_numbers(many({"clients": 2}))
+    assert quiet.count() == 2
+    slide_by_mouse(page, explorer.get_by_label("Clients"), 1)
+    assert quiet.count() == 20
+
+
+def test_plots_load_the_books_own_plotly_when_they_come_into_view(address, visit):
+    seen = visit({"width": 1280, "height": 300})
+    page = seen.open(address, "book/sample.html")
+    page.wait_for_selector("mjx-container svg")
+    assert not [url for url in seen.requests if "plotly" in url]
+    page.locator("#recall-by-round").scroll_into_view_if_needed()
+    page.wait_for_selector("#recall-by-round .main-svg .trace")
+    assert page.locator("#recall-by-round .trace").count() >= 2
+    assert [url for url in seen.requests if "plotly" in url] == [f"{address}/_static/vendor/plotly.min.js"]
+    assert seen.complaints == []
+
+
+def test_without_scripts_the_page_still_says_what_the_figures_show(html, chromium):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((html / "book" / "sample.html").as_uri())
+    text = page.locator("article").inner_text()
+    assert bars({"sites": 2, "alpha": 0.1}).summary in text
+    assert "Recall rises over three rounds." in text
+    context.close()
+
+
+def test_the_first_page_leads_to_the_book(address, visit):
+    page = visit().open(address, "index.html")
+    page.wait_for_url("**/book/intro.html")
+    assert "Federated learning" in page.title()
+
+
+def test_stored_json_of_the_explorers_is_what_python_computed(html):
+    content = (html / "book" / "sample.html").read_text(encoding="utf-8")
+    script = re.search(r'id="rounds".*?<script type="application/json">(.*?)</script>', content, re.DOTALL)[1]
+    stored = json.loads(script)
+    assert stored["pictures"]["2"]["summary"] == lines({"rate": 1.0}).summary
+
+
+# --- the explorers of chapter 2 -----------------------------------------------------------------------
+
+CHAPTER_2 = "book/papers/attention_cnn.html"
+CURVES = {
+    "federation": (heterogeneity_explorer, "explorer-heterogeneity", (5, 0.3, 0.5, "FedAvg")),
+    "attack": (attack_explorer, "explorer-attack", (5, 1, "opposite step x 10", "FedAvg")),
+}
+
+
+def moves(page, explorer, controls, start, by):
+    """Move one slider after the other to its last value, or to its first; yield each setting."""
+    setting = list(start)
+    for number, values in enumerate(controls.values()):
+        slider = explorer.locator("input[type=range]").nth(number)
+        far = setting[number] != values[-1]
+        if by == "keyboard":
+            slider.press("End" if far else "Home")
+        else:
+            slide_by_mouse(page, slider, float(far))
+        setting[number] = values[-1] if far else values[0]
+        yield tuple(setting)
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+@pytest.mark.parametrize("name", CURVES)
+def test_every_slider_of_chapter_2_leads_to_the_recorded_curves(html, visit, name, by):
+    module, file, start = CURVES[name]
+    recorded = module.recorded(results.load(file))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator(f"#{name}-explorer")
+    spoken = {explorer.locator("[aria-live]").inner_text()}
+    for setting in moves(page, explorer, module.CONTROLS, start, by):
+        curves = recorded[setting].curves
+        shown = np.array(list(shown_numbers(explorer).values()))
+        np.testing.assert_allclose(shown, curves.to_numpy(), atol=6e-4)
+        spoken.add(explorer.locator("[aria-live]").inner_text())
+    assert len(spoken) == 1 + len(module.CONTROLS)
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+def test_the_slider_of_who_holds_what_leads_to_the_recorded_counts(html, visit, by):
+    recorded = partition_explorer.recorded(results.load("explorer-partition"))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#partition-explorer")
+    for setting in moves(page, explorer, partition_explorer.CONTROLS, (5, "Dirichlet 0.3"), by):
+        counts = recorded[setting].counts
+        assert shown_numbers(explorer) == {site: list(row) for site, *row in counts.itertuples()}
+        assert explorer.locator("svg[role=img] rect").count() == counts.size
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+def test_the_saliency_sliders_of_chapter_2_lead_to_the_recorded_answers(html, visit, by):
+    recorded = saliency_explorer.recorded(results.load("explorer-saliency"))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#saliency-explorer")
+    explorer.locator("canvas").wait_for()
+    drawn = {explorer.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")}
+    for setting in moves(page, explorer, saliency_explorer.CONTROLS, ("pre", "federated", "grad_cam"), by):
+        found = recorded[setting]
+        said = f"{setting[0]} taken for {found.predicted} ({found.probability:.0%})"
+        assert said in explorer.locator("canvas").get_attribute("aria-label")
+        drawn.add(explorer.locator("canvas").evaluate("(canvas) => canvas.toDataURL()"))
+    assert len(drawn) == 1 + len(saliency_explorer.CONTROLS)
+
+
+LIVE_CELL = """
+from dataclasses import replace
+from hemafl_book.show import widgets
+
+controls = [widgets.Control("alpha", "Evenness of the classes", [0.1, 0.5, 1.0])]
+
+def picture(setting):
+    series = [widgets.Series("accuracy", ["north"], [setting["alpha"]])]
+    return widgets.Picture(kind="bars", series=series, x_title="hospital", y_title="accuracy", y_range=(0, 1),
+                           summary=f"All of {setting['alpha']}.")
+
+def compute(setting, request):
+    if setting["alpha"] == 0.5:
+        request.show(replace(picture(setting), summary="Half of 0.5."))
+        request.cancelled.wait()
+    return picture(setting)
+
+widgets.Explorer("live", controls, "Accuracy.", {(0.1,): picture({"alpha": 0.1})}, compute)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, repository):
+    """The address of a notebook with one explorer in JupyterLab, which sees no settings of its user."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE_CELL)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "live.ipynb")
+    folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    own = {f"JUPYTER_{name}": str(tmp_path / name) for name in folders}
+    own |= {f"JUPYTERLAB_{name}": str(tmp_path / name) for name in ("SETTINGS_DIR", "WORKSPACES_DIR")}
+    own |= {"IPYTHONDIR": str(tmp_path / "ipython"), "PYTHONPATH": str(repository)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex()
+    settings = {
+        "ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": folder, "IdentityProvider.token": token, "LabApp.extension_manager": "readonly",
+        "LabApp.news_url": "None", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }  # fmt: skip
+    arguments = ["--no-browser", "--allow-root", *(f"--{name}={value}" for name, value in settings.items())]
+    log = tmp_path / "log.txt"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *arguments],
+            env={**os.environ, **own},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "is running at" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/lab/tree/live.ipynb?token={token}&reset"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_live_face_computes_in_jupyterlab(lab, visit):
+    from playwright.sync_api import expect
+
+    page = visit().page
+    page.goto(lab)
+    # Before the status bar says so, JupyterLab ignores a request to run a cell.
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    output = page.locator(".jp-OutputArea-output")
+    spoken, slider = output.locator("[aria-live]"), output.locator(".noUi-handle")
+    expect(spoken).to_have_text("All of 0.1.", timeout=60_000)
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(spoken).to_have_text("Half of 0.5.", timeout=20_000)
+    slider.press("ArrowRight")
+    expect(spoken).to_have_text("All of 1.0.", timeout=20_000)
+    expect(output.locator("img")).to_have_attribute("alt", "Accuracy. All of 1.0.")

@@ -1,0 +1,790 @@
+"""What notebooks may rely on: checked numbers, frozen results, figures with words, two faces, one form."""
+
+import base64
+import io
+import itertools
+import json
+import re
+import threading
+import time
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+
+from hemafl_book import results as frozen
+from hemafl_book.build import normalise
+from hemafl_book.build.execute import execute
+from hemafl_book.show import CheckError, check, check_table, drawing, plots, results, widgets
+from hemafl_lib.data.cohort import Provenance
+from hemafl_lib.errors import DataError, HemaflError
+
+# --- check ---------------------------------------------------------------------------------------
+
+
+def test_check_shows_only_the_recorded_number(capsys):
+    check("balanced accuracy", 0.8654321, 0.87, 0.02)
+    assert capsys.readouterr().out == "balanced accuracy 0.87 (within 0.02)\n"
+
+
+def test_check_shows_the_unit_and_the_digits_of_the_tolerance(capsys):
+    check("bytes sent", 1201, 1200, 5, unit=" kB")
+    check("loss", 0.1234, 0.12, 0.005)
+    assert capsys.readouterr().out == "bytes sent 1200 kB (within 5 kB)\nloss 0.120 (within 0.005)\n"
+
+
+@pytest.mark.parametrize("live", [0.9, 0.84, float("nan"), float("inf")])
+def test_check_fails_when_reality_moves(live, capsys):
+    with pytest.raises(CheckError, match="balanced accuracy"):
+        check("balanced accuracy", live, 0.87, 0.02)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan"), float("inf")])
+def test_check_refuses_a_tolerance_that_accepts_anything(tolerance):
+    with pytest.raises(CheckError, match="tolerance"):
+        check("recall", 0.5, 0.5, tolerance)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1e3))
+def test_check_accepts_exactly_what_lies_within_the_tolerance(live, recorded, tolerance):
+    if abs(live - recorded) <= tolerance:
+        check("x", live, recorded, tolerance)
+    else:
+        with pytest.raises(CheckError):
+            check("x", live, recorded, tolerance)
+
+
+def table(**changes):
+    columns = {"aggregator": ["FedAvg", "FedMedian"], "recall": [0.71, 0.68], "n": [10, 12]}
+    return pd.DataFrame({**columns, **changes})
+
+
+def test_check_table_shows_the_recorded_table(capsys):
+    recorded = {"aggregator": ["FedAvg", "FedMedian"], "recall": [0.7, 0.7], "n": [10, 12]}
+    check_table("recall by aggregator", table(), recorded, 0.03)
+    out = capsys.readouterr().out
+    assert "within 0.03" in out
+    assert "0.70" in out
+    assert "0.71" not in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"recall": [0.71, 0.60]}, "recall"),
+        ({"recall": [0.71, np.nan]}, "recall"),
+        ({"n": [10, 13]}, "n"),
+        ({"aggregator": ["FedAvg", "Krum"]}, "aggregator"),
+    ],
+)
+def test_check_table_names_the_cell_that_moved(changes, word):
+    with pytest.raises(CheckError, match=f"'{word}' of row"):
+        check_table("recall by aggregator", table(**changes), table(), 0.02)
+
+
+def test_check_table_refuses_another_shape_or_an_unknown_column():
+    with pytest.raises(CheckError, match="rows or columns"):
+        check_table("t", table().drop(columns="n"), table(), 0.02)
+    with pytest.raises(CheckError, match="2 values"):
+        check_table("t", table(), {"aggregator": ["FedAvg"], "recall": [0.7], "n": [1]}, 0.02)
+    with pytest.raises(CheckError, match="no column 'F1'"):
+        check_table("t", table(), table(), {"F1": 0.1})
+
+
+# --- frozen results ------------------------------------------------------------------------------
+
+PROTOCOL = {"rounds": 5, "aggregators": ["fedavg", "fedmedian"], "rate": 0.1}
+
+
+def freeze(path, **changes):
+    cohort = Provenance("barcelona", "somewhere", "CC BY 4.0", False, "ab" * 32)
+    arguments = {
+        "protocol": PROTOCOL, "data": [cohort], "seeds": range(3), "seconds": 12.34, "device": "2 CPU cores",
+        "tables": {"main": table(recall=[0.71, np.nan])},
+    }  # fmt: skip
+    return frozen.freeze(path, **{**arguments, **changes})
+
+
+def test_a_frozen_result_survives_the_disk(tmp_path):
+    written = freeze(tmp_path / "r.json")
+    read = frozen.load(tmp_path / "r.json")
+    assert read == written
+    assert read.seeds == [0, 1, 2]
+    assert read.data == [{"name": "barcelona", "checksum": "ab" * 32}]
+    assert {"python", "torch", "flwr", "hemafl_lib"} <= set(read.versions)
+    pd.testing.assert_frame_equal(read.table("main"), table(recall=[0.71, np.nan]))
+    with pytest.raises(DataError, match="choose one of main"):
+        read.table("other")
+
+
+def test_a_changed_protocol_makes_a_result_stale(tmp_path):
+    result = freeze(tmp_path / "r.json")
+    assert not frozen.stale(result, dict(reversed(PROTOCOL.items())))
+    assert frozen.stale(result, {**PROTOCOL, "rounds": 6})
+
+
+def test_a_damaged_or_edited_result_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    freeze(path)
+    path.write_text(path.read_text().replace('"rounds": 5', '"rounds": 6'))
+    with pytest.raises(DataError, match="edited by hand"):
+        frozen.load(path)
+    path.write_text("[]")
+    with pytest.raises(DataError, match="not a frozen result"):
+        frozen.load(path)
+
+
+def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "r.json"
+    freeze(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        freeze(path, protocol={"rate": float("nan")})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_chapter_reads_results_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda: tmp_path)
+    freeze(tmp_path / "blood.json")
+    assert list(results.table("blood", "main")["n"]) == [10, 12]
+    line = results.provenance("blood")
+    assert "\n" not in line
+    for part in ("barcelona (abababab)", "seeds 0, 1, 2", "2 CPU cores, 12 s", "flwr 1."):
+        assert part in line
+    with pytest.raises(DataError, match="available: blood"):
+        results.load("bone")
+
+
+def test_the_folder_of_results_is_in_the_repository(repository):
+    assert results.folder() == repository / "book" / "results"
+
+
+# --- plots ---------------------------------------------------------------------------------------
+
+
+def test_an_interactive_plot_has_two_stable_faces_that_agree():
+    figure = go.Figure(go.Scatter(x=np.arange(3), y=np.array([0.5, np.nan, 0.7]), name="<b>"))
+    bundle = plots.show(figure, "recall-by-round", "Recall rises.")._repr_mimebundle_()
+    assert bundle == plots.show(figure, "recall-by-round", "Recall rises.")._repr_mimebundle_()
+    assert bundle["text/plain"] == "recall-by-round: Recall rises."
+    page = bundle["text/html"]
+    assert 'id="recall-by-round"' in page
+    assert "<figcaption>Recall rises.</figcaption>" in page
+    content = json.loads(re.search(r'<script type="application/json">(.*)</script>', page)[1])
+    live = bundle["application/vnd.plotly.v1+json"]
+    assert content["data"] == live["data"]
+    assert content["data"][0]["y"] == [0.5, None, 0.7]
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(("name", "alt"), [("", "a"), ("two words", "a"), ('x"y', "a"), ("fine", " ")])
+def test_a_plot_needs_an_id_and_words(name, alt):
+    with pytest.raises(HemaflError, match=r"id|alt"):
+        plots.show(go.Figure(), name, alt)
+
+
+def decode(picture):
+    data, metadata = picture._repr_mimebundle_()
+    return Image.open(io.BytesIO(base64.b64decode(data["image/png"]))), data["text/plain"], metadata
+
+
+def test_a_picture_carries_its_words():
+    figure, ax = plots.axes()
+    ax.plot([0, 1], [0, 1])
+    image, text, metadata = decode(plots.png(figure, "A rising line."))
+    assert image.format == "PNG"
+    assert text == "A rising line."
+    assert metadata["image/png"]["alt"] == "A rising line."
+
+
+def test_a_montage_shows_every_image():
+    images = np.zeros((5, 3, 8, 8), np.uint8)
+    images[:, 0] = 200
+    image, _, _ = decode(plots.montage(images, list("abcde"), columns=3, alt="Five red squares."))
+    red = np.asarray(image.convert("RGB")) == (200, 0, 0)
+    columns = red.all(axis=2).any(axis=0).astype(int)
+    rows = red.all(axis=2).any(axis=1).astype(int)
+    assert (np.diff(columns) == 1).sum() + columns[0] == 3
+    assert (np.diff(rows) == 1).sum() + rows[0] == 2
+
+
+def test_a_montage_refuses_what_is_no_batch_of_images():
+    with pytest.raises(HemaflError, match="uint8"):
+        plots.montage(np.zeros((2, 3, 8, 8)), alt="x")
+    with pytest.raises(HemaflError, match="one title an image"):
+        plots.montage(np.zeros((2, 3, 8, 8), np.uint8), ["a"], alt="x")
+
+
+def test_series_stay_apart_without_colours():
+    assert len(set(zip(plots.DASHES, plots.MARKERS, strict=True))) == len(plots.PALETTE)
+
+
+# --- explorers -----------------------------------------------------------------------------------
+
+CONTROLS = [
+    widgets.Control("sites", "Hospitals", [2, 3, 5], "{} hospitals"),
+    widgets.Control("alpha", "Evenness", [0.1, 1.0], "{:.1f}"),
+]
+
+
+def picture(setting):
+    value = setting["sites"] * setting["alpha"] / 7
+    return widgets.Picture(
+        kind="bars",
+        series=[widgets.Series("recall", ["A", "B"], [value, 0.5])],
+        x_title="class",
+        y_title="recall",
+        y_range=(0, 1),
+        summary=f"A reaches {value:.2f}.",
+    )
+
+
+def explorer(**changes):
+    arguments = {"name": "skew", "controls": CONTROLS, "alt": "Recall by class."}
+    recorded = widgets.record(CONTROLS, picture)
+    return widgets.Explorer(**{**arguments, "recorded": recorded, **changes})
+
+
+def says(face):
+    """The text of the live face, which a screen reader hears too."""
+    return re.fullmatch(r'<p role="status" aria-live="polite">(.*)</p>', face.status.value)[1]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in 10 s"
+        time.sleep(0.01)
+
+
+def test_the_static_face_holds_every_recorded_picture():
+    page = explorer().static()
+    assert page == explorer().static()
+    content = json.loads(re.search(r'<script type="application/json">(.*)</script>', page)[1])
+    assert content["controls"] == [["2 hospitals", "3 hospitals", "5 hospitals"], ["0.1", "1.0"]]
+    assert set(content["pictures"]) == {f"{i},{j}" for i in range(3) for j in range(2)}
+    shown = {**content["shared"], **content["pictures"]["2,1"]}
+    assert shown["series"][0]["y"] == [0.7143, 0.5]
+    assert shown["y_range"] == [0, 1]
+    for place, control in enumerate(CONTROLS):
+        assert f'<label for="skew-{control.key}">{control.label}</label>' in page
+        assert f'id="skew-{control.key}" min="0" max="{len(control.values) - 1}"' in page, place
+    assert 'aria-live="polite">A reaches 0.03.' in page
+
+
+def test_both_faces_come_in_one_output():
+    bundle = explorer()._repr_mimebundle_()
+    assert bundle["text/html"] == explorer().static()
+    assert bundle["text/plain"] == "skew: Recall by class. A reaches 0.03."
+    assert "model_id" in bundle["application/vnd.jupyter.widget-view+json"]
+
+
+def test_the_live_face_shows_recorded_pictures_without_computing():
+    def never(setting):
+        raise AssertionError(setting)
+
+    face = widgets.LiveFace(explorer(compute=never))
+    face.sliders[0].value = 5
+    face.sliders[1].value = 1.0
+    assert [readout.value for readout in face.readouts] == ["5 hospitals", "1.0"]
+    assert says(face) == "A reaches 0.71."
+    assert 'alt="Recall by class. A reaches 0.71."' in face.picture.value
+
+
+def test_live_values_are_offered_and_computed_in_jupyter_only():
+    controls = [replace(CONTROLS[0], live=(4, 8)), *CONTROLS[1:]]
+    made = explorer(
+        controls=controls, compute=lambda setting: replace(picture(setting), summary=f"{setting}")
+    )
+    face = widgets.LiveFace(made)
+    assert [value for _, value in face.sliders[0].options] == sorted({*CONTROLS[0].values, 4, 8})
+    face.sliders[0].value = 4
+    wait_for(lambda: says(face) == str({"sites": 4, "alpha": 0.1}).replace("'", "&#x27;"))
+    assert "4 hospitals" not in made.static()
+
+
+def test_live_values_without_a_computation_are_refused():
+    with pytest.raises(HemaflError, match="has live values and no 'compute'"):
+        explorer(controls=[replace(CONTROLS[0], live=(4,)), *CONTROLS[1:]])
+
+
+def test_the_live_face_shows_only_the_latest_request():
+    gate, computed = threading.Event(), []
+
+    def slow(setting):
+        computed.append(setting["sites"])
+        gate.wait(10)
+        return picture(setting)
+
+    first = {(2, 0.1): picture({"sites": 2, "alpha": 0.1})}
+    face = widgets.LiveFace(explorer(recorded=first, compute=slow))
+    face.sliders[0].value = 3
+    wait_for(lambda: computed == [3])
+    assert says(face) == "Computing ..."
+    face.sliders[1].value = 1.0
+    face.sliders[0].value = 5
+    gate.set()
+    wait_for(lambda: says(face) == "A reaches 0.71.")
+    assert computed == [3, 5], "the request in between was cancelled before it began"
+
+
+def test_the_live_face_says_why_a_setting_failed():
+    def broken(setting):
+        raise HemaflError("alpha must be positive & finite.")
+
+    face = widgets.LiveFace(
+        explorer(recorded={(2, 0.1): picture({"sites": 2, "alpha": 0.1})}, compute=broken)
+    )
+    face.sliders[0].value = 3
+    wait_for(lambda: "failed" in face.status.value)
+    assert "alpha must be positive &amp; finite." in face.status.value
+
+
+def first_only():
+    return {(2, 0.1): picture({"sites": 2, "alpha": 0.1})}
+
+
+def test_the_live_face_grows_while_a_setting_is_computed():
+    step = threading.Semaphore(0)
+
+    def growing(setting, request):
+        for number in (1, 2):
+            step.acquire(timeout=10)
+            request.show(replace(picture(setting), summary=f"After round {number} of 3."))
+        step.acquire(timeout=10)
+        request.say("Round 3 of 3.")
+        step.acquire(timeout=10)
+        return picture(setting)
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=growing))
+    face.sliders[0].value = 5
+    assert says(face) == "Computing ..."
+    shown = [face.picture.value]
+    for words in ("After round 1 of 3.", "After round 2 of 3.", "Round 3 of 3.", "A reaches 0.07."):
+        step.release()
+        wait_for(lambda words=words: says(face) == words)
+        shown.append(face.picture.value)
+    assert "After round 2 of 3." in shown[3], "the picture stays while there is only something to say"
+    assert len(set(shown)) == 4
+
+
+def test_an_outdated_computation_hears_of_it_and_leaves_no_trace():
+    begun, ended = threading.Event(), threading.Event()
+
+    def patient(setting, request):
+        begun.set()
+        assert request.cancelled.wait(10)
+        request.show(replace(picture(setting), summary="Half a picture."))
+        request.say("Still here.")
+        ended.set()
+        return replace(picture(setting), summary="Half a picture.")
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=patient))
+    face.sliders[0].value = 5
+    assert begun.wait(10)
+    face.sliders[0].value = 2
+    assert ended.wait(10)
+    assert says(face) == "A reaches 0.03."
+    begun.clear()
+    face.sliders[0].value = 5
+    assert begun.wait(10), "what a cancelled request returned is not kept"
+    face.sliders[0].value = 2
+
+
+def test_an_outdated_computation_may_raise_what_it_likes():
+    begun, stopped = threading.Event(), threading.Event()
+
+    def run(setting, request):
+        if setting["sites"] == 3:
+            return picture(setting)
+        begun.set()
+        assert request.cancelled.wait(10)
+        stopped.set()
+        raise RuntimeError("stopped")
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=run))
+    face.sliders[0].value = 5
+    assert begun.wait(10)
+    face.sliders[0].value = 3
+    assert stopped.wait(10)
+    wait_for(lambda: says(face) == "A reaches 0.04.")
+
+
+def test_a_computation_with_defaults_is_not_mistaken_for_one_that_takes_a_request():
+    def compute(setting, scale=1):
+        return picture({**setting, "sites": setting["sites"] * scale})
+
+    face = widgets.LiveFace(explorer(recorded=first_only(), compute=compute))
+    face.sliders[0].value = 5
+    wait_for(lambda: says(face) == "A reaches 0.07.")
+
+
+def test_recording_needs_nobody_who_listens():
+    def compute(setting, request):
+        request.say("Round 1 of 1.")
+        request.show(picture(setting))
+        assert not request.cancelled.is_set()
+        return picture(setting)
+
+    assert widgets.record(CONTROLS, compute) == widgets.record(CONTROLS, picture)
+
+
+def png_bytes(colour, size=8):
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CELLS = {"a monocyte": png_bytes((200, 150, 210)), "a lymphocyte": png_bytes((90, 60, 140))}
+CELL_CONTROLS = [
+    widgets.Control("cell", "Cell", list(CELLS)),
+    widgets.Control("method", "Method", ["Grad-CAM", "occlusion"]),
+]
+
+
+def overlay(setting):
+    side = {"Grad-CAM": 2, "occlusion": 3}[setting["method"]]
+    relevance = np.linspace(0, 1, side * side).reshape(side, side)
+    title = f"{setting['cell']}, {setting['method']}"
+    return widgets.Overlay(
+        image=CELLS[setting["cell"]], relevance=relevance, title=title, summary=f"{title}: bottom right."
+    )
+
+
+def saliency(**changes):
+    recorded = widgets.record(CELL_CONTROLS, overlay)
+    arguments = {"name": "saliency", "controls": CELL_CONTROLS, "alt": "Where.", "recorded": recorded}
+    return widgets.Explorer(**{**arguments, **changes})
+
+
+def stored(explorer):
+    return json.loads(re.search(r'<script type="application/json">(.*)</script>', explorer.static())[1])
+
+
+def test_the_static_face_stores_every_cell_once_and_every_map_at_its_own_grid():
+    content = stored(saliency())
+    assert [base64.b64decode(url.split(",")[1]) for url in content["images"]] == list(CELLS.values())
+    for (i, cell), (j, method) in itertools.product(enumerate(CELLS), enumerate(["Grad-CAM", "occlusion"])):
+        shown = {**content["shared"], **content["pictures"][f"{i},{j}"]}
+        expected = overlay({"cell": cell, "method": method})
+        values = np.frombuffer(base64.b64decode(shown["relevance"]), np.uint8).reshape(shown["shape"])
+        assert shown["image"] == i
+        assert shown["title"] == expected.title
+        np.testing.assert_allclose(values / 255, expected.relevance, atol=0.5 / 255 + 1e-9)
+
+
+def pixels_of(face):
+    content = re.search(r"base64,([^\"]+)", face.picture.value)[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+
+
+def test_the_live_face_of_a_cell_lets_the_reader_choose_opacity_and_smoothness():
+    face = widgets.LiveFace(saliency())
+    assert face.opacity in face.widget.children
+    assert face.smooth in face.widget.children
+    half = pixels_of(face)
+    face.opacity.value = 100
+    native = pixels_of(face)
+    face.smooth.value = True
+    smooth = pixels_of(face)
+    assert (half != native).any()
+    assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > len(np.unique(native.reshape(-1, 3), axis=0))
+    face.opacity.value = 0
+    cell_alone = (pixels_of(face) == (200, 150, 210)).all(axis=2)
+    assert cell_alone.mean() > 0.3
+    assert says(face) == "a monocyte, Grad-CAM: bottom right."
+
+
+def test_charts_have_no_opacity():
+    face = widgets.LiveFace(explorer())
+    assert face.opacity not in face.widget.children
+    assert face.smooth not in face.widget.children
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"image": b"GIF89a"}, "PNG"), ({"relevance": np.zeros(4)}, "shape"),
+     ({"relevance": np.full((2, 2), np.nan)}, "finite"), ({"relevance": np.full((2, 2), 1.01)}, "leaves")],
+)  # fmt: skip
+def test_an_overlay_refuses_what_is_no_cell_or_no_map(changes, reason):
+    arguments = {"image": png_bytes("red"), "relevance": np.zeros((2, 2)), "title": "t", "summary": "s"}
+    with pytest.raises(HemaflError, match=reason):
+        widgets.Overlay(**{**arguments, **changes})
+
+
+def curves(values, y_range=(0, 1)):
+    """A loud series and two quiet ones."""
+    x = list(range(len(values)))
+    series = [
+        widgets.Series("global", x, values),
+        *[widgets.Series("each hospital", x, values[::-1], quiet=True) for _ in range(2)],
+    ]
+    return widgets.Picture(
+        kind="lines",
+        series=series,
+        x_title="round",
+        y_title="accuracy",
+        x_range=(0, 9),
+        y_range=y_range,
+        summary="s",
+    )
+
+
+def unpacked(content, place):
+    """The numbers of a packed picture, read by the description of the format."""
+    packing, shown = content["packing"], {**content["shared"], **content["pictures"][place]}
+    codes = [packing["alphabet"].index(character) for character in shown["y"]]
+    pairs = zip(codes[::2], codes[1::2], strict=True)
+    numbers = [(packing["first"] + 64 * a + b) / 10 ** packing["digits"] for a, b in pairs]
+    lengths = [len(head["x"]) for head in packing["heads"][shown["head"]]]
+    return [numbers[sum(lengths[:i]) : sum(lengths[: i + 1])] for i in range(len(lengths))]
+
+
+@settings(max_examples=30)
+@given(st.floats(-500, 500), st.floats(0.01, 1e4), st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_packed_numbers_keep_an_eight_hundredth_of_their_range(low, width, shares):
+    values = [low + width * share for share in shares]
+    shown = curves(values, (low, low + width))
+    control = [widgets.Control("k", "K", [1])]
+    content = stored(widgets.Explorer("p", control, "alt", {(1,): shown}, packed=True))
+    for series, numbers in zip(shown.series, unpacked(content, "0"), strict=True):
+        np.testing.assert_allclose(numbers, series.y, atol=width / 800)
+
+
+def test_packed_numbers_with_three_decimals_are_exact_and_small():
+    control = [widgets.Control("k", "K", list(range(40)))]
+    values = np.random.default_rng(0).random((40, 9)).round(3).tolist()
+    recorded = {(k,): curves(values[k]) for k in range(40)}
+    packed = widgets.Explorer("p", control, "alt", recorded, packed=True)
+    for k in range(40):
+        assert unpacked(stored(packed), f"{k}") == [values[k], values[k][::-1], values[k][::-1]]
+    plain = widgets.Explorer("p", control, "alt", recorded)
+    assert 3 * len(packed.static()) < len(plain.static())
+    assert stored(plain)["pictures"]["3"]["series"][1]["quiet"] is True
+
+
+def test_packing_refuses_what_it_would_falsify():
+    control = [widgets.Control("k", "K", [1, 2])]
+    ranges = {(1,): curves([0.5]), (2,): curves([0.5], (0, 2))}
+    with pytest.raises(HemaflError, match="one 'y_range'"):
+        widgets.Explorer("p", control, "alt", ranges, packed=True).static()
+    with pytest.raises(HemaflError, match="outside its 'y_range'"):
+        widgets.Explorer(
+            "p", control, "alt", dict.fromkeys([(1,), (2,)], curves([7.0])), packed=True
+        ).static()
+    with pytest.raises(HemaflError, match="needs charts"):
+        saliency(packed=True).static()
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The matplotlib figures that are drawn."""
+    drawn, png = [], plots.png
+    monkeypatch.setattr(plots, "png", lambda figure, alt: drawn.append(figure) or png(figure, alt))
+    return drawn
+
+
+def test_quiet_lines_are_thin_lie_behind_and_share_one_entry_of_the_legend(figures):
+    drawing.draw(curves([0.1, 0.5]), "alt")
+    loud, *quiet = figures[0].axes[0].lines
+    assert loud.get_color() == plots.PALETTE[0]
+    for line in quiet:
+        assert line.get_marker() == ""
+        assert line.get_linewidth() < loud.get_linewidth()
+        assert line.get_zorder() < loud.get_zorder()
+    assert [text.get_text() for text in figures[0].legends[0].texts] == ["global", "each hospital"]
+
+
+def holdings(*counts):
+    series = [widgets.Series(f"class {k}", ["north", "south"], list(count)) for k, count in enumerate(counts)]
+    return widgets.Picture(
+        kind="stacked", series=series, x_title="hospital", y_title="cells", y_range=(0, 100), summary="s"
+    )
+
+
+def test_segments_of_a_stacked_bar_stand_on_each_other_and_stay_apart_in_print(figures):
+    drawing.draw(holdings((10, 20), (30, 0), (5, 6)), "alt")
+    bars = figures[0].axes[0].patches
+    assert [(bar.get_y(), bar.get_height()) for bar in bars[::2]] == [(0, 10), (10, 30), (40, 5)]
+    assert [(bar.get_y(), bar.get_height()) for bar in bars[1::2]] == [(0, 20), (20, 0), (20, 6)]
+    opacities = [bar.get_facecolor()[3] for bar in bars[::2]]
+    assert len(set(opacities)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"name": "two words"}, "id"), ({"alt": ""}, "alt"), ({"recorded": {}}, "nothing recorded"),
+     ({"recorded": {(9, 9): picture({"sites": 1, "alpha": 1})}}, "no setting"),
+     ({"recorded": {(2, 0.1): picture({"sites": 1, "alpha": 1})}}, "not recorded"),
+     ({"initial": (4, 0.1)}, "no setting")],
+)  # fmt: skip
+def test_an_explorer_refuses_what_it_cannot_show(changes, reason):
+    with pytest.raises(HemaflError, match=reason):
+        explorer(**changes)
+
+
+def test_an_explorer_refuses_to_make_the_page_heavy():
+    def heavy(setting):
+        x = list(range(9_000))
+        series = widgets.Series("walk", x, [value * setting["alpha"] * setting["sites"] / 7 for value in x])
+        return widgets.Picture(
+            kind="lines",
+            series=[series],
+            x_title="x",
+            y_title="y",
+            x_range=(0, 9_000),
+            y_range=(0, 1),
+            summary="s",
+        )
+
+    with pytest.raises(HemaflError, match="300 kB"):
+        explorer(recorded=widgets.record(CONTROLS, heavy)).static()
+
+
+def test_pictures_refuse_what_cannot_be_drawn():
+    with pytest.raises(HemaflError, match="2 x and 1 y"):
+        widgets.Series("a", [1, 2], [1])
+    with pytest.raises(HemaflError, match="not finite"):
+        widgets.Series("a", [1, 2], [1, float("nan")])
+    line = widgets.Series("a", [1, 2], [1, -2])
+    shown = {"x_title": "", "y_title": "", "y_range": (0, 1), "summary": ""}
+    for kind, series, reason in [
+        ("lines", [line], "x_range"),
+        ("pie", [line], "'pie' is not known"),
+        ("bars", [], "empty"),
+        ("bars", [line, widgets.Series("b", [1, 3], [1, 2])], "same categories"),
+        ("bars", [replace(line, quiet=True)], "quiet"),
+        ("stacked", [line], "below 0"),
+    ]:
+        with pytest.raises(HemaflError, match=reason):
+            widgets.Picture(kind=kind, series=series, **shown)
+
+
+# --- normal form ---------------------------------------------------------------------------------
+
+
+def code(source, *outputs, **metadata):
+    cell = nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata=metadata)
+    cell.execution_count = 17
+    return cell
+
+
+def output(**data):
+    return nbformat.v4.new_output(
+        "display_data", data={key.replace("_", "/"): value for key, value in data.items()}
+    )
+
+
+def test_normal_form_does_not_depend_on_who_ran_the_notebook():
+    def run(stamp):
+        stream = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("a\n", "b\n")]
+        cell = code("print()", *stream, execution={"iopub.status.busy": stamp}, tags=["hide-input"])
+        view = output(text_plain="w")
+        view.data[normalise.WIDGET_VIEW] = {"model_id": stamp}
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell("# T"), cell, code("w", view)]
+        )
+        notebook.metadata = nbformat.from_dict({"widgets": {"state": stamp}, "kernelspec": {"name": stamp}})
+        return normalise.normalised(notebook)
+
+    first, second = run("1"), run("2")
+    assert first == second
+    assert normalise.normalised(first) == first
+    assert first.cells[1].metadata == {"tags": ["hide-input"]}
+    assert [cell.get("execution_count") for cell in first.cells] == [None, 1, 2]
+    assert first.cells[1].outputs[0].text == "a\nb\n"
+    nbformat.validate(first)
+    assert list(normalise.problems(first)) == []
+
+
+def test_cell_ids_follow_the_content():
+    one = normalise.normalised(nbformat.v4.new_notebook(cells=[code("x"), code("y")]))
+    two = normalise.normalised(nbformat.v4.new_notebook(cells=[code("new"), code("x"), code("y"), code("x")]))
+    assert [cell.id for cell in two.cells][1:3] == [cell.id for cell in one.cells]
+    assert len({cell.id for cell in two.cells}) == 4
+
+
+def test_the_words_of_a_picture_reach_the_built_page():
+    shown = output(image_png="AAAA", text_plain="A line.")
+    shown.metadata = nbformat.from_dict({"image/png": {"alt": "A line."}})
+    notebook = normalise.normalised(nbformat.v4.new_notebook(cells=[code("p", shown)]))
+    assert notebook.cells[0].metadata.mystnb.image.alt == "A line."
+    assert list(normalise.problems(notebook)) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (
+            code("1/0", nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="", traceback=[])),
+            "error",
+        ),
+        (code("x", output(image_jpeg="AAAA")), "JPEG"),
+        (code("x", output(image_png="AAAA")), "alternative text"),
+        (code("x", nbformat.v4.new_output("stream", text="read /home/ada/data.csv\n")), "output"),
+        (code("x", nbformat.v4.new_output("stream", text="C:\\Users\\ada\n")), "output"),
+        (code("x", nbformat.v4.new_output("stream", text="5/5 [00:01<00:00, 3.1it/s]\n")), "progress"),
+        (code("open('/opt/x')", output(text_plain="x")), "path"),
+        (code("x"), "no stored outputs"),
+    ],
+)
+def test_a_notebook_with_what_no_page_should_hold_is_refused(cell, reason, tmp_path, capsys):
+    path = tmp_path / "chapter.ipynb"
+    normalise.write(path, nbformat.v4.new_notebook(cells=[cell]))
+    assert normalise.main([str(path), "--check"]) == 1
+    message = capsys.readouterr().err
+    assert "chapter.ipynb" in message
+    assert reason in message
+
+
+def test_addresses_and_fractions_are_no_paths():
+    text = "see https://docs.org/usr/lib/, and/or a/opt/b, </div>, 1/private/2"
+    cell = code("x", nbformat.v4.new_output("stream", text=text))
+    assert list(normalise.problems(normalise.normalised(nbformat.v4.new_notebook(cells=[cell])))) == []
+
+
+def test_check_changes_nothing_and_normalise_mends(tmp_path):
+    path = tmp_path / "chapter.ipynb"
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[code("x", output(text_plain="x"), execution={"t": "1"})]), path
+    )
+    before = path.read_bytes()
+    assert normalise.main([str(path), "--check"]) == 1
+    assert path.read_bytes() == before
+    assert normalise.main([str(path)]) == 0
+    assert normalise.main([str(path), "--check"]) == 0
+
+
+def test_a_missing_or_damaged_notebook_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.ipynb does not exist"):
+        normalise.read(tmp_path / "absent.ipynb")
+    (tmp_path / "bad.ipynb").write_text("{")
+    with pytest.raises(DataError, match=r"bad\.ipynb is not a notebook"):
+        normalise.read(tmp_path / "bad.ipynb")
+
+
+def test_execution_uses_the_embedded_data_and_keeps_the_old_file_if_a_cell_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEMAFL_DATA", "somewhere")
+    path = tmp_path / "chapter.ipynb"
+    source = (
+        "import os\nfrom hemafl_lib import progress\nsteps = list(progress.bar(range(3)))\n"
+        "print(os.environ.get('HEMAFL_DATA'), os.environ['OMP_NUM_THREADS'])"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    assert execute(path) > 0
+    assert normalise.read(path).cells[0].outputs[0].text == "None 1\n"
+    assert normalise.main([str(path), "--check"]) == 0
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1/0")]), path)
+    before = path.read_bytes()
+    with pytest.raises(CellExecutionError):
+        execute(path)
+    assert path.read_bytes() == before
