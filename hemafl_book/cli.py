@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from hemafl_book import explorers
 from hemafl_lib import data
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.files import write_json
@@ -149,9 +150,7 @@ def sweep(
     out: Out,
 ) -> None:
     """Compute what an explorer shows in the built page, for every setting of its sliders."""
-    from hemafl_book.papers import running
-
-    running.record_sweep(explorer, out, say=typer.echo)
+    explorers.record(explorer, out, typer.echo)
 
 
 @bench_app.command("engines")

@@ -1,7 +1,6 @@
 """`hemafl run`: an experiment by name, from choosing the data to the file of frozen results."""
 
 from collections.abc import Callable
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
@@ -29,28 +28,6 @@ EXPERIMENTS: dict[str, ModuleType] = {
 ``SOURCES`` names its sources, the real one first and the one that needs no files last, and ``EMBEDDED``
 says in words what the last one is.
 """
-
-
-SWEEPS: dict[str, str] = {
-    blood_morphology.NAME: "morphology_explorer",
-    "heterogeneity": "heterogeneity_explorer",
-    "attack": "attack_explorer",
-    "partition": "partition_explorer",
-    "saliency": "saliency_explorer",
-    "privacy": "privacy_explorer",
-    "survival": "survival_explorer",
-}
-"""The module of each explorer. Its ``record`` takes the file to write and a function that says what was done.
-
-It is imported when it is asked for: one of them needs packages that nothing else here does.
-"""
-
-
-def record_sweep(explorer: str, out: Path, *, say: Callable[[str], object]) -> None:
-    """Compute all settings of an explorer; raise `HemaflError` if there is no such explorer."""
-    if explorer not in SWEEPS:
-        raise HemaflError(f"explorer '{explorer}' is unknown; choose one of {', '.join(SWEEPS)}.")
-    import_module(f"{__package__}.{SWEEPS[explorer]}").record(out, say)
 
 
 def run_and_report(
