@@ -188,7 +188,7 @@ class Parts:
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     """Return all images of Taleqani Hospital, or simulated ones."""
     if asked.source == "real":
-        return data.load("taleqani", size=asked.size, root=root)
+        return data.load_images("taleqani", size=asked.size, root=root)
     return smear.simulate(
         asked.cells,
         size=asked.size,

@@ -234,7 +234,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
 def smears(asked: Protocol, simulated: bool, size: int, root: Path | None = None) -> ImageCohort:
     """Return all images of Taleqani Hospital, or simulated ones of one hospital with known patients."""
     if not simulated:
-        return data.load("taleqani", size=size, root=root)
+        return data.load_images("taleqani", size=size, root=root)
     shares = np.array([504, 985, 963, 804])
     return smear.simulate(
         asked.cells,

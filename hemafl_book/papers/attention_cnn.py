@@ -201,7 +201,7 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     """Return all images of the protocol: those of Taleqani Hospital, or simulated ones of one hospital."""
     if asked.source == "real":
-        return data.load("taleqani", size=asked.size, root=root)
+        return data.load_images("taleqani", size=asked.size, root=root)
     shares = np.array([504, 985, 963, 804])
     return smear.simulate(
         asked.cells,

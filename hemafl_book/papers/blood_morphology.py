@@ -219,7 +219,7 @@ def hospitals(asked: Protocol, root: Path | None = None) -> ImageCohort:
             balance={"neutrophil": 0.4, "lymphocyte": 0.3, "monocyte": 0.15, "eosinophil": 0.15},
         )
     names = ("barcelona", "tecom", "bccd", "cellavision")
-    cohorts = [data.harmonise(data.load(name, size=asked.size, root=root), "four") for name in names]
+    cohorts = [data.harmonise(data.load_images(name, size=asked.size, root=root), "four") for name in names]
     return at_most(data.join(cohorts, "white cells of five hospitals"), asked.cells)
 
 
@@ -245,7 +245,7 @@ def eleven(asked: Protocol, root: Path | None = None) -> ImageCohort:
             5 * (asked.cells or 400), size=asked.size, classes=EXTERNAL_ELEVEN, sites=("north",)
         )
     else:
-        loaded = data.load("barcelona", size=asked.size, root=root)
+        loaded = data.load_images("barcelona", size=asked.size, root=root)
         whole = data.harmonise(loaded.of_site("barcelona"), "eleven")
     order = numpy_generator(0, "unseen quarter").permutation(len(whole))
     quarter = len(whole) // 4

@@ -160,7 +160,7 @@ def protocol(preset: str = "quick", source: str = "embedded") -> Protocol:
 
 def patients(study: Study, root: Path | None = None) -> TableCohort:
     """Return the patients of a study, with the caps of its cohort."""
-    cohort = data.load(study.cohort, root=root)
+    cohort = data.load_table(study.cohort, root=root)
     features = cohort.features.clone()
     for name, cap in CAPS.get(study.cohort, {}).items():
         column = cohort.feature_names.index(name)

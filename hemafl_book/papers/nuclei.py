@@ -28,7 +28,8 @@ def masked_cells(source: str, size: int, root: Path | None = None) -> ImageCohor
     """Return white cells of two hospitals with masks, ``source`` "real" or "smear"."""
     if source == "real":
         parts = [
-            data.harmonise(data.load(name, size=size, root=root), "four") for name in ("tecom", "cellavision")
+            data.harmonise(data.load_images(name, size=size, root=root), "four")
+            for name in ("tecom", "cellavision")
         ]
         return data.join(parts, "cells with drawn nuclei")
     return smear.simulate(CELLS, size=size, sites=("north", "south"))

@@ -1,8 +1,9 @@
 """Cohorts: images and tables with their sites, patients and provenance.
 
-``load`` reads a cohort by name, ``harmonise`` gives cohorts of different sources the same classes,
-``catalogue`` and ``card`` say what each cohort is, ``fetch`` downloads one and ``check`` says what a
-folder holds. ``select``, ``known_means`` and ``impute`` prepare the features of a table.
+``load`` reads a cohort by name, ``load_images`` and ``load_table`` one of their kind; ``harmonise`` gives
+cohorts of different sources the same classes, ``catalogue`` and ``card`` say what each cohort is, ``fetch``
+downloads one and ``check`` says what a folder holds. ``select``, ``known_means`` and ``impute`` prepare the
+features of a table.
 """
 
 from hemafl_lib.data.cards import Card, card, catalogue
@@ -18,7 +19,7 @@ from hemafl_lib.data.cohort import (
     join,
 )
 from hemafl_lib.data.fetching import fetch
-from hemafl_lib.data.loading import available, load
+from hemafl_lib.data.loading import available, load, load_images, load_table
 from hemafl_lib.data.tables import impute, known_means, select
 
 __all__ = [
@@ -41,5 +42,7 @@ __all__ = [
     "join",
     "known_means",
     "load",
+    "load_images",
+    "load_table",
     "select",
 ]

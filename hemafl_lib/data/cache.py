@@ -43,7 +43,7 @@ def read(path: Path, expected: str) -> ImageCohort | None:
     try:
         seal = read_json(_seal(path))
         if seal == {"key": expected, "sha256": sha256(path)}:
-            return store.load(path)
+            return store.read_cohort(path)
     except (DataError, OSError):
         return None
     return None
@@ -58,7 +58,7 @@ def write(path: Path, key: str, cohort: ImageCohort) -> None:
         If the folder cannot be written.
     """
     try:
-        store.save(cohort, path)
+        store.save_cohort(cohort, path)
         write_json(_seal(path), {"key": key, "sha256": sha256(path)})
     except OSError as error:
         raise DataError(

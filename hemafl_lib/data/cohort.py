@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Cohort:
     def take(self, index: Sequence[int] | np.ndarray | Tensor) -> Self:
         """Return the rows of ``index``, in that order."""
         rows = torch.as_tensor(np.asarray(index), dtype=torch.int64)
-        taken = {
+        taken: dict[str, Any] = {
             name: None if value is None else value[rows if isinstance(value, Tensor) else rows.numpy()]
             for name in self.ROWS
             for value in [getattr(self, name)]
@@ -93,6 +93,7 @@ class Cohort:
 
 
 CohortKind = TypeVar("CohortKind", bound=Cohort)
+"""Whatever kind of cohort a function is given, and gives back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,13 @@ class TableCohort(Cohort):
             raise DataError("TableCohort has neither 'label' nor both 'time' and 'event'; give one outcome.")
         return torch.stack([self.time, self.event.to(self.time.dtype)], dim=1)
 
+    @property
+    def follow_up(self) -> tuple[Tensor, Tensor]:
+        """Time, float32[N] in months, and event, bool[N]; raise `DataError` where survival is not known."""
+        if self.time is None or self.event is None:
+            raise DataError(f"'{self.provenance.name}' has no 'time' and 'event'; give a table of survival.")
+        return self.time, self.event
+
 
 def join(cohorts: Sequence[CohortKind], name: str) -> CohortKind:
     """Put the rows of cohorts of one kind one after the other, under one name.
@@ -200,7 +208,9 @@ def join(cohorts: Sequence[CohortKind], name: str) -> CohortKind:
                 f"'{other.provenance.name}' and '{first.provenance.name}' differ in kind, classes or size; "
                 "harmonise the classes and load both at one size first."
             )
-    rows = {field: _stack([getattr(cohort, field) for cohort in cohorts]) for field in first.ROWS}
+    rows: dict[str, Any] = {
+        field: _stack([getattr(cohort, field) for cohort in cohorts]) for field in first.ROWS
+    }
     parts = list(dict.fromkeys(cohort.provenance for cohort in cohorts))
     provenance = Provenance(
         name=name,
@@ -217,7 +227,8 @@ def _layout(cohort: Cohort) -> tuple[object, ...]:
     return (*names, tuple(cohort.inputs.shape[1:]), cohort.inputs.dtype)
 
 
-def _stack(parts: list[Tensor | np.ndarray | None]) -> Tensor | np.ndarray | None:
+def _stack(parts: list[Any]) -> Tensor | np.ndarray | None:
+    """Put tensors, or arrays, one after the other; None if any of them is missing."""
     if any(part is None for part in parts):
         return None
     return torch.cat(parts) if isinstance(parts[0], Tensor) else np.concatenate(parts)

@@ -25,6 +25,7 @@ from hemafl_lib.files import sha256
 SIZES = range(8, 1025)
 
 SIMULATED = ("smear", "sickle-cell")
+"""The cohorts that are drawn, not read: images and a table."""
 
 
 def data_root(root: Path | str | None = None) -> Path:
@@ -50,7 +51,7 @@ def data_root(root: Path | str | None = None) -> Path:
 def load(
     name: str, *, size: int = 64, features: str | None = None, root: Path | str | None = None
 ) -> ImageCohort | TableCohort:
-    """Load a cohort by name.
+    """Load a cohort by name, images or a table; `load_images` and `load_table` promise which.
 
     Images are decoded once, resized with antialiasing to ``size`` x ``size`` pixels (the aspect
     ratio is not kept) and cached on disk; the cache is rebuilt when any file changes. Tables are
@@ -90,15 +91,23 @@ def load(
         If the name, size or group of features is not valid, the folder does not hold the layout, or
         a file of it is damaged, of unknown class, or holds what cannot be.
     """
-    if not isinstance(size, int) or size not in SIZES:
-        raise DataError(f"size={size!r} is not valid; give a whole number from 8 to 1024 pixels.")
-    card(name)
-    if name in TABLES:
-        return _load_table(TABLES[name], features, root)
+    _check_size(size)
+    if card(name).kind == "tables":
+        return load_table(name, features=features, root=root)
     if features is not None:
         raise DataError(f"'{name}' has no groups of features; leave features= out, or load a table.")
+    return load_images(name, size=size, root=root)
+
+
+def load_images(name: str, *, size: int = 64, root: Path | str | None = None) -> ImageCohort:
+    """Load a cohort of images by name, as `load` does; raise `DataError` if ``name`` is a table."""
+    _check_size(size)
+    if card(name).kind == "tables":
+        raise DataError(f"'{name}' is a table and holds no images; load it with load_table.")
     if name in SIMULATED:
-        return _simulate(name, size)
+        from hemafl_lib.data import smear  # drawing is heavy to import, and reading files needs none of it
+
+        return smear.simulate(size=size)
     layout = LAYOUTS[name]
     listing = _listing(layout, data_root(root))
     path = cache.place(name, size, listing.folder)
@@ -108,6 +117,27 @@ def load(
         cohort = _read(layout, listing, size)
         cache.write(path, key, cohort)
     return cohort
+
+
+def load_table(name: str, *, features: str | None = None, root: Path | str | None = None) -> TableCohort:
+    """Load a table of patients by name, as `load` does; raise `DataError` if ``name`` holds images."""
+    if card(name).kind == "images":
+        raise DataError(f"'{name}' holds images and is no table; load it with load_images.")
+    if name in SIMULATED:
+        return sickle_cell.simulate()
+    source = TABLES[name]
+    names = chosen(source.groups, features)
+    if source.package is not None:
+        table = source.read(Path())
+        return to_cohort(table, names, _provenance(source, table, content_checksum(table)))
+    listing = _found(source, data_root(root))
+    table = source.read(listing.folder)
+    return to_cohort(table, names, _provenance(source, table, checksum(listing)))
+
+
+def _check_size(size: int) -> None:
+    if not isinstance(size, int) or size not in SIZES:
+        raise DataError(f"size={size!r} is not valid; give a whole number from 8 to 1024 pixels.")
 
 
 def available(root: Path | str | None = None) -> list[str]:
@@ -121,7 +151,8 @@ def _is_here(name: str, folder: Path | None) -> bool:
     """Return whether a cohort is simulated, comes with an installed package, or lies in ``folder``."""
     if name in SIMULATED or (name in TABLES and TABLES[name].installed):
         return True
-    return folder is not None and {**LAYOUTS, **TABLES}[name].find(folder) is not None
+    source: Layout | TableSource = TABLES[name] if name in TABLES else LAYOUTS[name]
+    return folder is not None and source.find(folder) is not None
 
 
 def checksum(listing: Listing) -> str:
@@ -131,26 +162,6 @@ def checksum(listing: Listing) -> str:
         hashes = pool.map(lambda file: sha256(listing.folder / file), files)
         lines = [f"{digest}  {file}\n" for file, digest in zip(files, hashes, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _simulate(name: str, size: int) -> ImageCohort | TableCohort:
-    """Draw a simulated cohort with its default settings."""
-    if name == "sickle-cell":
-        return sickle_cell.simulate()
-    from hemafl_lib.data import smear  # drawing is heavy to import, and reading files needs none of it
-
-    return smear.simulate(size=size)
-
-
-def _load_table(source: TableSource, features: str | None, root: Path | str | None) -> TableCohort:
-    """Read a table, from files or from a package, as a cohort."""
-    names = chosen(source.groups, features)
-    if source.package is not None:
-        table = source.read(Path())
-        return to_cohort(table, names, _provenance(source, table, content_checksum(table)))
-    listing = _found(source, data_root(root))
-    table = source.read(listing.folder)
-    return to_cohort(table, names, _provenance(source, table, checksum(listing)))
 
 
 def _provenance(source: TableSource, table: CleanTable, digest: str) -> Provenance:

@@ -16,7 +16,7 @@ from hemafl_lib.files import replacing
 KINDS: dict[str, type[Cohort]] = {kind.__name__: kind for kind in (ImageCohort, VariantCohort, TableCohort)}
 
 
-def save(cohort: Cohort, path: Path) -> None:
+def save_cohort(cohort: Cohort, path: Path) -> None:
     """Write a cohort to ``path``, or leave what was there untouched."""
     values = {field.name: getattr(cohort, field.name) for field in dataclasses.fields(cohort)}
     tensors = {name: v.contiguous() for name, v in values.items() if isinstance(v, torch.Tensor)}
@@ -28,8 +28,8 @@ def save(cohort: Cohort, path: Path) -> None:
         save_file(tensors, temporary, metadata={"cohort": json.dumps(head)})
 
 
-def load(path: Path) -> Cohort:
-    """Read what `save` wrote; raise `DataError` naming the file if it is missing or damaged."""
+def read_cohort(path: Path) -> Cohort:
+    """Read what `save_cohort` wrote; raise `DataError` naming the file if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads(file.metadata()["cohort"])

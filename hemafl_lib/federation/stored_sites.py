@@ -27,11 +27,11 @@ def store_sites(sites: Sequence[Site], folder: Path) -> StoredSites:
     """Write every site's cohorts into ``folder``."""
     for number, site in enumerate(sites):
         for part in PARTS:
-            store.save(getattr(site, part), folder / f"{number}-{part}.safetensors")
+            store.save_cohort(getattr(site, part), folder / f"{number}-{part}.safetensors")
     return StoredSites(str(folder), tuple(site.name for site in sites))
 
 
 @functools.lru_cache(maxsize=64)
 def _read_site(folder: str, number: int, name: str) -> Site:
-    parts = {part: store.load(Path(folder) / f"{number}-{part}.safetensors") for part in PARTS}
+    parts = {part: store.read_cohort(Path(folder) / f"{number}-{part}.safetensors") for part in PARTS}
     return Site(name=name, **parts)

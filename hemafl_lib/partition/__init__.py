@@ -25,7 +25,6 @@ from hemafl_lib.partition.normalisation import (
 from hemafl_lib.partition.sites import (
     ATTEMPTS,
     PARTS,
-    AnyCohort,
     Site,
     Within,
     dirichlet,
@@ -42,7 +41,6 @@ __all__ = [
     "ATTEMPTS",
     "DYES",
     "PARTS",
-    "AnyCohort",
     "Site",
     "Stain",
     "Unit",

@@ -17,10 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional
 
-from hemafl_lib.data.cohort import Cohort
+from hemafl_lib.data.cohort import Cohort, CohortKind
 from hemafl_lib.errors import PartitionError
 from hemafl_lib.partition.dealing import labels_of
-from hemafl_lib.partition.sites import AnyCohort
 from hemafl_lib.partition.stain import BLOCK
 
 HASH_SIDE = 16
@@ -115,7 +114,7 @@ def contiguous_blocks(cohort: Cohort, *, block: int = 37) -> np.ndarray:
     return groups
 
 
-def grouped(cohort: AnyCohort, groups: ArrayLike) -> AnyCohort:
+def grouped(cohort: CohortKind, groups: ArrayLike) -> CohortKind:
     """Return a cohort whose groups count as patients, so that ``split_by="patient"`` keeps them whole.
 
     The patients that the cohort named before are forgotten.

@@ -24,43 +24,49 @@ The label of a row is its class, or in a survival table whether death was observ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal
 
 import numpy as np
+from typing_extensions import TypeVar
 
-from hemafl_lib.data.cohort import Cohort
+from hemafl_lib.data.cohort import Cohort, CohortKind
 from hemafl_lib.errors import PartitionError
 from hemafl_lib.partition.dealing import Unit, cut, deal, labels_of, rows_of, shuffled_units, units_by_class
 from hemafl_lib.seeds import numpy_generator
 
 Within = Literal["site", "cohort"]
-AnyCohort = TypeVar("AnyCohort", bound=Cohort)
+
+HeldCohort = TypeVar("HeldCohort", bound=Cohort, covariant=True, default=Cohort)
+"""The kind of cohort that a site holds. A site of images is a site of any cohort, so it is covariant."""
 
 PARTS = ("train", "validation", "test")
 ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
-class Site:
-    """A hospital: its name and three cohorts that share no row. Its length is its training rows."""
+class Site(Generic[HeldCohort]):
+    """A hospital: its name and three cohorts that share no row. Its length is its training rows.
+
+    A type checker reads ``Site[ImageCohort]`` as a site of images, and ``Site`` as one of any cohort.
+    """
 
     name: str
-    train: Cohort
-    validation: Cohort
-    test: Cohort
+    train: HeldCohort
+    validation: HeldCohort
+    test: HeldCohort
 
     def __len__(self) -> int:
         return len(self.train)
 
 
 def split(
-    cohort: AnyCohort,
+    cohort: CohortKind,
     *,
     validation: float = 0.15,
     test: float = 0.2,
     by: Unit = "patient",
     seed: int,
-) -> tuple[AnyCohort, AnyCohort, AnyCohort]:
+) -> tuple[CohortKind, CohortKind, CohortKind]:
     """Split a cohort into training, validation and test, each with about the same share of every class.
 
     Parameters
@@ -87,14 +93,14 @@ def split(
 
 
 def natural(
-    cohort: Cohort,
+    cohort: CohortKind,
     *,
     seed: int,
     validation: float = 0.15,
     test: float = 0.2,
     split_by: Unit = "patient",
     split_within: Within = "site",
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Make one site of each hospital that the cohort names in ``site``, in sorted order.
 
     Raises `PartitionError` if a site is too small to be split.
@@ -104,7 +110,7 @@ def natural(
 
 
 def iid(
-    cohort: Cohort,
+    cohort: CohortKind,
     *,
     sites: int,
     seed: int,
@@ -113,7 +119,7 @@ def iid(
     test: float = 0.2,
     split_by: Unit = "patient",
     split_within: Within = "site",
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Deal a cohort to ``sites`` sites of equal size and equal class shares.
 
     Raises `PartitionError` if there are more sites than rows or a site is too small to be split.
@@ -132,7 +138,7 @@ def iid(
 
 
 def quantity(
-    cohort: Cohort,
+    cohort: CohortKind,
     *,
     proportions: Sequence[float] | np.ndarray,
     seed: int,
@@ -141,7 +147,7 @@ def quantity(
     test: float = 0.2,
     split_by: Unit = "patient",
     split_within: Within = "site",
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Deal a cohort to sites of different size and equal class shares (quantity skew).
 
     ``proportions`` are the relative sizes of the sites, for example ``[6, 3, 1]`` or `power_law`'s.
@@ -167,7 +173,7 @@ def power_law(sites: int, exponent: float) -> np.ndarray:
 
 
 def dirichlet(
-    cohort: Cohort,
+    cohort: CohortKind,
     *,
     sites: int,
     alpha: float,
@@ -178,7 +184,7 @@ def dirichlet(
     test: float = 0.2,
     split_by: Unit = "patient",
     split_within: Within = "site",
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Deal each class to the sites in shares drawn from a symmetric Dirichlet distribution (label skew).
 
     A small ``alpha`` gives each class to few sites; a large one approaches `iid`. The shares are drawn
@@ -211,7 +217,7 @@ def dirichlet(
 
 
 def pathological(
-    cohort: Cohort,
+    cohort: CohortKind,
     *,
     sites: int,
     classes_per_site: int,
@@ -221,7 +227,7 @@ def pathological(
     test: float = 0.2,
     split_by: Unit = "patient",
     split_within: Within = "site",
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Give every site rows of exactly ``classes_per_site`` classes, the hardest label skew.
 
     The classes are laid on a circle in random order and the sites take turns along it, so that all
@@ -316,7 +322,7 @@ def _check_sides(side: np.ndarray, assignment: np.ndarray, names: Sequence[str],
 
 
 def _sites(
-    cohort: Cohort,
+    cohort: CohortKind,
     assignment: np.ndarray,
     names: Sequence[str],
     validation: float,
@@ -324,7 +330,7 @@ def _sites(
     split_by: Unit,
     split_within: Within,
     seed: int,
-) -> list[Site]:
+) -> list[Site[CohortKind]]:
     """Make the sites of an assignment int64[N]."""
     if split_within not in ("site", "cohort"):
         raise PartitionError(f"'split_within' is '{split_within}'; choose 'site' or 'cohort'.")

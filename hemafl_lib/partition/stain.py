@@ -110,7 +110,7 @@ def recoloured(cohort: Cohort, change: Callable[[Tensor], Tensor], how: str, set
     return replace(cohort, images=change(cohort.images), provenance=provenance)
 
 
-def stained(sites: Sequence[Site], *, strength: float, seed: int) -> list[Site]:
+def stained(sites: Sequence[Site], *, strength: float, seed: int) -> list[Site[ImageCohort]]:
     """Give each site the colours of a laboratory of its own (see `draw_stain`); strength 0 changes nothing.
 
     Raises `PartitionError` if the sites hold no images.

@@ -9,6 +9,7 @@ from builders import tiny_layouts
 
 from hemafl_lib import data
 from hemafl_lib.data.cards import CARDS
+from hemafl_lib.data.cohort import same
 from hemafl_lib.data.layouts import LAYOUTS
 from hemafl_lib.data.survival_cohorts import TABLES
 from hemafl_lib.errors import DataError
@@ -220,6 +221,18 @@ def test_smear_needs_no_files():
     cohort = data.load("smear", size=16)
     assert cohort.provenance.simulated
     assert cohort.size == 16
+
+
+def test_images_and_tables_are_loaded_under_names_of_their_own(root):
+    tiny_layouts.BUILDERS["tecom"](root)
+    assert same(data.load_images("tecom", size=16, root=root), data.load("tecom", size=16, root=root))
+    assert same(data.load_table("sickle-cell"), data.load("sickle-cell"))
+    with pytest.raises(
+        DataError, match="'sickle-cell' is a table and holds no images; load it with load_tab"
+    ):
+        data.load_images("sickle-cell")
+    with pytest.raises(DataError, match="'smear' holds images and is no table; load it with load_images"):
+        data.load_table("smear")
 
 
 def test_environment_variable_names_the_folder(root, monkeypatch):

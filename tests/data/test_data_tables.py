@@ -249,8 +249,8 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
 def test_a_table_survives_a_file(tmp_path):
     write_bmt(tmp_path)
     cohort = data.load("bmt", root=tmp_path)
-    store.save(cohort, tmp_path / "bmt.safetensors")
-    assert same(store.load(tmp_path / "bmt.safetensors"), cohort)
+    store.save_cohort(cohort, tmp_path / "bmt.safetensors")
+    assert same(store.read_cohort(tmp_path / "bmt.safetensors"), cohort)
 
 
 # What is repaired, and told
