@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab results bench lint notebooks normalise lock clean
+.PHONY: help install book test quick test-gpu lab results bench lint notebooks normalise lock clean
 
 # The first Python that runs; a name on the path may be a mere shim.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
@@ -25,7 +25,7 @@ export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 install: $(READY)  ## make the virtual environment .venv and install the library with everything the book needs
 
@@ -50,11 +50,21 @@ book: $(READY)  ## build the book as web pages that need no network
 	@echo "  $(CURDIR)/_build/html/index.html"
 
 # Stored outputs come from the embedded default data and hold no progress bars; the comparison runs alike.
-test: $(READY)  ## check everything: style, library, notebooks and the built book in a browser
+test: $(READY)  ## check everything: style, types, library, notebooks and the built book in a browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(PYTEST) tests
 	$(if $(NOTEBOOKS),env -u HEMAFL_DATA HEMAFL_PROGRESS=off $(PYTEST) --nbval --nbval-cell-timeout 300 $(NOTEBOOKS))
+
+quick: $(READY)  ## check style, types, and the fast tests of the rooms that you touched, within two minutes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PYTEST) --fast $$($(BIN)/python tests/touched.py)
+
+test-gpu: $(READY)  ## check that a GPU gives the numbers of the CPU, within eight minutes; say so where there is none
+	$(BIN)/python tests/gpu/prove.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate

@@ -16,4 +16,4 @@ for _switch, _value in {
     # Flower and Ray read these once, on import, and would otherwise report usage over the network.
     os.environ.setdefault(_switch, _value)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,9 +1,35 @@
-"""Fixtures that several test modules share."""
+"""Fixtures and options that several test modules share."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
+
+SLOW = ("slow", "browser", "real", "ray", "deployment")
+"""The marks of tests that `--fast` leaves out."""
+
+FAST_SECONDS = 75
+"""After these `--fast` begins no further test, so that `make quick` answers within two minutes."""
+
+BEGAN = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help=f"leave out the tests marked {', '.join(SLOW)}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("--fast") and time.monotonic() - BEGAN > FAST_SECONDS:
+        pytest.skip(f"the {FAST_SECONDS} seconds of --fast are over; `make test` runs it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--fast"):
+        return
+    slow = [item for item in items if any(item.get_closest_marker(mark) for mark in SLOW)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")
