@@ -12,6 +12,7 @@ from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import BudgetSpent, FederationError
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, set_arrays, to_record
 from hemafl_lib.federation.model_copy import copy_model
+from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
@@ -19,7 +20,7 @@ from hemafl_lib.training import Recipe, score
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(SiteApp):
     """What all sites are told once: the model to train and how.
 
     ``model`` is a template and never trained itself; every client works on a copy.
@@ -31,6 +32,12 @@ class Job:
     keep_local: str | None = None
     device: str = "cpu"
     trainer: Trainer = field(default_factory=Trainer)
+
+    def make_app(
+        self, load_site: Callable[[int], Site], stop: Callable[[], bool] = lambda: False
+    ) -> ClientApp:
+        """Return the Flower app of a site, see `client_app`."""
+        return client_app(self, load_site, stop)
 
 
 def client_app(

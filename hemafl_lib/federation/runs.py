@@ -4,13 +4,12 @@ import copy
 import dataclasses
 import hashlib
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -21,10 +20,9 @@ from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
 from hemafl_lib.data.cohort import Cohort, join
 from hemafl_lib.errors import FederationError, Stopped
 from hemafl_lib.federation import checkpoint as checkpoints
-from hemafl_lib.federation.client import Job, client_app
-from hemafl_lib.federation.engines.deployment.node import NODE_APP, node_configs, store_job
-from hemafl_lib.federation.engines.local import LocalGrid, run_local
-from hemafl_lib.federation.engines.ray import run_simulation
+from hemafl_lib.federation.client import Job
+from hemafl_lib.federation.engines import check_engine, run_app
+from hemafl_lib.federation.engines.local import LocalGrid
 from hemafl_lib.federation.exchange import (
     exchanged_names,
     from_record,
@@ -35,8 +33,6 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.model_copy import copy_model
-from hemafl_lib.federation.quiet import quiet_flower
-from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.parallel import for_each
@@ -44,7 +40,6 @@ from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, score
 
 Engine = Literal["local", "simulation", "deployment"]
-ENGINES = get_args(Engine)
 HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
 REFUSED_COLUMNS = ["round", "phase", "site", "reason"]
 
@@ -181,8 +176,16 @@ def run(
     session.report = report
     session.stop = stop or session.stop
     session.restore(saved, get_arrays(model, names))
-    with quiet_flower:
-        ENGINE_RUNNERS[engine](session, sites, workers, progress)
+    run_app(
+        engine,
+        session.server_app(),
+        job,
+        sites,
+        workers=workers,
+        progress=progress,
+        stop=session.stop,
+        prepare=session.restore_sites,
+    )
     if rounds and not strategy.aggregated_rounds:
         first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
         raise FederationError(f"no round had a usable reply; the first was refused because {first}.")
@@ -236,8 +239,7 @@ def check_request(
     trainer: Trainer,
 ) -> None:
     """Raise `FederationError` if a run cannot start."""
-    if engine not in ENGINES:
-        raise FederationError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}.")
+    check_engine(engine)
     if not sites:
         raise FederationError("sites is empty; give at least one site.")
     if rounds < 0:
@@ -357,44 +359,3 @@ class Session:
         for node_id in grid.get_node_ids():
             context = grid.context(node_id)
             context.state = states.get(int(context.node_config["partition-id"]), context.state)
-
-
-def _on_local(session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None) -> None:
-    app = client_app(session.job, sites.__getitem__, session.stop.is_set)
-    run_local(
-        session.server_app(),
-        app,
-        len(sites),
-        workers=workers,
-        progress=progress,
-        interrupt=session.stop.set,
-        prepare=session.restore_sites,
-    )
-
-
-def _on_simulation(
-    session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
-        app = client_app(session.job, store_sites(sites, Path(folder)))
-        run_simulation(session.server_app(), app, len(sites), workers=workers)
-
-
-def _on_deployment(
-    session: Session, sites: Sequence[Site], workers: int | None, progress: bool | None
-) -> None:
-    from hemafl_lib.federation.engines.deployment.deployment import (
-        Deployment,  # a second of Flower's servers, for few runs
-    )
-
-    with Deployment() as deployment:
-        store_job(session.job, sites, deployment.folder)
-        deployment.start(NODE_APP, node_configs(deployment.folder, len(sites)))
-        deployment.run(session.server_app())
-
-
-ENGINE_RUNNERS: dict[str, Callable[[Session, Sequence[Site], int | None, bool | None], None]] = {
-    "local": _on_local,
-    "simulation": _on_simulation,
-    "deployment": _on_deployment,
-}

@@ -1,9 +1,8 @@
 """How a site trains in one round: by `hemafl_lib.training.fit`, or by what a subclass puts in its place."""
 
-import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from flwr.app import RecordDict
@@ -49,15 +48,3 @@ class Trainer:
         """
         report = fit(model, cohort, recipe, generator, progress=progress, device=device, stop=stop)
         return {"loss": report.loss, "steps": report.steps}
-
-
-def described(trainer: Trainer) -> dict[str, Any]:
-    """Return a trainer as plain values: the name of its class, and its settings."""
-    kind = type(trainer)
-    return {"class": f"{kind.__module__}:{kind.__qualname__}", "settings": asdict(trainer)}
-
-
-def restored(description: dict[str, Any]) -> Trainer:
-    """Return the trainer that `described` described."""
-    module, _, name = description["class"].partition(":")
-    return getattr(importlib.import_module(module), name)(**description["settings"])

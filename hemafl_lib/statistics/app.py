@@ -4,11 +4,9 @@ The server broadcasts the name of a statistic with arrays, each node replies wit
 with them is the code that runs over sites in memory, so the estimates agree to the bit.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,14 +14,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import partition_of, reply
-from hemafl_lib.federation.engines.deployment.node import node_configs
-from hemafl_lib.federation.engines.local import run_local
-from hemafl_lib.federation.engines.ray import run_simulation
+from hemafl_lib.federation.engines import check_engine, run_app
 from hemafl_lib.federation.exchange import from_record, to_record
-from hemafl_lib.federation.quiet import quiet_flower
-from hemafl_lib.federation.stored_sites import StoredSites, store_sites
+from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.strategy import last_line, reply_order, site_name, wait_for_nodes
-from hemafl_lib.files import read_json, write_json
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.agreed_grid import NEXT_FULL_CELL
 from hemafl_lib.statistics.baseline import HAZARD_SUMS
@@ -64,12 +58,6 @@ CATALOGUE: dict[str, Statistic] = {
 
 DEADLINE = 120.0
 """Seconds to wait for the nodes to come up."""
-
-NODE_APP = f"{__name__}:node_app"
-"""How Flower names the client app of a node that finds its site in a folder."""
-
-SITES = "sites.json"
-"""File in that folder with the names of all sites and the minimum cell count."""
 
 
 def query_app(load_site: Callable[[int], Site], minimum: int = MINIMUM) -> ClientApp:
@@ -138,28 +126,17 @@ def checked_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
     return [from_record(message.content["arrays"]) for message in ordered]
 
 
-@dataclass
-class Session(Generic[Outcome]):
-    """A computation that a server app does once it has a grid, and what came of it."""
+@dataclass(frozen=True)
+class Answers(SiteApp):
+    """The site app that answers queries from the `CATALOGUE`; ``minimum`` is as in `query_app`."""
 
-    task: Callable[[Hospitals], Outcome]
-    names: Sequence[str]
-    features: Sequence[str]
-    outcome: Outcome | None = None
-    error: FederationError | None = None
+    minimum: int = MINIMUM
 
-    def server_app(self) -> ServerApp:
-        """Return the Flower app of the server."""
-        app = ServerApp()
-
-        @app.main()
-        def main(grid: Grid, context: Context) -> None:
-            try:
-                self.outcome = self.task(hospitals_behind(grid, self.names, self.features))
-            except FederationError as error:
-                self.error = error  # Flower's engines would show it as a failure of their own
-
-        return app
+    def make_app(
+        self, load_site: Callable[[int], Site], stop: Callable[[], bool] = lambda: False
+    ) -> ClientApp:
+        """Return the Flower app of a site, see `query_app`."""
+        return query_app(load_site, self.minimum)
 
 
 def over_flower(
@@ -187,57 +164,15 @@ def over_flower(
     FederationError
         If the engine is unknown, a node fails, or the task raises it.
     """
-    if engine not in RUNNERS:
-        raise FederationError(f"engine='{engine}' is unknown; choose one of {', '.join(RUNNERS)}.")
+    check_engine(engine)
     check_sites(sites)
-    session = Session(task, [site.name for site in sites], sites[0].train.feature_names)
-    with quiet_flower:
-        RUNNERS[engine](session, sites, minimum)
-    if session.error:
-        raise session.error
-    return session.outcome
+    names, features = [site.name for site in sites], sites[0].train.feature_names
+    outcome: list[Outcome] = []
+    server_app = ServerApp()
 
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        outcome.append(task(hospitals_behind(grid, names, features)))
 
-def _on_local(session: Session, sites: Sequence[Site], minimum: int) -> None:
-    run_local(session.server_app(), query_app(sites.__getitem__, minimum), len(sites), progress=False)
-
-
-def _on_simulation(session: Session, sites: Sequence[Site], minimum: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
-        app = query_app(store_sites(sites, Path(folder)), minimum)
-        run_simulation(session.server_app(), app, len(sites))
-
-
-def _on_deployment(session: Session, sites: Sequence[Site], minimum: int) -> None:
-    from hemafl_lib.federation.engines.deployment.deployment import (
-        Deployment,  # a second of Flower's servers, for few runs
-    )
-
-    with Deployment() as deployment:
-        names = store_sites(sites, deployment.folder).names
-        write_json(deployment.folder / SITES, {"names": names, "minimum": minimum})
-        deployment.start(NODE_APP, node_configs(deployment.folder, len(sites)))
-        deployment.run(session.server_app())
-
-
-RUNNERS: dict[str, Callable[[Session, Sequence[Site], int], None]] = {
-    "local": _on_local,
-    "simulation": _on_simulation,
-    "deployment": _on_deployment,
-}
-
-
-def answer_from_folder(message: Message, context: Context) -> Message:
-    """Answer a query from the site that lies in the folder of the node config."""
-    if "job-folder" not in context.node_config:
-        raise FederationError(
-            "this node has no 'job-folder'; start it with --node-config 'job-folder=\"PATH\"'."
-        )
-    folder = Path(str(context.node_config["job-folder"]))
-    stored = read_json(folder / SITES)
-    site = StoredSites(str(folder), tuple(stored["names"]))(partition_of(context))
-    return answer_query(message, context, site, stored["minimum"])
-
-
-node_app = ClientApp()
-node_app.query()(answer_from_folder)
+    run_app(engine, server_app, Answers(minimum), sites, progress=False)
+    return outcome[0]

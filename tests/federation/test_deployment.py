@@ -11,6 +11,7 @@ import sys
 import time
 import tomllib
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,16 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.errors import FederationError, ModelError
 from hemafl_lib.federation import hospital
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.engines import deployment
+from hemafl_lib.federation.engines.deployment import deployment
 from hemafl_lib.federation.engines.deployment.certificates import make_certificates, make_node_key
 from hemafl_lib.federation.engines.deployment.deployment import Deployment
-from hemafl_lib.federation.engines.deployment.node import load_job, store_job
 from hemafl_lib.federation.engines.deployment.processes import Programs, free_ports, wait_until
 from hemafl_lib.federation.engines.local import run_local
 from hemafl_lib.federation.exchange import to_record
+from hemafl_lib.federation.site_app import SiteApp, load_app, store_app
+from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
-from hemafl_lib.files import read_json
+from hemafl_lib.files import read_json, write_json
 from hemafl_lib.models import AttentionCNN, backbone, trained_part, with_norm
 from hemafl_lib.models.model_file import load_model, save_model
 from hemafl_lib.training import Recipe
@@ -154,13 +156,34 @@ def test_a_model_file_that_cannot_be_read_is_one_sentence(tmp_path):
         load_model(path)
 
 
-def test_a_job_comes_back_from_its_folder(tmp_path):
+def test_a_job_and_its_sites_come_back_from_their_folder(tmp_path):
     recipe = Recipe(loss="focal", clip=0.1, augmentation=Augmentation(rotate=5.0), schedule="cosine")
-    store_job(Job(linear(), recipe, 7, keep_local=r"^0\."), sites(2), tmp_path)
-    job, stored = load_job(tmp_path)
+    store_app(Job(linear(), recipe, 7, keep_local=r"^0\."), tmp_path)
+    job, stored = load_app(tmp_path), store_sites(sites(2), tmp_path)
     assert (job.recipe, job.seed, job.keep_local, job.device) == (recipe, 7, r"^0\.", "cpu")
+    assert same_parameters(job.model, linear())
     assert [stored(k).name for k in range(2)] == ["site 0", "site 1"]
     assert torch.equal(stored(1).train.features, sites(2)[1].train.features)
+
+
+@dataclass(frozen=True)
+class Stranger(SiteApp):
+    """A class that is not the library's."""
+
+    def make_app(self, load_site, stop):
+        return None
+
+
+def test_only_the_librarys_own_settings_are_written_and_read(tmp_path):
+    with pytest.raises(FederationError, match="'site-app' is a Stranger"):
+        store_app(Stranger(), tmp_path)
+    for name in ("subprocess:Popen", "hemafl_lib.files:read_json", "hemafl_lib.training:Unknown", "odd"):
+        write_json(tmp_path / "site-app.json", {"class": name, "settings": {}})
+        with pytest.raises(FederationError, match=f"'{name}' is not a dataclass of hemafl_lib"):
+            load_app(tmp_path)
+    write_json(tmp_path / "site-app.json", {"class": "hemafl_lib.training:Recipe", "settings": {}})
+    with pytest.raises(FederationError, match="describes no SiteApp"):
+        load_app(tmp_path)
 
 
 # --- keys, programs, deadlines ---------------------------------------------------------------------

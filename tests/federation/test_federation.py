@@ -15,7 +15,7 @@ from flwr.serverapp import strategy as flower
 from hemafl_lib import federation
 from hemafl_lib.aggregation import AGGREGATORS, FedAdam, FedAvg, FedMedian
 from hemafl_lib.errors import FederationError, HemaflError, Stopped
-from hemafl_lib.federation import runs
+from hemafl_lib.federation import client, runs
 from hemafl_lib.federation.client import Job, client_app
 from hemafl_lib.federation.engines.local import LocalGrid, run_local
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, to_record
@@ -404,7 +404,7 @@ def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
 def test_interrupt_stops_running_clients(monkeypatch):
     """Ctrl-C in the server's thread: the clients stop between two batches and no thread stays."""
     started = threading.Event()
-    original = runs.client_app
+    original = client.client_app
 
     def slow_app(job, load_site, stop):
         def noticing() -> bool:
@@ -419,7 +419,7 @@ def test_interrupt_stops_running_clients(monkeypatch):
         del identifiers
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "client_app", slow_app)
+    monkeypatch.setattr(client, "client_app", slow_app)
     monkeypatch.setattr(LocalGrid, "send_and_receive", interrupted)
     endless = Recipe(local_epochs=1_000_000, batch_size=4)
     with pytest.raises(KeyboardInterrupt):

@@ -28,7 +28,7 @@ from hemafl_lib.aggregation import FedAdam, FedAvg, FedAvgM, FedMedian, aggregat
 from hemafl_lib.augmentation import Augmentation, variants
 from hemafl_lib.errors import BudgetSpent, FederationError, PrivacyError, Stopped
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.engines.deployment.node import load_job, store_job
+from hemafl_lib.federation.site_app import load_app, store_app
 from hemafl_lib.models import AttentionCNN, LogisticRegression
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, Steps
 from hemafl_lib.privacy.record_level import RowGradients, poisson_sample, read_history
@@ -376,8 +376,8 @@ def test_a_checkpoint_of_other_noise_is_refused(tmp_path):
 
 def test_a_node_that_is_a_program_of_its_own_trains_as_privately(tmp_path):
     job = Job(LogisticRegression(6), SGD, 0, trainer=RecordPrivacy(noise=0.7, budget=3.0))
-    store_job(job, sites(1), tmp_path)
-    trainer = load_job(tmp_path)[0].trainer
+    store_app(job, tmp_path)
+    trainer = load_app(tmp_path).trainer
     assert trainer == job.trainer
     assert trainer.budget == 3.0
 

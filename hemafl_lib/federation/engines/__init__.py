@@ -1,1 +1,157 @@
-"""Where clients run: threads of this process, Flower's Ray engine, SuperNodes over TLS."""
+"""Where clients run: threads of this process, Flower's Ray engine, SuperNodes over TLS.
+
+`run_app` is the one way to run an app on any of them. What a site runs is a `SiteApp`; what the server
+does is any Flower server app of this process.
+"""
+
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from flwr.serverapp import ServerApp
+
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.engines.local import LocalGrid, run_local
+from hemafl_lib.federation.engines.ray import run_simulation
+from hemafl_lib.federation.quiet import quiet_flower
+from hemafl_lib.federation.site_app import SiteApp
+from hemafl_lib.federation.stored_sites import store_sites
+from hemafl_lib.partition import Site
+
+Prepare = Callable[[LocalGrid], None]
+
+
+class Engine(Protocol):
+    """How an app is run on sites; the arguments are those of `run_app`."""
+
+    def __call__(
+        self,
+        server_app: ServerApp,
+        site_app: SiteApp,
+        sites: Sequence[Site],
+        *,
+        workers: int | None,
+        progress: bool | None,
+        stop: threading.Event,
+        prepare: Prepare,
+    ) -> None:
+        """Return when the server app has ended."""
+
+
+def run_app(
+    engine: str,
+    server_app: ServerApp,
+    site_app: SiteApp,
+    sites: Sequence[Site],
+    *,
+    workers: int | None = None,
+    progress: bool | None = None,
+    stop: threading.Event | None = None,
+    prepare: Prepare = lambda grid: None,
+) -> None:
+    """Run a server app in this process and a site app at every site; return when the server app has ended.
+
+    Parameters
+    ----------
+    engine
+        A name in `ENGINES`.
+    server_app, site_app, sites
+        The sites' order is that of their "partition-id".
+    workers
+        Clients that work at the same time (default: the number of cores); on the deployment engine all do.
+    progress
+        Whether to show a bar, on the local engine; None shows it where somebody may watch.
+    stop
+        On the local engine, set it to end running clients early; Ctrl-C sets it too.
+    prepare
+        On the local engine, it sees the grid before the first message.
+
+    Raises
+    ------
+    FederationError
+        If the engine is unknown, or a program of the deployment engine does not come up.
+    Exception
+        Whatever the server app raises.
+    """
+    check_engine(engine)
+    with quiet_flower:
+        ENGINES[engine](
+            server_app,
+            site_app,
+            sites,
+            workers=workers,
+            progress=progress,
+            stop=stop or threading.Event(),
+            prepare=prepare,
+        )
+
+
+def check_engine(name: str) -> None:
+    """Raise `FederationError` if there is no engine of that name."""
+    if name not in ENGINES:
+        raise FederationError(f"engine='{name}' is unknown; choose one of {', '.join(ENGINES)}.")
+
+
+def run_on_threads(
+    server_app: ServerApp,
+    site_app: SiteApp,
+    sites: Sequence[Site],
+    *,
+    workers: int | None,
+    progress: bool | None,
+    stop: threading.Event,
+    prepare: Prepare,
+) -> None:
+    """Run the sites in threads of this process; they share its memory."""
+    client_app = site_app.make_app(sites.__getitem__, stop.is_set)
+    run_local(
+        server_app,
+        client_app,
+        len(sites),
+        workers=workers,
+        progress=progress,
+        interrupt=stop.set,
+        prepare=prepare,
+    )
+
+
+def run_on_ray(
+    server_app: ServerApp,
+    site_app: SiteApp,
+    sites: Sequence[Site],
+    *,
+    workers: int | None,
+    progress: bool | None,
+    stop: threading.Event,
+    prepare: Prepare,
+) -> None:
+    """Run the sites in Ray's processes, which read their data from a folder."""
+    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
+        client_app = site_app.make_app(store_sites(sites, Path(folder)))
+        run_simulation(server_app, client_app, len(sites), workers=workers)
+
+
+def run_on_supernodes(
+    server_app: ServerApp,
+    site_app: SiteApp,
+    sites: Sequence[Site],
+    *,
+    workers: int | None,
+    progress: bool | None,
+    stop: threading.Event,
+    prepare: Prepare,
+) -> None:
+    """Run the sites as SuperNodes that speak to a SuperLink over TLS, each a program of its own."""
+    from hemafl_lib.federation.engines.deployment.node import run_deployment  # Flower's servers, for few runs
+
+    run_deployment(server_app, site_app, sites)
+
+
+ENGINES: dict[str, Engine] = {
+    "local": run_on_threads,
+    "simulation": run_on_ray,
+    "deployment": run_on_supernodes,
+}
+"""The engines by the names by which users ask for them."""
