@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from hemafl_lib.data.cohort import ImageCohort, VariantCohort
-from hemafl_lib.errors import DataError, ModelError
+from hemafl_lib.errors import DataError, HemaflError, ModelError
 from hemafl_lib.seeds import torch_generator
+from hemafl_lib.settings import Settings
 
 CHUNK = 256
 """Rows that `variants` augments at a time, to keep memory small."""
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Settings):
     """How far an image may be changed; the default changes nothing.
 
     Attributes
@@ -40,15 +43,11 @@ class Augmentation:
     """
 
     flips: bool = False
-    translate: float = 0.0
-    rotate: float = 0.0
-    stain: float = 0.0
+    translate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    stain: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    def __post_init__(self) -> None:
-        for name, largest in (("translate", 0.5), ("rotate", 180.0), ("stain", 0.99)):
-            value = getattr(self, name)
-            if not 0 <= value <= largest:
-                raise ModelError(f"Augmentation: '{name}' is {value}; give a number from 0 to {largest}.")
+    ERROR: ClassVar[type[HemaflError]] = ModelError
 
     @property
     def moves(self) -> bool:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.data.cohort import Cohort, VariantCohort
 from hemafl_lib.errors import HemaflError, Stopped
+from hemafl_lib.settings import Count, NotNegative, Positive, Settings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a site trains in one round; all of it fits in a JSON file.
+class Recipe(Settings):
+    """How a site trains in one round; all of it fits in a JSON file, and an impossible value is refused.
 
     Parameters
     ----------
@@ -50,40 +51,19 @@ class Recipe:
     """
 
     loss: Literal["cross_entropy", "focal", "cox"] = "cross_entropy"
-    gamma: float = 2.0
+    gamma: NotNegative = 2.0
     optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 1e-4
     momentum: float = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
-    batch_size: int = 32
-    accumulate: int = 1
-    local_epochs: int = 1
+    batch_size: Count = 32
+    accumulate: Count = 1
+    local_epochs: Count = 1
     balanced_sampler: bool = False
-    clip: float | None = None
-    proximal: float = 0.0
+    clip: Positive | None = None
+    proximal: NotNegative = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def __post_init__(self) -> None:
-        positive = ("learning_rate", "batch_size", "accumulate", "local_epochs")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise HemaflError(f"Recipe: {name}={getattr(self, name)} must be positive.")
-        for name in ("gamma", "weight_decay", "proximal"):
-            if not getattr(self, name) >= 0:
-                raise HemaflError(f"Recipe: {name}={getattr(self, name)} must not be negative.")
-        if self.clip is not None and not self.clip > 0:
-            raise HemaflError(f"Recipe: clip={self.clip} must be positive, or None for no clipping.")
-        for name, known in (("loss", LOSSES), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
-                raise HemaflError(
-                    f"Recipe: {name}='{getattr(self, name)}' is unknown; choose one of {known}."
-                )
-
-
-LOSSES = ("cross_entropy", "focal", "cox")
-OPTIMISERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
