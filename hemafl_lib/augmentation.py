@@ -102,8 +102,9 @@ def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> 
 
 def flip(images: Tensor, draws: Draws) -> Tensor:
     """Mirror the images [B, C, H, W] for which the coin said so; no pixel value changes."""
-    images = torch.where(draws.mirror[:, None, None, None], images.flip(3), images)
-    return torch.where(draws.flip[:, None, None, None], images.flip(2), images)
+    mirror, upside_down = (coin[:, None, None, None].to(images.device) for coin in (draws.mirror, draws.flip))
+    images = torch.where(mirror, images.flip(3), images)
+    return torch.where(upside_down, images.flip(2), images)
 
 
 def move(images: Tensor, draws: Draws) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.data.cohort import Cohort, VariantCohort
+from hemafl_lib.device import moved
 from hemafl_lib.errors import HemaflError, Stopped
 from hemafl_lib.settings import Count, NotNegative, Positive, Settings
 
@@ -135,11 +136,12 @@ def trained_values(model: nn.Module) -> dict[str, Tensor]:
 
 def proximal_term(model: nn.Module, reference: dict[str, Tensor]) -> Tensor:
     """Return 1/2 * ||w - w_global||^2 over the trained parameters (Li et al. 2020, equation 2)."""
-    return sum(
+    terms = (
         0.5 * (value - reference[name]).square().sum()
         for name, value in model.named_parameters()
         if value.requires_grad
     )
+    return sum(terms, start=torch.zeros(()))
 
 
 def fit(
@@ -149,46 +151,48 @@ def fit(
     generator: torch.Generator,
     *,
     progress: float = 0.0,
-    device: str = "cpu",
+    device: str | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
     """Train ``model`` in place on ``cohort`` for one round.
 
-    ``progress`` is the share of all rounds already done, in [0, 1), for the schedule. Raises
-    `HemaflError` if the cohort is empty, the loss does not fit its outcome, or the model would draw from
-    torch's global generator, and `Stopped` as soon as ``stop()`` is true.
+    ``progress`` is the share of all rounds already done, in [0, 1), for the schedule; ``device`` is "cpu",
+    "cuda" or, by default, as ``HEMAFL_DEVICE`` says. Raises `HemaflError` if the cohort is empty, the loss
+    does not fit its outcome, or the model would draw from torch's global generator, and `Stopped` as soon as
+    ``stop()`` is true.
     """
     if len(cohort) == 0:
         raise HemaflError("fit: the site has no training rows; give it some or leave it out.")
     check_outcome(cohort, recipe)
     refuse_dropout(model)
-    model.to(device).train()
-    trained = [value for value in model.parameters() if value.requires_grad]
-    start = trained_values(model) if recipe.proximal else {}
-    optimiser = make_optimiser(trained, recipe, progress)
-    loss_of = make_loss(recipe)
-    total, seen, steps = 0.0, 0, 0
-    for _ in range(recipe.local_epochs):
-        batches = epoch_batches(cohort, recipe, generator)
-        for first in range(0, len(batches), recipe.accumulate):
-            group = batches[first : first + recipe.accumulate]
-            rows = sum(len(index) for index in group)
-            optimiser.zero_grad(set_to_none=True)
-            for index in group:
-                if stop():
-                    raise Stopped
-                inputs = training_inputs(cohort, index, recipe.augmentation, generator, device)
-                targets = cohort.targets[index].to(device)
-                loss = loss_of(model(inputs), targets)
-                (loss * (len(index) / rows)).backward()
-                total += float(loss.detach()) * len(index)
-            if recipe.proximal:
-                (recipe.proximal * proximal_term(model, start)).backward()
-            if recipe.clip is not None:
-                nn.utils.clip_grad_norm_(trained, recipe.clip)
-            optimiser.step()
-            steps += 1
-            seen += rows
+    with moved(model, device) as chosen:
+        model.train()
+        trained = [value for value in model.parameters() if value.requires_grad]
+        start = trained_values(model) if recipe.proximal else {}
+        optimiser = make_optimiser(trained, recipe, progress)
+        loss_of = make_loss(recipe)
+        total, seen, steps = 0.0, 0, 0
+        for _ in range(recipe.local_epochs):
+            batches = epoch_batches(cohort, recipe, generator)
+            for first in range(0, len(batches), recipe.accumulate):
+                group = batches[first : first + recipe.accumulate]
+                rows = sum(len(index) for index in group)
+                optimiser.zero_grad(set_to_none=True)
+                for index in group:
+                    if stop():
+                        raise Stopped
+                    inputs = training_inputs(cohort, index, recipe.augmentation, generator, chosen)
+                    targets = cohort.targets[index].to(chosen)
+                    loss = loss_of(model(inputs), targets)
+                    (loss * (len(index) / rows)).backward()
+                    total += float(loss.detach()) * len(index)
+                if recipe.proximal:
+                    (recipe.proximal * proximal_term(model, start)).backward()
+                if recipe.clip is not None:
+                    nn.utils.clip_grad_norm_(trained, recipe.clip)
+                optimiser.step()
+                steps += 1
+                seen += rows
     return FitReport(loss=total / seen, steps=steps, examples=seen)
 
 
@@ -284,13 +288,17 @@ def evaluation_batches(cohort: Cohort, batch_size: int, device: str) -> Iterator
 
 
 @torch.no_grad()
-def predict(model: nn.Module, cohort: Cohort, *, batch_size: int = 256, device: str = "cpu") -> Tensor:
-    """Return the model's scores for every row (logits float32[N, C] for a classifier), on the CPU."""
-    model.to(device).eval()
-    return torch.cat([model(inputs).cpu() for inputs in evaluation_batches(cohort, batch_size, device)])
+def predict(model: nn.Module, cohort: Cohort, *, batch_size: int = 256, device: str | None = None) -> Tensor:
+    """Return the model's scores for every row (logits float32[N, C] for a classifier), on the CPU.
+
+    ``device`` is where they are computed: "cpu", "cuda" or, by default, as ``HEMAFL_DEVICE`` says.
+    """
+    with moved(model, device) as chosen:
+        model.eval()
+        return torch.cat([model(inputs).cpu() for inputs in evaluation_batches(cohort, batch_size, chosen)])
 
 
-def score(model: nn.Module, cohort: Cohort, recipe: Recipe, *, device: str = "cpu") -> dict[str, float]:
+def score(model: nn.Module, cohort: Cohort, recipe: Recipe, *, device: str | None = None) -> dict[str, float]:
     """Return the loss of the recipe on a cohort's rows, and how good the predictions are.
 
     That is the accuracy and the balanced accuracy for classes; for survival, Harrell's C-index (NaN if

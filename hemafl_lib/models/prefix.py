@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from hemafl_lib.augmentation import UNCHANGED, Augmentation, to_float, variant_maker, with_variants
 from hemafl_lib.data.cohort import ImageCohort, VariantCohort
+from hemafl_lib.device import choose
 from hemafl_lib.errors import ModelError
 
 
@@ -75,7 +76,7 @@ def activations(
     seed: int = 0,
     batch_size: int = 64,
     workers: int = 2,
-    device: str = "cpu",
+    device: str | None = None,
     progress: bool = True,
 ) -> VariantCohort:
     """Evaluate the frozen prefix once for every variant of every image.
@@ -93,7 +94,8 @@ def activations(
     workers
         Threads, each on one core. The result does not depend on their number.
     device
-        Where the prefix is evaluated; the result is on the CPU.
+        Where the prefix is evaluated, "cpu" or "cuda"; by default as ``HEMAFL_DEVICE`` says. The result is
+        on the CPU.
     progress
         Whether to show a progress bar.
 
@@ -114,11 +116,12 @@ def activations(
     if batch_size < 1 or workers < 1:
         raise ModelError(f"batch_size is {batch_size} and workers is {workers}; give at least 1 of each.")
     pixels, count = _pixels(cohort, augmentation, count, seed)
-    normalise, prefix = (copy.deepcopy(part).to(device) for part in (model.normalise, model.prefix))
+    chosen = choose(device)
+    normalise, prefix = (copy.deepcopy(part).to(chosen) for part in (model.normalise, model.prefix))
 
     @torch.no_grad()
     def evaluate(rows: slice, index: int) -> Tensor:
-        return prefix(normalise(to_float(pixels(rows, index).to(device)))).cpu()
+        return prefix(normalise(to_float(pixels(rows, index).to(chosen)))).cpu()
 
     shape = evaluate(slice(0, 1), 0).shape[1:]
     outputs = torch.empty(len(cohort), count, *shape)

@@ -420,3 +420,18 @@ def test_the_learning_rate_falls_over_the_rounds_of_a_run():
     ]
     assert all(later < earlier for earlier, later in pairwise(steps))
     assert steps[2] == pytest.approx(steps[0] / 2, rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpu_trains_and_predicts_as_the_cpu_does():
+    cohort = pictures(40, 0)
+    recipe = changed(
+        PLAIN_SGD, learning_rate=1e-2, augmentation=Augmentation(flips=True, rotate=10.0, stain=0.1)
+    )
+    models = [small_cnn(), small_cnn()]
+    for model, device in zip(models, ("cpu", "cuda"), strict=True):
+        fit(model, cohort, recipe, torch_generator(0, "fit"), device=device)
+    on_cpu, on_gpu = (predict(model, cohort, device="cpu") for model in models)
+    assert torch.allclose(on_gpu, on_cpu, atol=1e-2)
+    assert torch.allclose(predict(models[0], cohort, device="cuda"), on_cpu, atol=1e-2)
+    assert next(models[1].parameters()).device.type == "cpu"
