@@ -16,7 +16,7 @@ import pandas as pd
 from hemafl_lib.errors import EvaluationError
 
 
-def _stated(percentage: str | float, decimals: int) -> Decimal:
+def _as_percentage(percentage: str | float, decimals: int) -> Decimal:
     """Return the percentage as printed; refuse what is no percentage or has more decimals than said."""
     try:
         value = Decimal(str(percentage))
@@ -31,7 +31,7 @@ def _stated(percentage: str | float, decimals: int) -> Decimal:
     return value
 
 
-def _printed(count: int, n: int, decimals: int) -> set[Decimal]:
+def _roundings(count: int, n: int, decimals: int) -> set[Decimal]:
     """Return count / n in per cent as it may be printed: a tie is rounded up, or to the even digit."""
     exact = Decimal(100 * count) / n
     unit = Decimal(1).scaleb(-decimals)
@@ -64,8 +64,8 @@ def attainable(percentage: str | float, n: int, decimals: int = 2) -> bool:
     EvaluationError
         If ``percentage`` is not in 0..100 or has more decimals than that, or ``n`` is below 1.
     """
-    stated = _stated(percentage, decimals)
-    return any(stated in _printed(count, n, decimals) for count in _neighbours(stated, n))
+    stated = _as_percentage(percentage, decimals)
+    return any(stated in _roundings(count, n, decimals) for count in _neighbours(stated, n))
 
 
 def nearest_counts(percentage: str | float, n: int, decimals: int = 2) -> pd.DataFrame:
@@ -75,13 +75,13 @@ def nearest_counts(percentage: str | float, n: int, decimals: int = 2) -> pd.Dat
     (not rounded, float64) and ``attains`` (whether it is printed as the percentage). Parameters and
     errors are those of `attainable`.
     """
-    stated = _stated(percentage, decimals)
+    stated = _as_percentage(percentage, decimals)
     counts = _neighbours(stated, n)
     return pd.DataFrame(
         {
             "count": counts,
             "percentage": [100 * count / n for count in counts],
-            "attains": [stated in _printed(count, n, decimals) for count in counts],
+            "attains": [stated in _roundings(count, n, decimals) for count in counts],
         }
     )
 
@@ -90,5 +90,5 @@ def sizes_consistent_with(
     percentages: Iterable[str | float], sizes: Iterable[int], decimals: int = 2
 ) -> list[int]:
     """Return those of ``sizes``, numbers of rows, at which every one of the percentages is `attainable`."""
-    stated = [_stated(percentage, decimals) for percentage in percentages]
+    stated = [_as_percentage(percentage, decimals) for percentage in percentages]
     return [int(n) for n in sizes if all(attainable(str(value), n, decimals) for value in stated)]

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from hemafl_lib.errors import EvaluationError
 
 
-def checked_labels(values: ArrayLike, name: str, classes: int | None = None) -> np.ndarray:
+def as_labels(values: ArrayLike, name: str, classes: int | None = None) -> np.ndarray:
     """Return class numbers as int64[N]; refuse what is empty, not whole, or outside 0..classes - 1."""
     array = np.asarray(values)
     if array.ndim != 1 or len(array) == 0 or not np.issubdtype(array.dtype, np.integer):
@@ -21,12 +21,12 @@ def checked_labels(values: ArrayLike, name: str, classes: int | None = None) -> 
     return array.astype(np.int64)
 
 
-def checked_pair(
+def as_label_pair(
     labels: ArrayLike, predicted: ArrayLike, classes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return labels and predicted classes as int64[N] each; refuse different lengths."""
-    true = checked_labels(labels, "labels", classes)
-    guessed = checked_labels(predicted, "predicted", classes)
+    true = as_labels(labels, "labels", classes)
+    guessed = as_labels(predicted, "predicted", classes)
     if len(true) != len(guessed):
         raise EvaluationError(
             f"'labels' has {len(true)} rows and 'predicted' {len(guessed)}; give the same rows in both."
@@ -34,7 +34,7 @@ def checked_pair(
     return true, guessed
 
 
-def checked_probabilities(scores: ArrayLike) -> np.ndarray:
+def as_probabilities(scores: ArrayLike) -> np.ndarray:
     """Return scores as float64[N, C]; refuse what are not probabilities."""
     probabilities = np.asarray(scores, dtype=np.float64)
     if probabilities.ndim != 2:
@@ -48,10 +48,10 @@ def checked_probabilities(scores: ArrayLike) -> np.ndarray:
     return probabilities
 
 
-def checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def as_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return labels int64[N] and scores float64[N, C]; refuse scores that are not probabilities."""
-    probabilities = checked_probabilities(scores)
-    true = checked_labels(labels, "labels", probabilities.shape[1])
+    probabilities = as_probabilities(scores)
+    true = as_labels(labels, "labels", probabilities.shape[1])
     if len(true) != len(probabilities):
         raise EvaluationError(
             f"'labels' has {len(true)} rows and 'scores' {len(probabilities)}; give the same rows in both."

@@ -11,12 +11,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_probabilities, checked_scores
+from hemafl_lib.evaluation.arrays import as_labels_and_scores, as_probabilities
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
 
-def _binned(probability: np.ndarray, happened: np.ndarray, bins: int) -> pd.DataFrame:
+def _bin_means(probability: np.ndarray, happened: np.ndarray, bins: int) -> pd.DataFrame:
     """Return one row a bin: its edges, count, mean probability and the share that happened."""
     if bins < 1:
         raise EvaluationError(f"'bins' is {bins}; ask for at least 1.")
@@ -47,8 +47,8 @@ def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = 15) -> pd.Data
     Columns: ``lower``, ``upper``, ``count``, ``confidence`` (mean top score) and ``accuracy``, the last
     two NaN where the bin is empty.
     """
-    true, probabilities = checked_scores(labels, scores)
-    return _binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == true, bins)
+    true, probabilities = as_labels_and_scores(labels, scores)
+    return _bin_means(probabilities.max(axis=1), probabilities.argmax(axis=1) == true, bins)
 
 
 def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int = 15) -> float:
@@ -64,8 +64,10 @@ def classwise_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int 
 
     Definition of Kull et al., "Beyond temperature scaling", NeurIPS 2019; 0 is best.
     """
-    true, probabilities = checked_scores(labels, scores)
-    errors = [_error(_binned(column, true == number, bins)) for number, column in enumerate(probabilities.T)]
+    true, probabilities = as_labels_and_scores(labels, scores)
+    errors = [
+        _error(_bin_means(column, true == number, bins)) for number, column in enumerate(probabilities.T)
+    ]
     return float(np.mean(errors))
 
 
@@ -75,7 +77,7 @@ def brier(labels: ArrayLike, scores: ArrayLike) -> float:
     The sum over classes of (probability - outcome) squared, averaged over rows. For two classes this
     is twice the score that counts the positive class alone.
     """
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     outcome = np.eye(probabilities.shape[1])[true]
     return float(((probabilities - outcome) ** 2).sum(axis=1).mean())
 
@@ -101,7 +103,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
     EvaluationError
         If a true class has probability 0, which no temperature can mend.
     """
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     rows = np.arange(len(true))
     impossible = probabilities[rows, true] == 0
     if impossible.any():
@@ -128,4 +130,4 @@ def apply_temperature(scores: ArrayLike, temperature: float) -> np.ndarray:
     """
     if not 0 < temperature < np.inf:
         raise EvaluationError(f"'temperature' is {temperature}; give a positive number.")
-    return softmax(_logarithms(checked_probabilities(scores)) / temperature, axis=1)
+    return softmax(_logarithms(as_probabilities(scores)) / temperature, axis=1)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_fscore_support
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_pair, checked_scores
+from hemafl_lib.evaluation.arrays import as_label_pair, as_labels_and_scores
 
 
 def _confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -22,15 +22,15 @@ def _confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nd
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def _seen(labels: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+def _confusion_seen(labels: ArrayLike, predicted: ArrayLike) -> np.ndarray:
     """Return the confusion matrix up to the largest class number that occurs."""
-    true, guessed = checked_pair(labels, predicted)
+    true, guessed = as_label_pair(labels, predicted)
     return _confusion(true, guessed, int(max(true.max(), guessed.max())) + 1)
 
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     """Return the share of rows whose class is right."""
-    table = _seen(labels, predicted)
+    table = _confusion_seen(labels, predicted)
     return float(np.trace(table) / table.sum())
 
 
@@ -39,7 +39,7 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
 
     Equal to scikit-learn's ``balanced_accuracy_score``, and many times faster inside a bootstrap.
     """
-    table = _seen(labels, predicted)
+    table = _confusion_seen(labels, predicted)
     support = table.sum(axis=1)
     present = support > 0
     return float(np.mean(np.diag(table)[present] / support[present]))
@@ -51,7 +51,7 @@ def macro_f1(labels: ArrayLike, predicted: ArrayLike) -> float:
     F1 is twice the hits over the sum of true and predicted rows of the class. Equal to scikit-learn's
     ``f1_score(..., average="macro", labels=numpy.unique(labels))``.
     """
-    table = _seen(labels, predicted)
+    table = _confusion_seen(labels, predicted)
     support = table.sum(axis=1)
     present = support > 0
     return float(np.mean(2 * np.diag(table)[present] / (support + table.sum(axis=0))[present]))
@@ -59,7 +59,7 @@ def macro_f1(labels: ArrayLike, predicted: ArrayLike) -> float:
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
     """Return the counts of every true class (rows) and predicted class (columns)."""
-    true, guessed = checked_pair(labels, predicted, len(classes))
+    true, guessed = as_label_pair(labels, predicted, len(classes))
     return pd.DataFrame(
         _confusion(true, guessed, len(classes)),
         index=pd.Index(classes, name="true"),
@@ -73,7 +73,7 @@ def per_class(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -
     Undefined values are NaN: recall of a class without rows, precision of a class never predicted, F1
     of a class that is neither.
     """
-    true, guessed = checked_pair(labels, predicted, len(classes))
+    true, guessed = as_label_pair(labels, predicted, len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
         true, guessed, labels=np.arange(len(classes)), zero_division=np.nan
     )
@@ -107,7 +107,7 @@ def prior_adjusted_precision(
     EvaluationError
         If ``prior`` is no distribution, or not 0 for a class that ``labels`` does not hold.
     """
-    true, guessed = checked_pair(labels, predicted, len(classes))
+    true, guessed = as_label_pair(labels, predicted, len(classes))
     table = _confusion(true, guessed, len(classes))
     support = table.sum(axis=1)
     present = support > 0
@@ -124,7 +124,7 @@ def prior_adjusted_precision(
     return pd.Series(adjusted, index=pd.Index(classes, name="class"), name="prior_adjusted_precision")
 
 
-class Restricted(NamedTuple):
+class Restriction(NamedTuple):
     """Rows and columns of the common classes: labels int64[M], scores float64[M, K], rows int64[M]."""
 
     labels: np.ndarray
@@ -134,7 +134,7 @@ class Restricted(NamedTuple):
 
 def restrict(
     labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], common: Sequence[str]
-) -> Restricted:
+) -> Restriction:
     """Restrict a test to the classes ``common`` that two sets of classes share.
 
     Rows of other classes are dropped, and so are the other columns of the scores, which are then
@@ -146,7 +146,7 @@ def restrict(
     EvaluationError
         If a common class is unknown or named twice, no row is left, or a row has no score left.
     """
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     if len(classes) != probabilities.shape[1]:
         raise EvaluationError(
             f"'classes' has {len(classes)} names and 'scores' {probabilities.shape[1]} columns; "
@@ -170,4 +170,4 @@ def restrict(
         )
     position = np.full(len(classes), -1)
     position[columns] = np.arange(len(columns))
-    return Restricted(position[true[rows]], kept / total, rows)
+    return Restriction(position[true[rows]], kept / total, rows)

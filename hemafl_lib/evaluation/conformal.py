@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_labels, checked_probabilities, checked_scores
+from hemafl_lib.evaluation.arrays import as_labels, as_labels_and_scores, as_probabilities
 
-Method = Literal["lac", "aps"]
+Misfit = Literal["lac", "aps"]
 
 
 def nonconformity(
-    scores: ArrayLike, method: Method = "lac", generator: np.random.Generator | None = None
+    scores: ArrayLike, method: Misfit = "lac", generator: np.random.Generator | None = None
 ) -> np.ndarray:
     """Return how ill each class fits each row, float64[N, C] from 0 (best) to 1.
 
@@ -45,7 +45,7 @@ def nonconformity(
     EvaluationError
         If the method is unknown, or ``"lac"`` is given a generator.
     """
-    probabilities = checked_probabilities(scores)
+    probabilities = as_probabilities(scores)
     if method == "lac" and generator is None:
         return 1 - probabilities
     if method != "aps":
@@ -74,7 +74,7 @@ def conformal_threshold(
     scores: ArrayLike,
     alpha: float,
     *,
-    method: Method = "lac",
+    method: Misfit = "lac",
     by_class: bool = False,
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
@@ -105,7 +105,7 @@ def conformal_threshold(
     """
     if not 0 < alpha < 1:
         raise EvaluationError(f"'alpha' is {alpha}; give a share between 0 and 1, for example 0.1.")
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     classes = probabilities.shape[1]
     misfit = nonconformity(probabilities, method, generator)[np.arange(len(true)), true]
     if not by_class:
@@ -117,7 +117,7 @@ def prediction_sets(
     scores: ArrayLike,
     threshold: ArrayLike,
     *,
-    method: Method = "lac",
+    method: Misfit = "lac",
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Return the prediction set of each row, bool[N, C]: the classes that fit well enough.
@@ -151,7 +151,7 @@ def set_summary(labels: ArrayLike, sets: ArrayLike, classes: Sequence[str]) -> p
     EvaluationError
         If ``sets`` is not bool[N, C] for the N labels and C classes.
     """
-    true = checked_labels(labels, "labels", len(classes))
+    true = as_labels(labels, "labels", len(classes))
     held = np.asarray(sets)
     if held.dtype != bool or held.shape != (len(true), len(classes)):
         raise EvaluationError(

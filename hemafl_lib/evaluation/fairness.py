@@ -34,7 +34,7 @@ def jain_index(values: pd.Series | Mapping[str, float]) -> float:
     EvaluationError
         If the values are not one finite number of at least 0 for each of some distinct names.
     """
-    array = _checked(values, "values").to_numpy()
+    array = _as_values(values, "values").to_numpy()
     squares = (array**2).sum()
     return float(array.sum() ** 2 / (len(array) * squares)) if squares > 0 else float("nan")
 
@@ -64,8 +64,8 @@ def spread(
         If values or rows are not one finite number of at least 0 for each client, if they name different
         clients, or if all rows are 0.
     """
-    table = _checked(values, "values")
-    weights = pd.Series(1.0, table.index) if rows is None else _checked(rows, "rows")
+    table = _as_values(values, "values")
+    weights = pd.Series(1.0, table.index) if rows is None else _as_values(rows, "rows")
     if set(weights.index) != set(table.index) or weights.sum() == 0:
         raise EvaluationError("'rows' must name the clients of 'values', and hold rows of at least one.")
     return Spread(
@@ -79,7 +79,7 @@ def spread(
     )
 
 
-def _checked(values: pd.Series | Mapping[str, float], name: str) -> pd.Series:
+def _as_values(values: pd.Series | Mapping[str, float], name: str) -> pd.Series:
     """Return one float64 a client; refuse what is empty, named twice, negative or not finite."""
     table = pd.Series(values if isinstance(values, pd.Series) else dict(values), dtype=np.float64)
     if table.empty or not table.index.is_unique or not np.all(np.isfinite(table) & (table >= 0)):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_scores
+from hemafl_lib.evaluation.arrays import as_labels_and_scores
 
 POINTS = 101
 """Shares of false positives, evenly spaced from 0 to 1, at which curves are given."""
@@ -28,7 +28,7 @@ def one_vs_rest(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.nd
     EvaluationError
         If the scores are not probabilities, or the labels are all of one class.
     """
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     if len(np.unique(true)) < 2:
         raise EvaluationError("'labels' holds a single class; a ROC curve needs rows of at least two.")
     return true[:, None] == np.arange(probabilities.shape[1]), probabilities
@@ -75,7 +75,7 @@ def roc_curves(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str]) -> 
         raise EvaluationError(
             f"'classes' has {len(classes)} names and 'scores' {is_class.shape[1]} columns; name every column."
         )
-    present = np.flatnonzero(is_class.any(axis=0))
+    present = np.flatnonzero(is_class.any(axis=0)).tolist()
     curves = {classes[c]: _curve(is_class[:, c], probabilities[:, c]) for c in present}
     curves["macro"] = np.mean([curves[classes[c]] for c in present], axis=0)
     curves["micro"] = _curve(is_class[:, present].ravel(), probabilities[:, present].ravel())

@@ -8,12 +8,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
-from hemafl_lib.evaluation.arrays import checked_scores
+from hemafl_lib.evaluation.arrays import as_labels_and_scores
 
 
 def _confidence(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the top score of each row, float64[N], and whether its class is right, bool[N]."""
-    true, probabilities = checked_scores(labels, scores)
+    true, probabilities = as_labels_and_scores(labels, scores)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == true
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_labels, checked_pair
+from hemafl_lib.evaluation.arrays import as_label_pair, as_labels
 from hemafl_lib.evaluation.uncertainty import Interval, bootstrap_interval
 from hemafl_lib.seeds import derive
 
@@ -24,7 +24,7 @@ def _f1(hits: int, false_alarms: int, misses: int) -> float:
 
 def binary_f1(labels: ArrayLike, predicted: ArrayLike) -> float:
     """Return the F1 of class 1; scikit-learn's ``f1_score(..., zero_division=0)``, only faster."""
-    true, guessed = checked_pair(labels, predicted, classes=2)
+    true, guessed = as_label_pair(labels, predicted, classes=2)
     hits = int(np.sum(true & guessed))
     return _f1(hits, int(guessed.sum()) - hits, int(true.sum()) - hits)
 
@@ -34,7 +34,7 @@ def all_positive_f1(labels: ArrayLike) -> float:
 
     A model that does not beat it has not used the features. At 29.5 % it is 0.456.
     """
-    true = checked_labels(labels, "labels", classes=2)
+    true = as_labels(labels, "labels", classes=2)
     return binary_f1(true, np.ones_like(true))
 
 
@@ -51,7 +51,7 @@ def threshold_sweep(labels: ArrayLike, scores: ArrayLike) -> pd.DataFrame:
     EvaluationError
         If a label is not 0 or 1, nobody has the outcome, or a score is missing.
     """
-    true = checked_labels(labels, "labels", classes=2)
+    true = as_labels(labels, "labels", classes=2)
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != true.shape or not np.all(np.isfinite(values)):
         raise EvaluationError(f"'scores' must hold one finite number for each of the {len(true)} labels.")
@@ -87,7 +87,7 @@ def repeated_folds(
     EvaluationError
         If a class has fewer rows than there are folds, or a number is too small.
     """
-    true = checked_labels(labels, "labels")
+    true = as_labels(labels, "labels")
     if folds < 2 or repeats < 1:
         raise EvaluationError(f"'folds' is {folds} and 'repeats' {repeats}; give at least 2 and 1.")
     smallest = int(np.unique(true, return_counts=True)[1].min())
@@ -120,7 +120,7 @@ def one_patient(labels: ArrayLike, predicted: ArrayLike) -> pd.DataFrame:
     One row a change, index ``change``. Columns: ``patients`` (for how many it is possible; changes possible
     for none are left out), ``f1``, and ``difference`` from the F1 as it is.
     """
-    true, guessed = checked_pair(labels, predicted, classes=2)
+    true, guessed = as_label_pair(labels, predicted, classes=2)
     tp, fp = int(np.sum(true & guessed)), int(np.sum((1 - true) & guessed))
     fn, tn = int(true.sum()) - tp, len(true) - int(true.sum()) - fp
     changes = [

@@ -4,9 +4,11 @@ An outcome is float[N, 2], the time to the event or to censoring (in months) and
 observed (1) or not (0): the ``targets`` of a `TableCohort` with survival. A log-risk is float[N], where
 higher means earlier: what a Cox model or `DeepSurv` predicts. Measures take the outcome first, as others
 take the labels, so that `bootstrap_interval` and `paired_bootstrap` work with them.
+
+A log-risk becomes a chance to survive by a baseline hazard: `hemafl_lib.statistics.baseline_hazard`, of
+cohorts whose one feature is the log-risk.
 """
 
-from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
@@ -29,7 +31,7 @@ def _scikit_survival(module: str) -> ModuleType:
         ) from None
 
 
-def _checked_outcome(outcome: ArrayLike, name: str = "outcome") -> tuple[np.ndarray, np.ndarray]:
+def _as_outcome(outcome: ArrayLike, name: str = "outcome") -> tuple[np.ndarray, np.ndarray]:
     """Return times float64[N] and events bool[N]; refuse what is no outcome."""
     array = np.asarray(outcome, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
@@ -44,9 +46,11 @@ def _checked_outcome(outcome: ArrayLike, name: str = "outcome") -> tuple[np.ndar
     return time, event.astype(bool)
 
 
-def _checked(outcome: ArrayLike, log_risk: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _as_outcome_and_risk(
+    outcome: ArrayLike, log_risk: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, events and log-risks (float64[N]); refuse what does not match."""
-    time, event = _checked_outcome(outcome)
+    time, event = _as_outcome(outcome)
     risk = np.asarray(log_risk, dtype=np.float64)
     if risk.shape != time.shape or not np.all(np.isfinite(risk)):
         raise EvaluationError(
@@ -55,7 +59,7 @@ def _checked(outcome: ArrayLike, log_risk: ArrayLike) -> tuple[np.ndarray, np.nd
     return time, event, risk
 
 
-def _structured(time: np.ndarray, event: np.ndarray) -> np.ndarray:
+def _to_scikit_survival(time: np.ndarray, event: np.ndarray) -> np.ndarray:
     """Return the outcome as scikit-survival wants it."""
     return _scikit_survival("util").Surv.from_arrays(event, time)
 
@@ -71,7 +75,7 @@ def concordance(outcome: ArrayLike, log_risk: ArrayLike) -> Pairs:
     EvaluationError
         If outcome and log-risk do not fit together.
     """
-    time, event, risk = map(torch.tensor, _checked(outcome, log_risk))
+    time, event, risk = map(torch.tensor, _as_outcome_and_risk(outcome, log_risk))
     return compare_pairs(risk, time, event)
 
 
@@ -153,18 +157,18 @@ def uno_c(outcome: ArrayLike, log_risk: ArrayLike, *, train: ArrayLike, horizon:
         If the arrays do not fit, ``train`` has no event, the horizon is out of range, or scikit-survival is
         not installed.
     """
-    time, event, risk = _checked(outcome, log_risk)
+    time, event, risk = _as_outcome_and_risk(outcome, log_risk)
     reference = _reference(train, horizon)
     if not np.any(event & (time < horizon)):
         return float("nan")
     measure = _scikit_survival("metrics").concordance_index_ipcw
     with np.errstate(invalid="ignore"):
-        return float(measure(reference, _structured(time, event), risk, tau=horizon, tied_tol=0.0)[0])
+        return float(measure(reference, _to_scikit_survival(time, event), risk, tau=horizon, tied_tol=0.0)[0])
 
 
 def _reference(train: ArrayLike, horizon: float) -> np.ndarray:
     """Return the training outcome for scikit-survival; refuse a horizon beyond it."""
-    time, event = _checked_outcome(train, "train")
+    time, event = _as_outcome(train, "train")
     if not event.any():
         raise EvaluationError("'train' has no observed event; give the outcome of more patients.")
     if not 0 < horizon <= time.max():
@@ -172,64 +176,19 @@ def _reference(train: ArrayLike, horizon: float) -> np.ndarray:
             f"the horizon {horizon} is not above 0 and at most {time.max():g}, the longest time of 'train'; "
             "choose another."
         )
-    return _structured(time, event)
+    return _to_scikit_survival(time, event)
 
 
 # When?
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The cumulative hazard of a patient with log-risk 0: a step at each observed event.
-
-    ``times`` are the distinct event times, rising, and ``cumulative_hazard`` its values from there on,
-    float64[K] each.
-    """
-
-    times: np.ndarray
-    cumulative_hazard: np.ndarray
-
-    def at(self, times: ArrayLike) -> np.ndarray:
-        """Return the cumulative hazard at ``times`` [T], float64[T]: 0 before the first event."""
-        steps = np.concatenate([[0.0], self.cumulative_hazard])
-        return steps[np.searchsorted(self.times, np.asarray(times, dtype=np.float64), side="right")]
-
-    def survival(self, log_risk: ArrayLike, times: ArrayLike) -> np.ndarray:
-        """Return each patient's chance to live past each of ``times`` [T], float64[N, T].
-
-        S(t) = exp(-H(t) exp(log-risk)), with the cumulative baseline hazard H.
-        """
-        return np.exp(-np.outer(np.exp(np.asarray(log_risk, dtype=np.float64)), self.at(times)))
-
-
-def breslow_baseline(outcome: ArrayLike, log_risk: ArrayLike) -> Baseline:
-    """Return Breslow's baseline hazard, which turns log-risks into chances to survive.
-
-    At each event time, the hazard grows by the number of events over the sum of exp(log-risk) of those still
-    at risk (Breslow 1972, in the discussion of Cox's paper). Estimate it on training patients.
-
-    Raises
-    ------
-    EvaluationError
-        If outcome and log-risk do not fit together or no event was observed.
-    """
-    time, event, log_risk = _checked(outcome, log_risk)
-    if not event.any():
-        raise EvaluationError("'outcome' has no observed event; a baseline needs at least one.")
-    times, events = np.unique(time[event], return_counts=True)
-    order = np.argsort(time)
-    at_risk = np.cumsum(np.exp(log_risk[order])[::-1])[::-1]
-    first = np.searchsorted(time[order], times)
-    return Baseline(times, np.cumsum(events / at_risk[first]))
-
-
-def kaplan_meier(outcome: ArrayLike, times: ArrayLike) -> np.ndarray:
+def kaplan_meier_at(outcome: ArrayLike, times: ArrayLike) -> np.ndarray:
     """Return the share of patients alive past each of ``times`` [T], float64[T] (Kaplan and Meier 1958).
 
     It is the prediction that uses no feature, to compare others with. NaN after the longest time, unless
     all have died by then. Taken from scikit-survival.
     """
-    time, event = _checked_outcome(outcome)
+    time, event = _as_outcome(outcome)
     moments = np.asarray(times, dtype=np.float64)
     steps, alive = _scikit_survival("nonparametric").kaplan_meier_estimator(event, time)
     alive = np.concatenate([[1.0], alive])[np.searchsorted(steps, moments, side="right")]
@@ -267,7 +226,7 @@ def brier_curve(
         If the arrays do not fit, no event was observed, the times are out of range, or scikit-survival is
         not installed.
     """
-    time, event = _checked_outcome(outcome)
+    time, event = _as_outcome(outcome)
     if not event.any():
         raise EvaluationError("'outcome' has no observed event; give more test patients.")
     moments, chances = np.asarray(times, dtype=np.float64), np.asarray(survival, dtype=np.float64)
@@ -287,7 +246,7 @@ def brier_curve(
             f"{last:g}, where there are patients to judge by."
         )
     # How long somebody lived after the last of the times makes no difference, only the weights end there.
-    seen = _structured(np.minimum(time, longest), event & (time <= longest))
+    seen = _to_scikit_survival(np.minimum(time, longest), event & (time <= longest))
     _, brier = _scikit_survival("metrics").brier_score(reference, seen, chances, moments)
     return pd.DataFrame({"time": moments, "brier": brier})
 
@@ -298,7 +257,7 @@ def integrated_brier_score(
     """Return the mean of `brier_curve` over ``times``, of which there must be two or more; 0 is best.
 
     The area under the curve by the trapezoidal rule, over the time it covers. Compare it with that of
-    `kaplan_meier` of the training patients, given to everybody.
+    `kaplan_meier_at` of the training patients, given to everybody.
     """
     curve = brier_curve(outcome, survival, times, train=train)
     if len(curve) < 2:
@@ -338,7 +297,7 @@ def calibration_at(
         If the arrays do not fit, there are more groups than patients, an option is out of range, or
         scikit-survival is not installed.
     """
-    time, event = _checked_outcome(outcome)
+    time, event = _as_outcome(outcome)
     alive = np.asarray(survival, dtype=np.float64)
     if alive.shape != time.shape or not np.all((alive >= 0) & (alive <= 1)):
         raise EvaluationError(

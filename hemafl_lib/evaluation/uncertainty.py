@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from hemafl_lib.errors import EvaluationError
-from hemafl_lib.evaluation.arrays import checked_pair
+from hemafl_lib.evaluation.arrays import as_label_pair
 from hemafl_lib.seeds import numpy_generator
 
 Metric = Callable[..., float]
@@ -60,8 +60,8 @@ def bootstrap_interval(
         )
     columns = [np.asarray(array) for array in arrays]
     count = len(columns[0])
-    unit = _numbered(np.arange(count) if cluster is None else cluster, count, "cluster")
-    stratum = _numbered(np.zeros(count) if stratify is None else stratify, count, "stratify")
+    unit = _number(np.arange(count) if cluster is None else cluster, count, "cluster")
+    stratum = _number(np.zeros(count) if stratify is None else stratify, count, "stratify")
     if any(len(column) != count for column in columns):
         raise EvaluationError("the arrays differ in length; give the same rows in all of them.")
     strata = _units_by_stratum(unit, stratum)
@@ -80,7 +80,7 @@ def bootstrap_interval(
     return Interval(float(metric(*columns)), low, high)
 
 
-def _numbered(values: ArrayLike, count: int, name: str) -> np.ndarray:
+def _number(values: ArrayLike, count: int, name: str) -> np.ndarray:
     """Return the distinct values of an array numbered from 0, int64[N]."""
     array = np.asarray(values)
     if count == 0 or array.shape != (count,):
@@ -143,8 +143,8 @@ def mcnemar(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemar:
     Only rows on which one model is right and the other wrong tell anything; if the models are equal,
     each is as likely to fall to either (a binomial test at 1/2). The test takes rows as independent.
     """
-    true, one = checked_pair(labels, first)
-    _, other = checked_pair(labels, second)
+    true, one = as_label_pair(labels, first)
+    _, other = as_label_pair(labels, second)
     only_first = int(np.sum((one == true) & (other != true)))
     only_second = int(np.sum((one != true) & (other == true)))
     discordant = only_first + only_second

@@ -2,17 +2,31 @@
 
 Petsiuk, Das and Saenko, "RISE", BMVC 2018, section 4.1. Pixels leave the image, or enter it, the most
 relevant first, and the probability of the class is followed.
+
+What stands in for a pixel that is away is a reference, float32[N, 3, S, S] in [0, 1]. None says "nothing was
+here": the mean colour keeps what colour gives away, a blurred image its coarse shapes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.maps import checked, upsampled
-from hemafl_lib.explain.references import REFERENCES
-from hemafl_lib.explain.saliency import prepared
+from hemafl_lib.explain.maps import as_maps, upsample
+from hemafl_lib.explain.saliency import mean_colour, prepare
+
+
+def blur(images: Tensor) -> Tensor:
+    """Return images without edges: a Gaussian blur with a standard deviation of an eighth of the side."""
+    side = images.shape[-1]
+    return gaussian_blur(images, kernel_size=2 * (side // 4) + 1, sigma=side / 8)
+
+
+REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean_colour, "blur": blur}
+"""The references by name."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ def deletion(
     ExplanationError
         If an argument is unknown or does not fit.
     """
-    model, images, target = prepared(model, images, target)
+    model, images, target = prepare(model, images, target)
     return _curves(model, images, _reference(images, reference), target, maps, steps)
 
 
@@ -77,7 +91,7 @@ def insertion(
 
     Parameters and errors as in `deletion`.
     """
-    model, images, target = prepared(model, images, target)
+    model, images, target = prepare(model, images, target)
     return _curves(model, _reference(images, reference), images, target, maps, steps)
 
 
@@ -104,6 +118,6 @@ def _curves(model: nn.Module, start: Tensor, end: Tensor, target: Tensor, maps: 
 
 def order(maps: Tensor, count: int, size: int) -> Tensor:
     """Return the rank of each pixel, int64[count, size, size]: 0 for the most relevant of its image."""
-    pixels = upsampled(checked(maps, count), size).flatten(1)
+    pixels = upsample(as_maps(maps, count), size).flatten(1)
     ranking = pixels.argsort(dim=1, descending=True, stable=True)
     return ranking.argsort(dim=1).reshape(count, size, size)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.maps import checked, upsampled
+from hemafl_lib.explain.maps import as_maps, upsample
 
 
 def share_inside(maps: Tensor, inside: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def share_inside(maps: Tensor, inside: Tensor) -> Tensor:
 
     A map without positive relevance gives NaN. A map of equal values gives `area_share`.
     """
-    relevance = upsampled(checked(maps, len(inside)), _size(inside)).clamp_min(0).double()
+    relevance = upsample(as_maps(maps, len(inside)), _size(inside)).clamp_min(0).double()
     return ((relevance * inside).sum(dim=(1, 2)) / relevance.sum(dim=(1, 2))).float()
 
 
@@ -24,20 +24,6 @@ def area_share(inside: Tensor) -> Tensor:
     """Return the share of each image's area that is inside, float32[N]: what an even map would reach."""
     _size(inside)
     return inside.float().mean(dim=(1, 2))
-
-
-def points_inside(maps: Tensor, inside: Tensor) -> Tensor:
-    """Return whether the centre of each map's most relevant place lies inside, bool[N].
-
-    The pointing game of Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016. Of
-    several such places the first counts, row by row.
-    """
-    size = _size(inside)
-    _, height, width = checked(maps, len(inside)).shape
-    place = maps.flatten(1).argmax(dim=1)
-    row = ((place // width + 0.5) * size / height).long()
-    column = ((place % width + 0.5) * size / width).long()
-    return inside[torch.arange(len(inside)), row, column]
 
 
 def _size(inside: Tensor) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hemafl_lib.errors import ExplanationError
 
 
-def checked(maps: Tensor, count: int | None = None) -> Tensor:
+def as_maps(maps: Tensor, count: int | None = None) -> Tensor:
     """Return ``maps``; refuse what is not finite float[N, h, w], or another number of maps than ``count``."""
     if maps.ndim != 3 or not maps.is_floating_point() or not maps.isfinite().all():
         raise ExplanationError(f"maps have shape {list(maps.shape)}; give one finite map [h, w] an image.")
@@ -20,14 +20,14 @@ def checked(maps: Tensor, count: int | None = None) -> Tensor:
     return maps
 
 
-def upsampled(maps: Tensor, size: int, smooth: bool = False) -> Tensor:
+def upsample(maps: Tensor, size: int, smooth: bool = False) -> Tensor:
     """Return maps float32[N, size, size]: blocks of equal value, or, if ``smooth``, bilinear transitions.
 
     A map of 8 x 8 places tells nothing about single pixels. Smooth transitions look better than blocks, but
     show a precision that the map does not have.
     """
     mode = {"mode": "bilinear", "align_corners": False} if smooth else {"mode": "nearest-exact"}
-    return F.interpolate(checked(maps)[:, None], size=(size, size), **mode)[:, 0]
+    return F.interpolate(as_maps(maps)[:, None], size=(size, size), **mode)[:, 0]
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
 
     NaN where one of the two is constant: it has no order to compare.
     """
-    if checked(first).shape != checked(second).shape:
+    if as_maps(first).shape != as_maps(second).shape:
         raise ExplanationError(
             f"the maps have shapes {list(first.shape)} and {list(second.shape)}; compare maps of one grid."
         )
@@ -53,7 +53,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 def _ranks(maps: Tensor) -> Tensor:
     """Return the rank of each place within its map, float64[N, h, w]."""
-    ranks = rankdata(checked(maps).flatten(1).numpy(), axis=1)
+    ranks = rankdata(as_maps(maps).flatten(1).numpy(), axis=1)
     return torch.from_numpy(ranks).reshape(maps.shape)
 
 
@@ -63,7 +63,7 @@ def sparsity(maps: Tensor) -> Tensor:
     0 if all places have the same relevance, close to 1 if one place has all of it (Hurley and Rickard,
     "Comparing measures of sparsity", IEEE Trans. Inf. Theory 2009, table I). A map of zeros gives NaN.
     """
-    values = checked(maps).flatten(1).abs().double().sort(dim=1).values
+    values = as_maps(maps).flatten(1).abs().double().sort(dim=1).values
     places = values.shape[1]
     rank = torch.arange(1, places + 1, dtype=torch.float64)
     share = values / values.sum(dim=1, keepdim=True)

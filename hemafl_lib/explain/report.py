@@ -9,7 +9,7 @@ from hemafl_lib.explain.faithfulness import deletion, insertion
 from hemafl_lib.explain.localisation import area_share, share_inside
 from hemafl_lib.explain.maps import rank_correlation, sparsity
 from hemafl_lib.explain.saliency import saliency
-from hemafl_lib.explain.sanity import layer_groups, randomised
+from hemafl_lib.explain.sanity import layer_groups, shuffle_weights
 from hemafl_lib.explain.stability import shift_stability, stain_stability
 from hemafl_lib.seeds import torch_generator
 
@@ -55,7 +55,7 @@ def report_card(
     """
     maps = saliency(model, cohort.images, target, method, layer=layer)
     explained = (cohort.images, target, method)
-    forgetful = randomised(model, layer_groups(model), torch_generator(seed, "randomised"))
+    forgetful = shuffle_weights(model, layer_groups(model), torch_generator(seed, "randomised"))
     columns = {
         **_faithfulness(model, cohort.images, target, maps, seed),
         **_localisation(cohort, maps, sigma),

@@ -8,13 +8,13 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from captum.attr import GuidedGradCam, IntegratedGradients, LayerGradCam, Occlusion
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.references import mean_colour
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.training import as_input
 
@@ -26,6 +26,14 @@ OCCLUSION_GRID = 16
 
 BATCH = 32
 """Images explained at a time, to keep memory small."""
+
+
+def mean_colour(images: Tensor) -> Tensor:
+    """Return images of one colour each, the mean of the image, float32[N, 3, S, S]: a cell taken away.
+
+    Black would be the strongest stain there is, and white an empty slide.
+    """
+    return images.mean(dim=(2, 3), keepdim=True).expand_as(images).contiguous()
 
 
 def grad_cam(model: nn.Module, images: Tensor, target: Tensor, layer: str | None) -> Tensor:
@@ -82,6 +90,7 @@ def guided_grad_cam(model: nn.Module, images: Tensor, target: Tensor, layer: str
         return method.attribute(images, target).sum(dim=1)
 
 
+Network = TypeVar("Network", bound=nn.Module)
 Method = Callable[[nn.Module, Tensor, Tensor, str | None], Tensor]
 
 METHODS: dict[str, Method] = {
@@ -120,7 +129,7 @@ def saliency(
     Returns
     -------
     Tensor
-        float32[N, h, w] on the CPU. See the method for h and w, and `hemafl_lib.explain.upsampled` for
+        float32[N, h, w] on the CPU. See the method for h and w, and `hemafl_lib.explain.upsample` for
         maps of the images' size.
 
     Raises
@@ -130,7 +139,7 @@ def saliency(
     """
     if method not in METHODS:
         raise ExplanationError(f"method '{method}' is unknown; choose one of: {', '.join(METHODS)}.")
-    copied, inputs, targets = prepared(model, images, target)
+    copied, inputs, targets = prepare(model, images, target)
     maps = [
         METHODS[method](copied, rows.requires_grad_(), classes, layer).detach().float().cpu()
         for rows, classes in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
@@ -144,13 +153,13 @@ def cam(model: AttentionCNN, images: Tensor, target: int | Tensor) -> Tensor:
     Its mean over places, plus the head's bias, is the logit: nothing is approximated. ``images`` and
     ``target`` as in `saliency`; the result is float32[N, h, w].
     """
-    model, images, target = prepared(model, images, target)
+    model, images, target = prepare(model, images, target)
     with torch.no_grad():
         weights = model.head.weight[target]
         return torch.einsum("nd,ndhw->nhw", weights, model.features(images)).cpu()
 
 
-def prepared(model: nn.Module, images: Tensor, target: int | Tensor) -> tuple[nn.Module, Tensor, Tensor]:
+def prepare(model: Network, images: Tensor, target: int | Tensor) -> tuple[Network, Tensor, Tensor]:
     """Return a copy of the model to compute gradients with, its inputs float32[N, 3, S, S], targets int64[N].
 
     In the copy no layer overwrites its input, which gradients at that layer would need.
@@ -164,15 +173,15 @@ def prepared(model: nn.Module, images: Tensor, target: int | Tensor) -> tuple[nn
     copied = copy.deepcopy(model).eval()
     for module in copied.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]  # a setting, neither tensor nor layer
     device = next(copied.parameters()).device
     inputs = as_input(images.detach(), str(device)).float()
     with torch.no_grad():
         classes = copied(inputs[:1]).shape[1]
-    return copied, inputs, checked_target(target, len(images), classes).to(device)
+    return copied, inputs, as_targets(target, len(images), classes).to(device)
 
 
-def checked_target(target: int | Tensor, count: int, classes: int) -> Tensor:
+def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:
     """Return the class of each of ``count`` images, int64[count]."""
     targets = torch.as_tensor(target)
     if targets.is_floating_point() or targets.ndim > 1 or (targets.ndim == 1 and len(targets) != count):

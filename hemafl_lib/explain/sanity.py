@@ -28,7 +28,7 @@ def layer_groups(model: nn.Module) -> list[str]:
     return [name for name, part in reversed(parts) if next(part.parameters(), None) is not None]
 
 
-def randomised(model: nn.Module, groups: Sequence[str], generator: torch.Generator) -> nn.Module:
+def shuffle_weights(model: nn.Module, groups: Sequence[str], generator: torch.Generator) -> nn.Module:
     """Return a copy of ``model`` in which the parameters of ``groups`` are shuffled within each tensor.
 
     Adebayo et al. draw new initial weights. Shuffled weights have forgotten as much, and keep their
@@ -83,7 +83,7 @@ def cascade(
     rows = []
     groups = ["", *layer_groups(model)]
     for stage, group in enumerate(groups):
-        model = randomised(model, [group] if group else [], generator)
+        model = shuffle_weights(model, [group] if group else [], generator)
         maps = saliency(model, images, target, method, layer=layer)
         likeness = {
             "rank_correlation": rank_correlation(maps, original).numpy(),

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.maps import rank_correlation, upsampled
+from hemafl_lib.explain.maps import rank_correlation, upsample
 from hemafl_lib.explain.saliency import saliency
 from hemafl_lib.training import as_input
 
 
-def shifted(images: Tensor, right: int, down: int) -> Tensor:
+def shift(images: Tensor, right: int, down: int) -> Tensor:
     """Return ``images`` [N, C, S, S] moved by whole pixels; what comes in is the mirrored border."""
     reach = max(abs(right), abs(down))
     side = images.shape[-1]
@@ -41,11 +41,11 @@ def shift_stability(
     if not 0 < pixels < side // 2:
         raise ExplanationError(f"pixels is {pixels}; shift images of {side} by 1 to {side // 2 - 1} pixels.")
     within = slice(pixels, side - pixels)
-    original = upsampled(saliency(model, images, target, method, layer=layer), side)
+    original = upsample(saliency(model, images, target, method, layer=layer), side)
     likeness = []
     for right, down in ((pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)):
-        maps = saliency(model, shifted(images, right, down), target, method, layer=layer)
-        back = shifted(upsampled(maps, side)[:, None], -right, -down)[:, 0]
+        maps = saliency(model, shift(images, right, down), target, method, layer=layer)
+        back = shift(upsample(maps, side)[:, None], -right, -down)[:, 0]
         likeness.append(rank_correlation(back[:, within, within], original[:, within, within]))
     return torch.stack(likeness).mean(dim=0)
 

@@ -13,7 +13,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
 
 import dp_accounting
 import numpy as np
@@ -28,8 +28,6 @@ from hemafl_lib.errors import PrivacyError
 # Opacus says so where little has been spent; what it returns is a bound all the same.
 warnings.filterwarnings("ignore", message="Optimal order is the (largest|smallest) alpha")
 
-Accountant = Literal["rdp", "prv", "pld"]
-
 ORDERS = (*RDPAccountant.DEFAULT_ALPHAS, 128, 256, 512, 1024)
 """The Renyi orders tried by "rdp"; the high ones matter where little has been spent."""
 
@@ -37,7 +35,8 @@ PRECISION = 0.005
 """Largest error of "prv", as a share of epsilon."""
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True)
+class Steps:
     """Some steps of the same kind: Gaussian noise on a sum over a random sample.
 
     Attributes
@@ -48,21 +47,31 @@ class Steps(NamedTuple):
         Probability with which each member is in the sample, independently (Poisson sampling); 1 is all.
     count
         Number of steps.
+
+    Raises
+    ------
+    PrivacyError
+        If the noise is negative or infinite, or the sample rate no probability above 0.
     """
 
     noise: float
     sample_rate: float
     count: int
 
+    def __post_init__(self) -> None:
+        check_noise(self.noise)
+        check_sampling(self.sample_rate, "sample_rate")
+
 
 def add_steps(history: Sequence[Steps], more: Steps) -> tuple[Steps, ...]:
     """Return the history with further steps; those like the last are counted with them."""
-    if history and history[-1][:2] == more[:2]:
-        return (*history[:-1], more._replace(count=history[-1].count + more.count))
+    last = history[-1] if history else None
+    if last and (last.noise, last.sample_rate) == (more.noise, more.sample_rate):
+        return (*history[:-1], replace(more, count=last.count + more.count))
     return (*history, more)
 
 
-def epsilon(history: Sequence[Steps], delta: float, accountant: Accountant = "prv") -> float:
+def epsilon(history: Sequence[Steps], delta: float, accountant: str = "prv") -> float:
     """Return the epsilon of all steps together, at ``delta``.
 
     Members are added or removed (not replaced) between neighbouring inputs.
@@ -74,6 +83,8 @@ def epsilon(history: Sequence[Steps], delta: float, accountant: Accountant = "pr
     delta
         In (0, 1); well below one over the number of members.
     accountant
+        A key of `ACCOUNTANTS`.
+
         - ``"rdp"``: Renyi differential privacy (Mironov et al. 2019), by Opacus; fast and loose.
         - ``"prv"``: privacy random variables (Gopi et al. 2021), by Opacus; tight, to 0.5 % or 0.0001.
         - ``"pld"``: privacy loss distributions (Koskela et al. 2020, Doroshenko et al. 2022), by Google's
@@ -89,13 +100,8 @@ def epsilon(history: Sequence[Steps], delta: float, accountant: Accountant = "pr
     PrivacyError
         If a number is out of its range, or the accountant unknown.
     """
-    if accountant not in ACCOUNTANTS:
-        raise PrivacyError(f"accountant='{accountant}' is unknown; choose one of {', '.join(ACCOUNTANTS)}.")
-    if not 0 < delta < 1:
-        raise PrivacyError(f"delta={delta} is not between 0 and 1; give a small one, such as 1e-5.")
-    steps = tuple(Steps(*each) for each in history if each[2] > 0)
-    for each in steps:
-        _check(each)
+    check_question(delta, accountant)
+    steps = tuple(each for each in history if each.count > 0)
     if not steps:
         return 0.0
     if any(each.noise == 0 for each in steps):
@@ -103,9 +109,7 @@ def epsilon(history: Sequence[Steps], delta: float, accountant: Accountant = "pr
     return _epsilon(steps, delta, accountant)
 
 
-def noise_for(
-    target: float, sample_rate: float, count: int, delta: float, accountant: Accountant = "prv"
-) -> float:
+def noise_for(target: float, sample_rate: float, count: int, delta: float, accountant: str = "prv") -> float:
     """Return the least noise with which ``count`` steps cost at most an epsilon of ``target``.
 
     At most half a percent above the least; ``sample_rate``, ``count`` and ``delta`` as for `epsilon`.
@@ -149,28 +153,74 @@ def compare_accountants(noise: float, sample_rate: float, count: int, delta: flo
     )
 
 
-def _check(steps: Steps) -> None:
-    if not 0 <= steps.noise < math.inf:
-        raise PrivacyError(f"noise={steps.noise} must be 0 or a positive number.")
-    if not 0 < steps.sample_rate <= 1:
-        raise PrivacyError(f"sample_rate={steps.sample_rate} is not a probability above 0, up to 1.")
+# Settings that all private training has; each check raises `PrivacyError` with the remedy.
+
+
+def check_noise(noise: float) -> None:
+    """Refuse noise that is negative or infinite."""
+    if not 0 <= noise < math.inf:
+        raise PrivacyError(f"noise={noise} must be 0 or a positive number.")
+
+
+def check_clip(clip: float) -> None:
+    """Refuse a norm to clip to that is not positive, or infinite."""
+    if not 0 < clip < math.inf:
+        raise PrivacyError(f"clip={clip} must be a positive number.")
+
+
+def check_sampling(rate: float, name: str) -> None:
+    """Refuse a sampling rate, of the argument ``name``, that is no probability above 0."""
+    if not 0 < rate <= 1:
+        raise PrivacyError(f"{name}={rate} is not a probability above 0, up to 1.")
+
+
+def check_question(delta: float, accountant: str) -> None:
+    """Refuse what no epsilon can be asked for: a delta out of range, or an unknown accountant."""
+    if not 0 < delta < 1:
+        raise PrivacyError(f"delta={delta} is not between 0 and 1; give a small one, such as 1e-5.")
+    if accountant not in ACCOUNTANTS:
+        raise PrivacyError(f"accountant='{accountant}' is unknown; choose one of {', '.join(ACCOUNTANTS)}.")
+
+
+def check_settings(noise: float, clip: float, delta: float, accountant: str, budget: float | None) -> None:
+    """Refuse what no private training, of records or of sites, can be set to."""
+    check_noise(noise)
+    check_clip(clip)
+    check_question(delta, accountant)
+    if budget is not None and not budget > 0:
+        raise PrivacyError(f"budget={budget} must be a positive epsilon, or None for no limit.")
+
+
+def budget_refusal(before: float, after: float, budget: float) -> str:
+    """Return the sentence that says why another round cannot be afforded."""
+    return (
+        f"another round would raise epsilon from {before:.3g} to {after:.3g}, above the budget of "
+        f"{budget:g}; ask for fewer rounds, more noise or a larger budget."
+    )
+
+
+# Accountants
 
 
 @functools.lru_cache(maxsize=4096)
-def _epsilon(steps: tuple[Steps, ...], delta: float, accountant: Accountant) -> float:
+def _epsilon(steps: tuple[Steps, ...], delta: float, accountant: str) -> float:
     return float(ACCOUNTANTS[accountant](steps, delta))
+
+
+def _as_opacus(steps: tuple[Steps, ...]) -> list[tuple[float, float, int]]:
+    return [(each.noise, each.sample_rate, each.count) for each in steps]
 
 
 def _by_rdp(steps: tuple[Steps, ...], delta: float) -> float:
     accountant = RDPAccountant()
-    accountant.history = list(steps)
+    accountant.history = _as_opacus(steps)
     return accountant.get_epsilon(delta, alphas=list(ORDERS))
 
 
 def _by_prv(steps: tuple[Steps, ...], delta: float) -> float:
     """Return Opacus' upper bound, again with a smaller error where the first was large beside it."""
     accountant = PRVAccountant()
-    accountant.history = list(steps)
+    accountant.history = _as_opacus(steps)
     with np.errstate(divide="ignore"):  # the logarithm of 1 - sample_rate, where all are in the sample
         found = accountant.get_epsilon(delta)
         return accountant.get_epsilon(delta, eps_error=max(1e-4, PRECISION * found)) if found < 2 else found
@@ -178,9 +228,10 @@ def _by_prv(steps: tuple[Steps, ...], delta: float) -> float:
 
 def _by_pld(steps: tuple[Steps, ...], delta: float) -> float:
     accountant = PLDAccountant()
-    for noise, sample_rate, count in steps:
-        step = dp_accounting.PoissonSampledDpEvent(sample_rate, dp_accounting.GaussianDpEvent(noise))
-        accountant.compose(dp_accounting.SelfComposedDpEvent(step, count))
+    for each in steps:
+        noise = dp_accounting.GaussianDpEvent(each.noise)
+        step = dp_accounting.PoissonSampledDpEvent(each.sample_rate, noise)
+        accountant.compose(dp_accounting.SelfComposedDpEvent(step, each.count))
     return accountant.get_epsilon(delta)
 
 
@@ -189,3 +240,4 @@ ACCOUNTANTS: dict[str, Callable[[tuple[Steps, ...], float], float]] = {
     "prv": _by_prv,
     "pld": _by_pld,
 }
+"""The accountants by name: from steps and delta to an upper bound of epsilon."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters, State
 from hemafl_lib.errors import BudgetSpent, PrivacyError
 from hemafl_lib.privacy import accounting
-from hemafl_lib.privacy.accounting import Accountant, Steps
-from hemafl_lib.privacy.record_level import check_settings, over_budget
+from hemafl_lib.privacy.accounting import Steps
 from hemafl_lib.seeds import numpy_generator
 
 SLOT = "privacy"
@@ -58,15 +58,14 @@ class ClientPrivacy(Aggregator):
     sampling: float = 1.0
     inner: Aggregator = field(default_factory=FedAvg)
     delta: float = 1e-5
-    accountant: Accountant = "prv"
+    accountant: str = "prv"
     seed: int = 0
     # Not in the repr, by which a checkpoint knows its run: with a larger budget the same run goes on.
     budget: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_settings(self.noise, self.clip, self.delta, self.accountant, self.budget)
-        if not 0 < self.sampling <= 1:
-            raise PrivacyError(f"sampling={self.sampling} is not a probability above 0, up to 1.")
+        accounting.check_settings(self.noise, self.clip, self.delta, self.accountant, self.budget)
+        accounting.check_sampling(self.sampling, "sampling")
         if type(self.inner).combine not in (Aggregator.combine, FedAvg.combine):
             raise PrivacyError(f"inner={self.inner.name} takes no mean, so no noise fits it; choose FedAvg.")
 
@@ -90,7 +89,7 @@ class ClientPrivacy(Aggregator):
         chosen = generator.random(len(replies)) < self.sampling
         shares = self._shares(weights)
         deviation = noise_deviation(self.noise, self.clip, shares) / self.sampling
-        clipped = [clipped_update(reply, current, self.clip) for reply in replies]
+        clipped = [clip_update(reply, current, self.clip) for reply in replies]
         combined = {}
         for name in sorted(clipped[0]):
             used = zip(shares, clipped, chosen, strict=True)
@@ -113,11 +112,11 @@ class ClientPrivacy(Aggregator):
 
     def _check_budget(self, done: int) -> None:
         if self.budget is not None and (after := self.epsilon(done + 1)) > self.budget:
-            reason = over_budget(self.epsilon(done), after, self.budget)
+            reason = accounting.budget_refusal(self.epsilon(done), after, self.budget)
             raise BudgetSpent(f"the server ends the run after round {done}: {reason}")
 
 
-def clipped_update(reply: Parameters, current: Parameters, clip: float) -> Parameters:
+def clip_update(reply: Parameters, current: Parameters, clip: float) -> Parameters:
     """Return a reply's difference from the current parameters, float64, scaled to a norm of at most ``clip``.
 
     Integer arrays are counters, no part of the update: they are neither measured nor returned.
@@ -131,7 +130,7 @@ def clipped_update(reply: Parameters, current: Parameters, clip: float) -> Param
     return {name: value * min(1.0, clip / norm) if norm else value for name, value in update.items()}
 
 
-def noise_deviation(noise: float, clip: float, shares: Sequence[float]) -> float:
+def noise_deviation(noise: float, clip: float, shares: ArrayLike) -> float:
     """Return the standard deviation of the noise on a mean of updates with these shares (they add up to 1).
 
     One site moves the mean by at most ``clip`` times its share, so the largest share counts. With equal

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.errors import PrivacyError
 from hemafl_lib.models.normalise import Normalise
+from hemafl_lib.privacy.accounting import check_clip, check_noise
 from hemafl_lib.privacy.record_level import refuse_mixing
 from hemafl_lib.seeds import initialised
 from hemafl_lib.training import as_input
@@ -67,25 +68,6 @@ def strided_cnn(classes: int, *, size: int, width: int = 32, seed: int = 0) -> n
                 head=nn.Linear(width * (size // 4) ** 2, classes),
             )
         )
-
-
-def set_traps(layer: nn.Linear, generator: torch.Generator, *, scale: float = 0.99) -> None:
-    """Give a first layer weights with which few images fire a neuron: what a dishonest server would send.
-
-    Half of a neuron's weights are negative; the other half are the same numbers in another order, positive
-    and ``scale`` times as large, so that the sum over an image is mostly just below 0. A neuron that
-    fires for one image of a batch gives it away (Boenisch et al. 2023, "When the curious abandon
-    honesty"). For inputs in [0, 1] before a rectifier; biases become 0.
-    """
-    half = layer.in_features // 2
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.zero_()
-        for weights in layer.weight:
-            places = torch.randperm(layer.in_features, generator=generator)
-            sizes = torch.randn(half, generator=generator).abs() / layer.in_features**0.5
-            weights[places[:half]] = -sizes
-            weights[places[half : 2 * half]] = scale * sizes[torch.randperm(half, generator=generator)]
 
 
 # What the server receives
@@ -154,8 +136,8 @@ def protected_gradient(
         If ``clip`` is not positive, ``noise`` is negative, or a layer such as batch normalisation makes
         one image's gradient depend on the others.
     """
-    if not (0 < clip < float("inf") and 0 <= noise < float("inf")):
-        raise PrivacyError(f"clip={clip} must be positive and noise={noise} not negative, both finite.")
+    check_clip(clip)
+    check_noise(noise)
     refuse_mixing(model)
     model = copy.deepcopy(model)
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
@@ -368,7 +350,7 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
     return (brightness * structure).flatten(1).mean(dim=1)
 
 
-def matched(candidates: Tensor, truth: Tensor) -> Tensor:
+def match_images(candidates: Tensor, truth: Tensor) -> Tensor:
     """Return for each true image the candidate that is taken for it, [B, 3, S, S].
 
     A gradient does not tell the order of a batch, and `linear_inputs` gives more rows than images. Each
@@ -429,7 +411,7 @@ def assess(
     ----------
     recovered
         Images or candidates in [0, 1], float32[B', 3, S, S] with B' at least the number of ``rows``, in any
-        order (see `matched`).
+        order (see `match_images`).
     cohort, rows
         The attacked cells are these rows of the cohort; the guesses are made from its other rows.
     generator
@@ -450,7 +432,7 @@ def assess(
     }
     tables = []
     for name, candidates in guesses.items():
-        images = matched(candidates.clamp(0, 1), truth)
+        images = match_images(candidates.clamp(0, 1), truth)
         scores = {"psnr": psnr(images, truth).numpy(), "ssim": ssim(images, truth).numpy()}
         scores["rank"] = rank(images, cohort, rows)
         tables.append(pd.DataFrame({"guess": name, "row": rows, **scores}))

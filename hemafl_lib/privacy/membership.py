@@ -7,7 +7,7 @@ What counts is how many members are found while hardly any non-member is accused
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from hemafl_lib.errors import PrivacyError
 from hemafl_lib.seeds import derive, numpy_generator, torch_generator
 from hemafl_lib.training import Recipe, fit, has_survival, predict
 
-Attack = Literal["loss", "online", "offline"]
 Train = Callable[[nn.Module, Cohort, Recipe, torch.Generator], object]
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.1)
@@ -81,7 +80,7 @@ def likelihood_ratio(confidences: ArrayLike, shadows: ArrayLike, member: ArrayLi
     PrivacyError
         If the shapes do not fit, a value is not finite, or there are too few models.
     """
-    observed, values, inside = _checked_shadows(confidences, shadows, member)
+    observed, values, inside = _as_shadows(confidences, shadows, member)
     mean_in, deviation_in = _normal(values, inside, "with")
     mean_out, deviation_out = _normal(values, ~inside, "without")
     log_in = stats.norm.logpdf(observed, mean_in, deviation_in)
@@ -95,12 +94,25 @@ def offline_ratio(confidences: ArrayLike, shadows: ArrayLike, member: ArrayLike)
     how many standard deviations is the attacked model surer than they are? Arguments and errors as in
     `likelihood_ratio`.
     """
-    observed, values, inside = _checked_shadows(confidences, shadows, member)
+    observed, values, inside = _as_shadows(confidences, shadows, member)
     mean, deviation = _normal(values, ~inside, "without")
     return (observed - mean) / deviation
 
 
-def _checked_shadows(
+def _by_loss(confidences: ArrayLike, shadows: ArrayLike, member: ArrayLike) -> np.ndarray:
+    """Return `loss_threshold`, which needs no shadow models."""
+    return loss_threshold(losses(confidences))
+
+
+ATTACKS: dict[str, Callable[[ArrayLike, ArrayLike, ArrayLike], np.ndarray]] = {
+    "loss": _by_loss,
+    "online": likelihood_ratio,
+    "offline": offline_ratio,
+}
+"""The attacks by name: from confidences, those of shadow models and their members to scores."""
+
+
+def _as_shadows(
     confidences: ArrayLike, shadows: ArrayLike, member: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     observed, values = (np.asarray(array, dtype=np.float64) for array in (confidences, shadows))
@@ -207,14 +219,12 @@ class Audit:
     shadow_member: np.ndarray
     shadow_confidence: np.ndarray
 
-    def scores(self, attack: Attack) -> np.ndarray:
-        """Return the attack's score of every row against every attacked model, float64[T, N]."""
-        if attack == "loss":
-            return loss_threshold(losses(self.confidence))
-        if attack not in ("online", "offline"):
-            raise PrivacyError(f"attack '{attack}' is unknown; choose 'loss', 'online' or 'offline'.")
-        ratio = likelihood_ratio if attack == "online" else offline_ratio
-        return np.stack([ratio(own, self.shadow_confidence, self.shadow_member) for own in self.confidence])
+    def scores(self, attack: str) -> np.ndarray:
+        """Return the score of every row by every attacked model, float64[T, N]; attacks are `ATTACKS`."""
+        if attack not in ATTACKS:
+            raise PrivacyError(f"attack '{attack}' is unknown; choose one of: {', '.join(ATTACKS)}.")
+        shadows = (self.shadow_confidence, self.shadow_member)
+        return np.stack([ATTACKS[attack](own, *shadows) for own in self.confidence])
 
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """Return every attack on every attacked model, one measure a line.
@@ -224,7 +234,7 @@ class Audit:
         averaged, but their intervals must not be shrunk as if more rows had been seen.
         """
         lines = []
-        for attack in ("loss", "online", "offline"):
+        for attack in ATTACKS:
             for model, (scores, member) in enumerate(zip(self.scores(attack), self.member, strict=True)):
                 lines.append((attack, model, "auroc", *auroc(scores, member, level)))
                 for fpr in FALSE_POSITIVE_RATES:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from flwr.app import MetricRecord, RecordDict
@@ -24,7 +24,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from hemafl_lib.data.cohort import Cohort
 from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError, Stopped
 from hemafl_lib.federation.trainer import Trainer
-from hemafl_lib.privacy.accounting import ACCOUNTANTS, Accountant, Steps, add_steps, epsilon
+from hemafl_lib.privacy.accounting import Steps, add_steps, budget_refusal, check_settings, epsilon
 from hemafl_lib.training import (
     Recipe,
     check_outcome,
@@ -62,7 +62,7 @@ class RecordPrivacy(Trainer):
     delta
         See `epsilon`; below one over the rows of the smallest site.
     accountant
-        "prv", "rdp" or "pld", see `epsilon`.
+        A key of `ACCOUNTANTS`, see `epsilon`.
     budget
         Largest epsilon that a site may spend, or None. A site that cannot afford another round ends the
         run with `BudgetSpent`. With a larger budget, the same run goes on from its checkpoint.
@@ -76,7 +76,7 @@ class RecordPrivacy(Trainer):
     noise: float = 1.0
     clip: float = 1.0
     delta: float = 1e-5
-    accountant: Accountant = "prv"
+    accountant: str = "prv"
     # It decides where a run ends, not what its rounds give, and a checkpoint knows its run by the repr.
     budget: float | None = field(default=None, repr=False)
 
@@ -113,34 +113,14 @@ class RecordPrivacy(Trainer):
         after = add_steps(before, round_steps(len(cohort), recipe, self.noise))
         spent = epsilon(after, self.delta, self.accountant)
         if self.budget is not None and spent > self.budget:
-            raise BudgetSpent(over_budget(epsilon(before, self.delta, self.accountant), spent, self.budget))
+            raise BudgetSpent(
+                budget_refusal(epsilon(before, self.delta, self.accountant), spent, self.budget)
+            )
         steps = private_fit(
             model, cohort, recipe, self, generator, progress=progress, device=device, stop=stop
         )
         write_history(state, after)
         return {"steps": steps, "epsilon": spent}
-
-
-def check_settings(noise: float, clip: float, delta: float, accountant: str, budget: float | None) -> None:
-    """Raise `PrivacyError` if a setting that all private training has is out of its range."""
-    if not 0 <= noise < math.inf:
-        raise PrivacyError(f"noise={noise} must be 0 or a positive number.")
-    if not 0 < clip < math.inf:
-        raise PrivacyError(f"clip={clip} must be a positive number.")
-    if not 0 < delta < 1:
-        raise PrivacyError(f"delta={delta} is not between 0 and 1; give a small one, such as 1e-5.")
-    if accountant not in ACCOUNTANTS:
-        raise PrivacyError(f"accountant='{accountant}' is unknown; choose one of {', '.join(ACCOUNTANTS)}.")
-    if budget is not None and not budget > 0:
-        raise PrivacyError(f"budget={budget} must be a positive epsilon, or None for no limit.")
-
-
-def over_budget(before: float, after: float, budget: float) -> str:
-    """Return the sentence that says why another round cannot be afforded."""
-    return (
-        f"another round would raise epsilon from {before:.3g} to {after:.3g}, above the budget of "
-        f"{budget:g}; ask for fewer rounds, more noise or a larger budget."
-    )
 
 
 def round_steps(rows: int, recipe: Recipe, noise: float, rounds: int = 1) -> Steps:
@@ -208,7 +188,7 @@ def private_fit(
                 inputs = training_inputs(cohort, index, recipe.augmentation, generator, device)
                 loss(model(inputs), cohort.targets[index].to(device)).backward()
             else:
-                no_gradients(trained)
+                empty_gradients(trained)
             optimiser.pre_step()
             add_proximal(trained, start, recipe.proximal)
             optimiser.original_optimizer.step()
@@ -257,10 +237,10 @@ def gradients_by_row(model: nn.Module) -> Iterator[None]:
         hooks.cleanup()
 
 
-def no_gradients(parameters: Sequence[nn.Parameter]) -> None:
+def empty_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Leave the gradients of an empty sample, [0, ...]: the step then adds noise alone."""
     for value in parameters:
-        value.grad_sample = value.new_zeros(0, *value.shape)
+        value.grad_sample = value.new_zeros(0, *value.shape)  # type: ignore[attr-defined]  # Opacus' own
 
 
 def add_proximal(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], weight: float) -> None:
@@ -268,6 +248,7 @@ def add_proximal(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], we
     if weight == 0:
         return
     for value, reference in zip(parameters, start, strict=True):
+        assert value.grad is not None, "the optimiser has just written it"
         value.grad.add_(value.detach() - reference, alpha=weight)
 
 
@@ -307,13 +288,17 @@ def read_history(state: RecordDict) -> tuple[Steps, ...]:
     """Return the steps that a site has taken, from its Flower state."""
     if STATE not in state:
         return ()
-    record = state[STATE]
-    return tuple(map(Steps, record["noise"], record["sample-rate"], record["count"]))
+    record = state.metric_records[STATE]
+    noise, sample_rate = (cast("list[float]", record[name]) for name in ("noise", "sample-rate"))
+    return tuple(map(Steps, noise, sample_rate, cast("list[int]", record["count"])))
 
 
 def write_history(state: RecordDict, history: Sequence[Steps]) -> None:
     """Leave the steps in a site's Flower state, from which every round goes on."""
-    noise, sample_rate, count = zip(*history, strict=True)
     state[STATE] = MetricRecord(
-        {"noise": list(noise), "sample-rate": list(sample_rate), "count": list(count)}
+        {
+            "noise": [steps.noise for steps in history],
+            "sample-rate": [steps.sample_rate for steps in history],
+            "count": [steps.count for steps in history],
+        }
     )

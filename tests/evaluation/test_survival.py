@@ -366,46 +366,25 @@ def test_unos_c_does_not_move_with_the_follow_up_as_harrells_does():
 # When?
 
 
-def test_survival_curves_are_those_of_scikit_survivals_cox_model():
-    features, _, outcome = patients(120)
-    fitted = CoxPHSurvivalAnalysis().fit(features, structured(outcome))
-    baseline = evaluation.breslow_baseline(outcome, features @ fitted.coef_)
-    times = np.linspace(outcome[:, 0].min(), outcome[:, 0].max(), 40)
-    expected = [curve(times) for curve in fitted.predict_survival_function(features)]
-    np.testing.assert_allclose(baseline.survival(features @ fitted.coef_, times), expected, atol=1e-12)
-    assert baseline.at([0.0])[0] == 0
-    assert (baseline.survival(features @ fitted.coef_, [0.0]) == 1).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(patients=small_cohorts(), shift=st.floats(-5, 5))
-def test_survival_does_not_depend_on_where_the_log_risk_is_zero_and_falls_with_time(patients, shift):
-    log_risk, outcome = patients
-    assume(outcome[:, 1].any())
-    times = np.arange(8)
-    curves = evaluation.breslow_baseline(outcome, log_risk).survival(log_risk, times)
-    moved = evaluation.breslow_baseline(outcome, log_risk + shift).survival(log_risk + shift, times)
-    np.testing.assert_allclose(moved, curves, atol=1e-9)
-    assert (np.diff(curves, axis=1) <= 0).all()
-    # Breslow's estimate expects as many events as there were.
-    baseline = evaluation.breslow_baseline(outcome, log_risk)
-    assert (np.exp(log_risk) * baseline.at(outcome[:, 0])).sum() == pytest.approx(outcome[:, 1].sum())
+def true_curves(log_risk, times):
+    """The chance of each of the `patients` to live past each time, float64[N, T]."""
+    return np.exp(-np.outer(np.exp(log_risk), times) / 20)
 
 
 def test_kaplan_meier_is_that_of_lifelines():
     _, _, outcome = patients(80)
     times = np.linspace(0, outcome[:, 0].max(), 30)
     expected = KaplanMeierFitter().fit(outcome[:, 0], outcome[:, 1]).survival_function_at_times(times)
-    np.testing.assert_allclose(evaluation.kaplan_meier(outcome, times), expected, atol=1e-12)
-    assert np.isnan(evaluation.kaplan_meier([[1, 1], [2, 0]], [3.0])).all()
-    assert evaluation.kaplan_meier([[1, 1], [2, 1]], [3.0]) == 0
+    np.testing.assert_allclose(evaluation.kaplan_meier_at(outcome, times), expected, atol=1e-12)
+    assert np.isnan(evaluation.kaplan_meier_at([[1, 1], [2, 0]], [3.0])).all()
+    assert evaluation.kaplan_meier_at([[1, 1], [2, 1]], [3.0]) == 0
 
 
 def test_brier_score_is_scikit_survivals():
     _, _, train = patients(120, 1)
     _, log_risk, test = patients(100, 2)
     times = np.arange(2.0, 30.0, 2.0)
-    curves = evaluation.breslow_baseline(test, log_risk).survival(log_risk, times)
+    curves = true_curves(log_risk, times)
     _, expected = metrics.brier_score(structured(train), structured(test), curves, times)
     found = evaluation.brier_curve(test, curves, times, train=train)
     np.testing.assert_allclose(found["brier"], expected, atol=1e-12)
@@ -413,7 +392,7 @@ def test_brier_score_is_scikit_survivals():
     assert integrated == pytest.approx(
         metrics.integrated_brier_score(structured(train), structured(test), curves, times)
     )
-    everybody = np.tile(evaluation.kaplan_meier(train, times), (len(test), 1))
+    everybody = np.tile(evaluation.kaplan_meier_at(train, times), (len(test), 1))
     assert integrated < evaluation.integrated_brier_score(test, everybody, times, train=train)
     longer = test.copy()
     longer[test[:, 0].argmax(), 0] = train[:, 0].max() + 50
@@ -433,7 +412,7 @@ def test_brier_score_of_certain_answers_without_censoring():
 
 def test_observed_risk_and_its_interval_are_those_of_lifelines():
     _, log_risk, outcome = patients(200)
-    alive = evaluation.breslow_baseline(outcome, log_risk).survival(log_risk, [12.0])[:, 0]
+    alive = true_curves(log_risk, [12.0])[:, 0]
     found = evaluation.calibration_at(outcome, alive, horizon=12, groups=4)
     assert found["patients"].tolist() == [50] * 4
     assert found["predicted"].is_monotonic_increasing
@@ -481,7 +460,6 @@ RISK = np.array([0.3, 0.1, 0.2, 0.0])
         (lambda: evaluation.concordance_by_site(OUTCOME, RISK, ["a"]), "one name for each"),
         (lambda: evaluation.uno_c(OUTCOME, RISK, train=OUTCOME, horizon=9), "horizon 9 .* at most 4"),
         (lambda: evaluation.uno_c(OUTCOME, RISK, train=OUTCOME * [1, 0], horizon=2), "'train' has no"),
-        (lambda: evaluation.breslow_baseline(OUTCOME * [1, 0], RISK), "no observed event"),
         (lambda: evaluation.brier_curve(OUTCOME, np.ones((4, 1)), [4], train=OUTCOME), "to before 4"),
         (lambda: evaluation.brier_curve(OUTCOME, np.ones((4, 2)), [3, 2], train=OUTCOME), "rising"),
         (lambda: evaluation.brier_curve(OUTCOME, np.ones(4), [2], train=OUTCOME), "'survival' has shape"),

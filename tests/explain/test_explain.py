@@ -18,8 +18,8 @@ from hemafl_lib import data, explain
 from hemafl_lib.augmentation import to_float
 from hemafl_lib.data import smear
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.references import mean_colour
-from hemafl_lib.explain.stability import shifted
+from hemafl_lib.explain.saliency import mean_colour
+from hemafl_lib.explain.stability import shift
 from hemafl_lib.models import AttentionCNN, backbone
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Recipe, fit
@@ -118,7 +118,7 @@ def test_a_place_of_the_occlusion_map_is_a_block_of_equal_pixels(trained, cohort
         images, (3, 4, 4), strides=(3, 2, 2), baselines=mean_colour(images), target=0
     )[:, 0]
     maps = explain.saliency(trained, images, 0, "occlusion")
-    torch.testing.assert_close(explain.upsampled(maps, SIZE), pixels, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(explain.upsample(maps, SIZE), pixels, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
@@ -196,9 +196,9 @@ def test_a_vision_transformer_is_explained_by_methods_without_feature_maps():
 
 def test_upsampling_keeps_blocks_or_smooths():
     maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
-    blocks = explain.upsampled(maps, 4)
+    blocks = explain.upsample(maps, 4)
     assert torch.equal(blocks, maps.repeat_interleave(2, 1).repeat_interleave(2, 2))
-    smooth = explain.upsampled(maps, 4, smooth=True)
+    smooth = explain.upsample(maps, 4, smooth=True)
     assert len(smooth.unique()) > len(blocks.unique())
     torch.testing.assert_close(smooth.mean(), maps.mean())
 
@@ -275,7 +275,7 @@ def test_a_coarse_map_counts_as_the_same_map_in_blocks():
     images = torch.rand(2, 3, 8, 8, generator=torch_generator(0))
     maps = torch.rand(2, 4, 4, generator=torch_generator(1))
     coarse = explain.deletion(Corner(), images, 1, maps)
-    fine = explain.deletion(Corner(), images, 1, explain.upsampled(maps, 8))
+    fine = explain.deletion(Corner(), images, 1, explain.upsample(maps, 8))
     assert torch.equal(coarse.probabilities, fine.probabilities)
 
 
@@ -304,7 +304,7 @@ def test_cascade_forgets_from_the_head_down(spare, cohort):
 
 
 def test_shuffled_weights_keep_their_values(trained):
-    mixed = explain.randomised(trained, ["head", "blocks.1"], torch_generator(3))
+    mixed = explain.shuffle_weights(trained, ["head", "blocks.1"], torch_generator(3))
     changed = set()
     for (name, old), new in zip(trained.named_parameters(), mixed.parameters(), strict=True):
         assert torch.equal(old.flatten().sort().values, new.flatten().sort().values)
@@ -345,13 +345,6 @@ def test_shares_of_known_maps():
     assert explain.area_share(inside).tolist() == [0.25, 0.25]
 
 
-def test_pointing_at_the_centre_of_the_strongest_place():
-    inside = corner_map(2, 8) > 0
-    maps = torch.zeros(2, 2, 2)
-    maps[0, 0, 0] = maps[1, 0, 1] = 1
-    assert explain.points_inside(maps, inside).tolist() == [True, False]
-
-
 def test_centred_gaussian_is_symmetric_and_as_wide_as_asked():
     maps = explain.centred_gaussian(2, 64, sigma=0.1)
     assert torch.equal(maps[0], maps[1])
@@ -366,9 +359,9 @@ def test_centred_gaussian_is_symmetric_and_as_wide_as_asked():
 
 def test_shifting_moves_whole_pixels_and_back():
     images = torch.rand(1, 3, 8, 8, generator=torch_generator(0))
-    moved = shifted(images, 2, -1)
+    moved = shift(images, 2, -1)
     assert torch.equal(moved[:, :, 1, 5], images[:, :, 2, 3])
-    assert torch.equal(shifted(moved, -2, 1)[:, :, 2:-2, 2:-2], images[:, :, 2:-2, 2:-2])
+    assert torch.equal(shift(moved, -2, 1)[:, :, 2:-2, 2:-2], images[:, :, 2:-2, 2:-2])
 
 
 class Everywhere(nn.Module):
@@ -465,7 +458,7 @@ PICTURES = torch.zeros(2, 3, 16, 16)
         (lambda m: explain.share_inside(torch.zeros(2, 4, 4), torch.zeros(2, 8, 8)), "give bool"),
         (lambda m: explain.correlation(torch.zeros(2, 4, 4), torch.zeros(2, 8, 8)), "maps of one grid"),
         (lambda m: explain.centred_gaussian(1, 8, sigma=0), "sigma is 0"),
-        (lambda m: explain.randomised(m, ["neck"], torch_generator(0)), "no part 'neck'"),
+        (lambda m: explain.shuffle_weights(m, ["neck"], torch_generator(0)), "no part 'neck'"),
         (lambda m: explain.shift_stability(m, PICTURES, 0, "grad_cam", pixels=8), "pixels is 8"),
         (lambda m: explain.stain_stability(m, PICTURES, 0, "grad_cam", torch_generator(0), draws=0), "draws"),
     ],

@@ -16,7 +16,7 @@ from hemafl_book.show import results
 from hemafl_lib import partition
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, epsilon, round_steps
+from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, Steps, epsilon, round_steps
 
 PROTOCOL = all_privacy.protocol
 RECORD, FEW, MANY = (study.title for study in PROTOCOL("quick").studies)
@@ -150,7 +150,7 @@ def test_the_server_spends_less_where_it_samples(tiny_results):
     spent = tiny_results.tables["client level: scores"].query("noise == 2").groupby("study")["epsilon"].max()
     halved = next(study.title for study in tiny_protocol().studies if study.sampling == 0.5)
     assert spent[halved] < spent[MANY] == spent[FEW]
-    assert spent[MANY] == pytest.approx(epsilon([(2.0, 1.0, 2)], all_privacy.DELTA))
+    assert spent[MANY] == pytest.approx(epsilon([Steps(2.0, 1.0, 2)], all_privacy.DELTA))
 
 
 def test_clipping_alone_bounds_nothing_and_no_privacy_has_no_epsilon(tiny_results):

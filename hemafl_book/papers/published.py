@@ -85,8 +85,8 @@ def f1_from_row(table: Sequence[Row]) -> pd.DataFrame:
     rows = []
     for row in table:
         precision, recall, f1 = (Decimal(value) for value in (row.precision, row.recall, row.f1))
-        mean = _rounded((precision + recall) / 2)
-        harmonic = _rounded(2 * precision * recall / (precision + recall))
+        mean = _round((precision + recall) / 2)
+        harmonic = _round(2 * precision * recall / (precision + recall))
         rows.append(
             {
                 "network": row.network,
@@ -100,7 +100,7 @@ def f1_from_row(table: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rounded(value: Decimal) -> Decimal:
+def _round(value: Decimal) -> Decimal:
     """Return a percentage with two decimals."""
     return value.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
