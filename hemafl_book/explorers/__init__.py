@@ -1,16 +1,21 @@
 """What the explorers of the chapters vary and compute, one module an explorer, and the registry of them.
 
-To add an explorer, write its module and give it a line in `EXPLORERS`. `hemafl sweep NAME` then computes its
-recording, book/results/explorer-NAME.json, which a notebook shows.
+To add an explorer, write its module, whose ``SWEEP`` is a `hemafl_book.explorers.sweep.Sweep`, and give it
+a line in `EXPLORERS`. `hemafl sweep NAME` then computes its recording, book/results/explorer-NAME.json, which
+a cell of a notebook reads by ``SWEEP.read`` and shows as a widget. No explorer imports another: what several
+need has a module of its own.
 """
 
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib.errors import HemaflError
 
 EXPLORERS: dict[str, str] = {
+    "federated-from-scratch": "from_scratch",
     "blood-morphology": "morphology",
     "heterogeneity": "heterogeneity",
     "attack": "attack",
@@ -23,8 +28,20 @@ EXPLORERS: dict[str, str] = {
 nothing else here does."""
 
 
-def record(explorer: str, out: Path, say: Callable[[str], object]) -> None:
-    """Compute all settings of an explorer into ``out``; raise `HemaflError` if there is no such explorer."""
-    if explorer not in EXPLORERS:
-        raise HemaflError(f"explorer '{explorer}' is unknown; choose one of {', '.join(EXPLORERS)}.")
-    import_module(f"{__name__}.{EXPLORERS[explorer]}").record(out, say)
+def find(name: str) -> Sweep[Any]:
+    """Return an explorer; raise `HemaflError` if there is none of this name."""
+    if name not in EXPLORERS:
+        raise HemaflError(f"explorer '{name}' is unknown; choose one of {', '.join(EXPLORERS)}.")
+    found: Sweep[Any] = import_module(f"{__name__}.{EXPLORERS[name]}").SWEEP
+    return found
+
+
+def record(name: str, out: Path, say: Callable[[str], object]) -> None:
+    """Compute all settings of an explorer into ``out``; raise `HemaflError` if there is none of this name."""
+    find(name).record(out, say)
+
+
+def record_all(folder: Path, say: Callable[[str], object]) -> None:
+    """Compute the recordings of all explorers into ``folder``, each as ``explorer-NAME.json``."""
+    for name in EXPLORERS:
+        record(name, folder / f"explorer-{name}.json", say)

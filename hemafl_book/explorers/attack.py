@@ -1,35 +1,22 @@
 """What the attack explorer of chapter 2 varies: what corrupted clients do, and who withstands them.
 
-The honest clients, their cells and the network are those of `hemafl_book.explorers.heterogeneity`,
+The honest clients, their cells and the network are those of `hemafl_book.explorers.leukaemia`,
 with little label skew and no stain shift, so that what is to be seen comes from the corruption.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from hemafl_book.explorers import heterogeneity as heterogeneity_explorer
-from hemafl_book.explorers.heterogeneity import (
-    RECIPE,
-    ROUNDS,
-    TEST,
-    Exploration,
-    Report,
-    deal,
-    head,
-    record_settings,
-    setup,
-    shared_test,
-    summarised,
-)
-from hemafl_book.explorers.morphology import mislabel
-from hemafl_book.results import FrozenResult
+from hemafl_book.explorers import curves, leukaemia
+from hemafl_book.explorers.corruption import mislabel
+from hemafl_book.explorers.curves import FederationOutcome, Report
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib.aggregation import Aggregator, FedAvg, FedMedian, FedTrimmedMean, Krum, Parameters
 from hemafl_lib.federation import AggregatorStrategy, run_local
 from hemafl_lib.federation.client import Job, client_app, partition_of
@@ -97,7 +84,7 @@ CONTROLS = {
     "corruption": tuple(CORRUPTIONS),
     "aggregator": tuple(AGGREGATORS),
 }
-"""The settings that `record` computes, by the argument of `exploration`."""
+"""The settings that are recorded, by the argument of `explore`."""
 
 
 class CorruptedApp(ClientApp):
@@ -130,7 +117,7 @@ class CorruptedApp(ClientApp):
         return reply
 
 
-def exploration(
+def explore(
     clients: int,
     corrupted: int,
     corruption: str,
@@ -139,7 +126,7 @@ def exploration(
     seed: int = 0,
     report: Report = lambda curves: None,
     stop: threading.Event | None = None,
-) -> Exploration:
+) -> FederationOutcome:
     """Train a federation some of whose clients are corrupted, and follow its accuracies.
 
     Parameters
@@ -153,28 +140,33 @@ def exploration(
     aggregator
         A key of `AGGREGATORS`. Krum is told to expect one corrupted client.
     seed, report, stop
-        As in `hemafl_book.explorers.heterogeneity.exploration`.
+        As in `hemafl_book.explorers.heterogeneity.explore`.
 
     Returns
     -------
-    Exploration
+    FederationOutcome
         Its curves leave the corrupted clients out. The test cells carry the right labels.
     """
     kind = CORRUPTIONS[corruption]
-    dealt = deal(clients, ALPHA, 0.0, seed)
+    dealt = leukaemia.deal(clients, ALPHA, 0.0, seed)
     honest = dealt[corrupted:]
     sites = [*map(kind.site, dealt[:corrupted]), *honest]
     names = [site.name for site in honest]
-    strategy = AggregatorStrategy(AGGREGATORS[aggregator], nodes=clients, rounds=ROUNDS, evaluate=False)
+    strategy = AggregatorStrategy(
+        AGGREGATORS[aggregator], nodes=clients, rounds=leukaemia.ROUNDS, evaluate=False
+    )
     session = Session(
-        Job(head(seed), RECIPE, seed),
+        Job(leukaemia.head(seed), leukaemia.RECIPE, seed),
         strategy,
-        ROUNDS,
-        monitor={TEST: shared_test(clients, 0.0), **{site.name: site.test for site in honest}},
+        leukaemia.ROUNDS,
+        monitor={
+            leukaemia.SHARED_TEST: leukaemia.join_tests(clients, 0.0),
+            **{site.name: site.test for site in honest},
+        },
         checkpoint=None,
         fingerprint="",
         stop=stop or threading.Event(),
-        report=lambda history: report(summarised(history, names)),
+        report=lambda history: report(curves.curves(history, names)),
     )
     session.restore(None, get_arrays(session.job.model, session.job.model.state_dict()))
     app = client_app(session.job, sites.__getitem__, session.stop.is_set)
@@ -188,24 +180,25 @@ def exploration(
         )
     history = pd.DataFrame(strategy.history, columns=HISTORY_COLUMNS)
     steps = int(history.query("metric == 'steps'")["value"].sum())
-    return Exploration(summarised(history, names), strategy.bytes_sent, steps, len(strategy.refused))
+    return FederationOutcome(curves.curves(history, names), strategy.bytes_sent, steps, len(strategy.refused))
 
 
 def protocol() -> dict:
     """Return what decides the recorded curves, as plain JSON values."""
     return {
-        **setup(),
+        **leukaemia.setup(),
         "alpha": ALPHA,
         "controls": {name: list(values) for name, values in CONTROLS.items()},
         "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
     }
 
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Compute every setting in `CONTROLS` and write all to ``out`` as a frozen result."""
-    record_settings(out, say, CONTROLS, protocol(), exploration)
-
-
-def recorded(result: FrozenResult) -> dict[tuple, Exploration]:
-    """Return the explorations of a recording by the values of `CONTROLS`, rounded to thousandths."""
-    return heterogeneity_explorer.recorded(result, CONTROLS)
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={curves.TABLE: tuple(CONTROLS)},
+    to_rows=curves.to_rows,
+    from_rows=curves.from_rows,
+    protocol=protocol,
+    data=lambda: [leukaemia.cells().provenance],
+)

@@ -1,26 +1,21 @@
 """What the explorer of chapter 1 varies: hospitals, their stains, the aggregator, and one that mislabels."""
 
 import functools
-import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from hemafl_book.explorers.corruption import mislabel
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_book.papers.blood_morphology import BACKBONE, recipe
-from hemafl_book.results import freeze
 from hemafl_lib import federation, partition
 from hemafl_lib.aggregation import Aggregator, FedAdam, FedAvg, FedMedian, Krum
 from hemafl_lib.augmentation import UNCHANGED
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
 from hemafl_lib.models import SplitModel, activations, backbone, with_norm
-from hemafl_lib.parallel import cores
-from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 
 HOSPITALS = ("north", "south", "east", "harbour", "west")
 UNSEEN = "unseen"
@@ -30,6 +25,9 @@ AGGREGATORS: dict[str, Aggregator] = {
     "Krum": Krum(),
     "FedOpt": FedAdam(learning_rate=0.01),
 }
+TABLE = "curves"
+"""The title of the recording's table."""
+
 SIZE, CELLS, ROUNDS, LOCAL_EPOCHS = 64, 100, 4, 3
 
 CONTROLS = {
@@ -38,7 +36,7 @@ CONTROLS = {
     "aggregator": tuple(AGGREGATORS),
     "mislabelled": (0, 1),
 }
-"""The settings that `sweep` records, by the argument of `exploration`."""
+"""The settings that are recorded, by the argument of `explore`."""
 
 
 def protocol() -> dict:
@@ -55,32 +53,7 @@ def protocol() -> dict:
     }
 
 
-def sweep() -> pd.DataFrame:
-    """Return the curves of every setting in `CONTROLS`, with the setting in columns of its own."""
-    parts = []
-    for setting in bar(list(itertools.product(*CONTROLS.values())), desc="sweep"):
-        values = dict(zip(CONTROLS, setting, strict=True))
-        parts.append(exploration(**values).reset_index().assign(**values))
-    return pd.concat(parts).round(3)
-
-
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Compute the sweep and write it to ``out`` as a frozen result."""
-    began = time.monotonic()
-    curves = sweep()
-    freeze(
-        out,
-        protocol=protocol(),
-        data=[_activations(stain).provenance for stain in CONTROLS["stain"]],
-        seeds=[0],
-        seconds=time.monotonic() - began,
-        device=f"{cores()} CPU cores",
-        tables={"curves": curves},
-    )
-    say(f"{len(curves)} points of {curves.groupby(list(CONTROLS)).ngroups} settings are in {out}.")
-
-
-def exploration(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> pd.DataFrame:
+def explore(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> pd.DataFrame:
     """Return balanced accuracies by round, for one setting of the explorer.
 
     Parameters
@@ -126,12 +99,6 @@ def exploration(hospitals: int, stain: float, aggregator: str, mislabelled: int)
     )
 
 
-def mislabel(site: Site) -> Site:
-    """Return the site with every training label moved to the next class."""
-    labels = (site.train.labels + 1) % len(site.train.classes)
-    return replace(site, train=replace(site.train, labels=labels))
-
-
 @functools.cache
 def _network() -> SplitModel:
     return backbone(BACKBONE, len(smear.FOUR), size=SIZE)
@@ -148,3 +115,24 @@ def _activations(stain: float) -> VariantCohort:
         (len(HOSPITALS) + 1) * CELLS, size=SIZE, sites={**styles, UNSEEN: strange}, seed=3, masks=False
     )
     return activations(_network(), cells, augmentation=UNCHANGED, progress=False)
+
+
+def to_rows(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of a recording, one a round, rounded to thousandths."""
+    return {TABLE: curves.reset_index().round(3)}
+
+
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the curves that these rows hold."""
+    return rows[TABLE].set_index("round").drop(columns=list(CONTROLS))
+
+
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={TABLE: tuple(CONTROLS)},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=protocol,
+    data=lambda: [_activations(stain).provenance for stain in CONTROLS["stain"]],
+)

@@ -3,73 +3,72 @@
 Nothing is trained and no image is read. The labels are as many as the paper's data set has of each class.
 """
 
-import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hemafl_book.results import FrozenResult, freeze
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import partition
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import Provenance, TableCohort
-from hemafl_lib.parallel import cores
 from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 
 COUNTS = dict(zip(smear.LEUKAEMIA, (504, 985, 963, 804), strict=True))
 """Images of each class in the public data set of Aria et al. (Taleqani hospital), 3,256 in all."""
 
-SPLIT = {"validation": 0.0, "test": 0.0}
+TABLE = "settings"
+"""The title of the recording's table."""
+
 MEASURES = ("jensen_shannon", "total_variation", "earth_movers")
 
-Scheme = Callable[[TableCohort, int, int], list[Site]]
+Scheme = Callable[[TableCohort, int, int], list[Site[TableCohort]]]
 
 
-def by_dirichlet(alpha: float) -> Scheme:
+def dirichlet(alpha: float) -> Scheme:
     """Return the scheme that deals each class in shares drawn from a Dirichlet distribution."""
     return lambda cohort, sites, seed: partition.dirichlet(
-        cohort, sites=sites, alpha=alpha, seed=seed, minimum=2, **SPLIT
+        cohort, sites=sites, alpha=alpha, seed=seed, minimum=2, validation=0, test=0
     )
 
 
-def evenly(cohort: TableCohort, sites: int, seed: int) -> list[Site]:
+def even(cohort: TableCohort, sites: int, seed: int) -> list[Site[TableCohort]]:
     """Give every site as many rows as any other, of all classes alike."""
-    return partition.iid(cohort, sites=sites, seed=seed, **SPLIT)
+    return partition.iid(cohort, sites=sites, seed=seed, validation=0, test=0)
 
 
-def two_classes(cohort: TableCohort, sites: int, seed: int) -> list[Site]:
+def two_classes(cohort: TableCohort, sites: int, seed: int) -> list[Site[TableCohort]]:
     """Give every site rows of two classes only."""
-    return partition.pathological(cohort, sites=sites, classes_per_site=2, seed=seed, **SPLIT)
+    return partition.pathological(cohort, sites=sites, classes_per_site=2, seed=seed, validation=0, test=0)
 
 
-def unequal_sizes(cohort: TableCohort, sites: int, seed: int) -> list[Site]:
+def unequal_sizes(cohort: TableCohort, sites: int, seed: int) -> list[Site[TableCohort]]:
     """Give the k-th site a k-th of what the first has, of all classes alike."""
-    return partition.quantity(cohort, proportions=partition.power_law(sites, 1.0), seed=seed, **SPLIT)
+    return partition.quantity(
+        cohort, proportions=partition.power_law(sites, 1.0), seed=seed, validation=0, test=0
+    )
 
 
 SCHEMES: dict[str, Scheme] = {
-    "even": evenly,
+    "even": even,
     "unequal sizes": unequal_sizes,
-    "Dirichlet 10": by_dirichlet(10.0),
-    "Dirichlet 1": by_dirichlet(1.0),
-    "Dirichlet 0.3": by_dirichlet(0.3),
-    "Dirichlet 0.1": by_dirichlet(0.1),
+    "Dirichlet 10": dirichlet(10.0),
+    "Dirichlet 1": dirichlet(1.0),
+    "Dirichlet 0.3": dirichlet(0.3),
+    "Dirichlet 0.1": dirichlet(0.1),
     "two classes each": two_classes,
 }
 """Ways to deal the cells, by name."""
 
 CONTROLS = {"clients": (2, 3, 5, 10, 20), "scheme": tuple(SCHEMES)}
-"""The settings that `record` computes, by the argument of `exploration`."""
+"""The settings that are recorded, by the argument of `explore`."""
 
 
 @dataclass(frozen=True)
-class Dealt:
-    """What a setting gives.
+class Holdings:
+    """Who holds which images.
 
     ``counts`` holds the number of images, one row a site and one column a class. The divergences are means
     over all pairs of sites. The earth mover's distance takes a step from a class to the next to cost 1, as
@@ -82,12 +81,12 @@ class Dealt:
     earth_movers: float
 
 
-def exploration(clients: int, scheme: str, *, seed: int = 0) -> Dealt:
+def explore(clients: int, scheme: str, *, seed: int = 0) -> Holdings:
     """Deal the paper's 3,256 labels to ``clients`` sites by a key of `SCHEMES`."""
     sites = SCHEMES[scheme](labels(), clients, seed)
-    counts = {site.name: np.bincount(site.train.label, minlength=len(COUNTS)) for site in sites}
-    table = pd.DataFrame.from_dict(counts, orient="index", columns=list(COUNTS))
-    return Dealt(table, **partition.divergence_table(sites)[list(MEASURES)].mean().to_dict())
+    counts = {site.name: np.bincount(site.train.targets, minlength=len(COUNTS)).tolist() for site in sites}
+    divergences = partition.divergence_table(sites)[list(MEASURES)].mean()
+    return _holdings(counts, {measure: float(divergences[measure]) for measure in MEASURES})
 
 
 def labels() -> TableCohort:
@@ -119,37 +118,31 @@ def protocol() -> dict:
     }
 
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Compute every setting in `CONTROLS` and write all to ``out`` as a frozen result."""
-    began = time.monotonic()
-    settings = [dict(zip(CONTROLS, values, strict=True)) for values in itertools.product(*CONTROLS.values())]
-    rows = [{**setting, **packed(exploration(**setting))} for setting in bar(settings, desc="sweep")]
-    freeze(
-        out,
-        protocol=protocol(),
-        data=[labels().provenance],
-        seeds=[0],
-        seconds=time.monotonic() - began,
-        device=f"{cores()} CPU cores",
-        tables={"settings": pd.DataFrame(rows).round(4)},
-    )
-    say(f"{len(rows)} settings are in {out}.")
-
-
-def packed(dealt: Dealt) -> dict:
+def to_rows(found: Holdings) -> dict[str, pd.DataFrame]:
     """Return one row of a recording; of the counts, a line is a site and its images of each class."""
-    lines = [f"{site}: {' '.join(map(str, row))}" for site, *row in dealt.counts.itertuples()]
-    return {**asdict(dealt), "counts": "\n".join(lines)}
+    lines = [f"{site}: {' '.join(map(str, row))}" for site, *row in found.counts.itertuples()]
+    return {TABLE: pd.DataFrame([{**asdict(found), "counts": "\n".join(lines)}]).round(4)}
 
 
-def recorded(result: FrozenResult) -> dict[tuple, Dealt]:
-    """Return what a recording holds by the values of `CONTROLS`; divergences are rounded to four decimals."""
-    rows = result.table("settings").to_dict("records")
-    return {tuple(row[name] for name in CONTROLS): _unpacked(row) for row in rows}
-
-
-def _unpacked(row: dict) -> Dealt:
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> Holdings:
+    """Return the holdings of a row; its divergences are rounded to four decimals."""
+    (row,) = rows[TABLE].to_dict("records")
     lines = [line.split(": ") for line in row["counts"].split("\n")]
     counts = {site: [int(number) for number in text.split()] for site, text in lines}
-    table = pd.DataFrame.from_dict(counts, orient="index", columns=list(COUNTS))
-    return Dealt(table, **{measure: row[measure] for measure in MEASURES})
+    return _holdings(counts, {measure: row[measure] for measure in MEASURES})
+
+
+def _holdings(counts: dict[str, list[int]], divergences: Mapping[str, float]) -> Holdings:
+    table = pd.DataFrame.from_dict(counts, orient="index", columns=pd.Index(COUNTS))
+    return Holdings(table, **{measure: divergences[measure] for measure in MEASURES})
+
+
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={TABLE: tuple(CONTROLS)},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=protocol,
+    data=lambda: [labels().provenance],
+)

@@ -6,13 +6,10 @@ regression. The log odds are known (`EFFECTS`), and so is how often the true rul
 
 import functools
 import hashlib
-import itertools
 import json
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,14 +18,12 @@ import torch
 from flwr.app import RecordDict
 from torch import nn
 
-from hemafl_book.results import FrozenResult, freeze
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import federation
 from hemafl_lib.data.cohort import Cohort, Provenance, TableCohort
 from hemafl_lib.models import LogisticRegression
-from hemafl_lib.parallel import cores
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import RecordPrivacy, epsilon, private_fit, round_steps
-from hemafl_lib.progress import bar
 from hemafl_lib.seeds import numpy_generator, torch_generator
 from hemafl_lib.training import Recipe
 
@@ -52,19 +47,25 @@ DELTA = 1e-5
 SEED = 0
 PRIVATE, PLAIN = "private", "without privacy"
 
+CURVE_TABLE, EPSILON_TABLE = "curves", "epsilon"
+"""The titles of the recording's tables."""
+
+LONGEST = 20
+"""Rounds of the longest run."""
+
 CONTROLS = {
     "noise": (0.3, 0.5, 1.0, 2.0, 4.0),
     "clip": (0.1, 0.3, 1.0, 3.0),
-    "rounds": (1, 3, 5, 10, 20),
+    "rounds": (1, 3, 5, 10, LONGEST),
 }
-"""The settings that `record` computes, by the argument of `exploration`."""
+"""The settings that are recorded, by the argument of `explore`."""
 
 Report = Callable[[pd.DataFrame], object]
 
 
 @dataclass(frozen=True)
-class Exploration:
-    """What a setting gives.
+class PrivacyOutcome:
+    """What becomes of a private federation.
 
     ``curves`` holds accuracies on test patients, one row for each round from 0, in the columns "private" and
     "without privacy". ``epsilon`` is what each hospital has spent by the last round.
@@ -74,14 +75,14 @@ class Exploration:
     epsilon: dict[str, float]
 
 
-def exploration(
+def explore(
     noise: float,
     clip: float,
     rounds: int,
     *,
     report: Report = lambda curves: None,
     stop: threading.Event | None = None,
-) -> Exploration:
+) -> PrivacyOutcome:
     """Train a private federation of one setting and follow its accuracy.
 
     Parameters
@@ -95,11 +96,11 @@ def exploration(
     report
         Called before the first round and after each, with the curves so far.
     stop
-        Set it from another thread to end with `hemafl_lib.training.Stopped`.
+        Set it from another thread to end with `hemafl_lib.errors.Stopped`.
 
     Returns
     -------
-    Exploration
+    PrivacyOutcome
         The same seed for all settings: they differ by the setting only.
     """
     plain = without_privacy(rounds)
@@ -109,7 +110,7 @@ def exploration(
         report=lambda history: report(beside(accuracies(history), plain)),
         stop=stop,
     )
-    return Exploration(beside(accuracies(run.history), plain), spent(noise, rounds))
+    return PrivacyOutcome(beside(accuracies(run.history), plain), spent(noise, rounds))
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def best_accuracy() -> float:
     """Return the accuracy on the test patients of the rule that knows `EFFECTS`."""
     patients = test_patients()
     likely = patients.features.double().numpy() @ EFFECTS > 0
-    return float((likely == patients.label.numpy()).mean())
+    return float((likely == patients.targets.numpy()).mean())
 
 
 def setup() -> dict:
@@ -249,7 +250,7 @@ def provenance() -> Provenance:
 # In words
 
 
-def in_words(noise: float, clip: float, found: Exploration) -> str:
+def in_words(noise: float, clip: float, found: PrivacyOutcome) -> str:
     """Return in two sentences what a setting gives."""
     rounds = found.curves.index[-1]
     private, plain = found.curves.iloc[-1][[PRIVATE, PLAIN]]
@@ -276,41 +277,35 @@ def protocol() -> dict:
     }
 
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Compute every setting in `CONTROLS` and write all to ``out`` as a frozen result.
-
-    The curves are those of the longest runs, which hold the shorter ones.
-    """
-    began = time.monotonic()
-    longest = max(CONTROLS["rounds"])
-    settings = list(itertools.product(CONTROLS["noise"], CONTROLS["clip"]))
-    curves = [
-        exploration(noise, clip, longest).curves.reset_index().assign(noise=noise, clip=clip)
-        for noise, clip in bar(settings, desc="sweep")
-    ]
-    spending = [
-        {"noise": noise, "rounds": rounds, **spent(noise, rounds)}
-        for noise, rounds in itertools.product(CONTROLS["noise"], CONTROLS["rounds"])
-    ]
-    freeze(
-        out,
-        protocol=protocol(),
-        data=[provenance()],
-        seeds=[SEED],
-        seconds=time.monotonic() - began,
-        device=f"{cores()} CPU cores",
-        tables={"curves": pd.concat(curves), "epsilon": pd.DataFrame(spending).round(4)},
-    )
-    say(f"{len(settings) * len(CONTROLS['rounds'])} settings are in {out}.")
+def cut_longest(noise: float, clip: float, rounds: int) -> PrivacyOutcome:
+    """Return the outcome of a recorded setting, cut from the longest run, which holds the shorter ones."""
+    return PrivacyOutcome(_longest_curves(noise, clip).loc[:rounds], spent(noise, rounds))
 
 
-def recorded(result: FrozenResult) -> dict[tuple[float, float, int], Exploration]:
-    """Return the explorations of a recording by the values of `CONTROLS`."""
-    spending = result.table("epsilon").set_index(["noise", "rounds"])[list(PATIENTS)]
-    found = {}
-    for (noise, clip), rows in result.table("curves").groupby(["noise", "clip"], sort=False):
-        curves = rows.set_index("round")[[PRIVATE, PLAIN]]
-        for rounds in CONTROLS["rounds"]:
-            numbers = {name: float(value) for name, value in spending.loc[(noise, rounds)].items()}
-            found[noise, clip, rounds] = Exploration(curves.loc[:rounds], numbers)
-    return found
+@functools.cache
+def _longest_curves(noise: float, clip: float) -> pd.DataFrame:
+    return explore(noise, clip, LONGEST).curves
+
+
+def to_rows(found: PrivacyOutcome) -> dict[str, pd.DataFrame]:
+    """Return the rows of the recording's two tables, epsilon rounded to four decimals."""
+    return {CURVE_TABLE: found.curves.reset_index(), EPSILON_TABLE: pd.DataFrame([found.epsilon]).round(4)}
+
+
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> PrivacyOutcome:
+    """Return the outcome that these rows hold; the curves go on to the end of the longest run."""
+    (spending,) = rows[EPSILON_TABLE].to_dict("records")
+    curves = rows[CURVE_TABLE].set_index("round")[[PRIVATE, PLAIN]]
+    return PrivacyOutcome(curves.loc[: spending["rounds"]], {name: spending[name] for name in PATIENTS})
+
+
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=cut_longest,
+    tables={CURVE_TABLE: ("noise", "clip"), EPSILON_TABLE: ("noise", "rounds")},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=protocol,
+    data=lambda: [provenance()],
+    seeds=(SEED,),
+)

@@ -6,18 +6,18 @@ all three together. Four test smears of the hospital that trained alone, one of 
 
 import base64
 import functools
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hemafl_book.explorers.heterogeneity import row_numbers
-from hemafl_book.results import FrozenResult, freeze
+from hemafl_book.explorers.leukaemia import row_numbers
+from hemafl_book.explorers.sweep import Sweep
+from hemafl_book.results import FrozenResult
 from hemafl_lib import federation, partition
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import smear
@@ -25,7 +25,6 @@ from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.errors import DataError
 from hemafl_lib.explain import METHODS, area_share, centred_gaussian, saliency, share_inside
 from hemafl_lib.models import AttentionCNN
-from hemafl_lib.parallel import cores
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, predict, score
 
@@ -47,7 +46,7 @@ LEVELS = 255
 """A stored map's places have whole numbers from 0 to this."""
 
 CONTROLS = {"cell": smear.LEUKAEMIA, "model": MODELS, "method": tuple(METHODS)}
-"""The settings that `record` computes."""
+"""The settings that are recorded, by the argument of `explore`."""
 
 MAPS, PLACES, ACCURACIES = "maps", "cells", "accuracies"
 """The titles of a recording's tables."""
@@ -75,12 +74,22 @@ class Explanation:
     in_cell: float
 
 
-def explanations(model: nn.Module, cells: ImageCohort, method: str) -> list[Explanation]:
+def explore(cell: str, model: str, method: str) -> Explanation:
+    """Explain what a model of `networks` says of one of the four cells, by a key of `explain.METHODS`."""
+    return _explanations(model, method)[smear.LEUKAEMIA.index(cell)]
+
+
+@functools.cache
+def _explanations(model: str, method: str) -> list[Explanation]:
+    return explain_cells(networks()[model], cohort().take(explained_rows()), method)
+
+
+def explain_cells(model: nn.Module, cells: ImageCohort, method: str) -> list[Explanation]:
     """Explain what ``model`` predicts for each cell by a key of `hemafl_lib.explain.METHODS`."""
     probabilities = predict(model, cells).softmax(dim=1)
     predicted = probabilities.argmax(dim=1)
     maps = saliency(model, cells.images, predicted, method)
-    nucleus, cell = share_inside(maps, cells.masks == 2), share_inside(maps, cells.masks > 0)
+    nucleus, cell = (share_inside(maps, inside) for inside in parts_of(cells).values())
     return [
         Explanation(
             relevance=relevance.numpy().astype(np.float64),
@@ -89,11 +98,18 @@ def explanations(model: nn.Module, cells: ImageCohort, method: str) -> list[Expl
             in_nucleus=float(nucleus[i]),
             in_cell=float(cell[i]),
         )
-        for i, relevance in enumerate(shown(maps))
+        for i, relevance in enumerate(scale(maps))
     ]
 
 
-def shown(maps: Tensor) -> Tensor:
+def parts_of(cells: ImageCohort) -> dict[str, Tensor]:
+    """Return where all nuclei and all white cells lie, each bool[N, h, w]."""
+    if cells.masks is None:
+        raise DataError("the cells have no masks; draw them with masks=True.")
+    return {"nucleus": cells.masks == 2, "cell": cells.masks > 0}
+
+
+def scale(maps: Tensor) -> Tensor:
     """Return the positive part of maps float32[N, h, w], at most `GRID` wide, each divided by its largest."""
     positive = maps.clamp_min(0)
     if positive.shape[-1] > GRID:
@@ -108,17 +124,17 @@ def shown(maps: Tensor) -> Tensor:
 @functools.cache
 def cohort() -> ImageCohort:
     """Return the simulated leukaemia smears of the three hospitals."""
-    return simulated(CELLS)
+    return simulate(CELLS)
 
 
-def simulated(count: int) -> ImageCohort:
+def simulate(count: int) -> ImageCohort:
     """Return the first ``count`` of the smears: a smaller cohort is the beginning of a larger one."""
     return smear.simulate(
         count, size=SIZE, classes=smear.LEUKAEMIA, sites=HOSPITALS, patients=PATIENTS, seed=SEED
     )
 
 
-def sites() -> list[Site]:
+def sites() -> list[Site[ImageCohort]]:
     """Return the three hospitals; no patient is on both sides of the split."""
     return partition.natural(cohort(), validation=0, test=TEST_SHARE, seed=0)
 
@@ -135,7 +151,7 @@ def networks() -> dict[str, nn.Module]:
     """Return the trained models by name; the first call takes a minute or two."""
     hospitals = sites()
     alone = [site for site in hospitals if site.name == ALONE]
-    settings = {
+    how: dict[str, Any] = {
         "model": AttentionCNN(len(smear.LEUKAEMIA), norm="group"),
         "recipe": RECIPE,
         "rounds": ROUNDS,
@@ -143,9 +159,9 @@ def networks() -> dict[str, nn.Module]:
         "progress": False,
     }
     runs = (
-        federation.run(alone, **settings),
-        federation.run(hospitals, **settings),
-        federation.centralised(hospitals, **settings),
+        federation.run(alone, **how),
+        federation.run(hospitals, **how),
+        federation.centralised(hospitals, **how),
     )
     return {name: run.model for name, run in zip(MODELS, runs, strict=True)}
 
@@ -180,47 +196,20 @@ def protocol() -> dict:
     }
 
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Train the models, explain the cells and write everything to ``out`` as a frozen result."""
-    began = time.monotonic()
-    rows = explained_rows()
-    cells = cohort().take(rows)
-    maps = [
-        {"cell": cell, "model": name, "method": method, **packed(found)}
-        for name, model in networks().items()
-        for method in METHODS
-        for cell, found in zip(smear.LEUKAEMIA, explanations(model, cells, method), strict=True)
-    ]
-    freeze(
-        out,
-        protocol=protocol(),
-        data=[cohort().provenance],
-        seeds=[0],
-        seconds=time.monotonic() - began,
-        device=f"{cores()} CPU cores",
-        tables={
-            MAPS: pd.DataFrame(maps),
-            PLACES: places(cells).assign(row=rows),
-            ACCURACIES: accuracies().round(3),
-        },
-    )
-    say(f"{len(maps)} maps are in {out}.")
-
-
 def places(cells: ImageCohort) -> pd.DataFrame:
     """Return what masks alone give away of each cell: shares of the area, and of a centred Gaussian."""
     gaussian = centred_gaussian(len(cells), cells.size)
-    inside = {"nucleus": cells.masks == 2, "cell": cells.masks > 0}
+    inside = parts_of(cells)
     shares = {f"area of {name}": area_share(mask) for name, mask in inside.items()}
     shares |= {f"Gaussian in {name}": share_inside(gaussian, mask) for name, mask in inside.items()}
     table = pd.DataFrame({name: share.double().numpy().round(3) for name, share in shares.items()})
     return table.assign(cell=[cells.classes[label] for label in cells.labels])
 
 
-def packed(found: Explanation) -> dict:
+def to_rows(found: Explanation) -> dict[str, pd.DataFrame]:
     """Return one row of a recording; the map is the base64 text of uint8[h, w]."""
     levels = np.rint(LEVELS * found.relevance).astype(np.uint8)
-    return {
+    row = {
         "map": base64.b64encode(levels.tobytes()).decode(),
         "height": levels.shape[0],
         "width": levels.shape[1],
@@ -229,15 +218,25 @@ def packed(found: Explanation) -> dict:
         "in nucleus": round(found.in_nucleus, 3),
         "in cell": round(found.in_cell, 3),
     }
+    return {MAPS: pd.DataFrame([row])}
 
 
-def recorded(result: FrozenResult) -> dict[tuple[str, str, str], Explanation]:
-    """Return the explanations of a recording by cell, model and method, rounded as they are stored."""
-    rows = result.table(MAPS).to_dict("records")
-    return {(row["cell"], row["model"], row["method"]): _unpacked(row) for row in rows}
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> Explanation:
+    """Return the explanation that a row holds, rounded as it is stored."""
+    (row,) = rows[MAPS].to_dict("records")
+    levels = np.frombuffer(base64.b64decode(row["map"]), np.uint8).reshape(row["height"], row["width"])
+    return Explanation(
+        levels / LEVELS, row["predicted"], row["probability"], row["in nucleus"], row["in cell"]
+    )
 
 
-def recorded_cells(result: FrozenResult) -> ImageCohort:
+def extra_tables() -> dict[str, pd.DataFrame]:
+    """Return what a recording tells of the four cells and of the models."""
+    rows = explained_rows()
+    return {PLACES: places(cohort().take(rows)).assign(row=rows), ACCURACIES: accuracies().round(3)}
+
+
+def draw_recorded_cells(result: FrozenResult) -> ImageCohort:
     """Draw the four cells of a recording again, in the order of the classes.
 
     Raises `DataError` if the smear that is drawn now is not the one that was explained.
@@ -245,11 +244,16 @@ def recorded_cells(result: FrozenResult) -> ImageCohort:
     if result.protocol["smear"] != smear.VERSION:
         raise DataError("the recording explains cells of another version of the smear; record it again.")
     rows = result.table(PLACES)["row"].to_list()
-    return simulated(max(rows) + 1).take(rows)
+    return simulate(max(rows) + 1).take(rows)
 
 
-def _unpacked(row: dict) -> Explanation:
-    levels = np.frombuffer(base64.b64decode(row["map"]), np.uint8).reshape(row["height"], row["width"])
-    return Explanation(
-        levels / LEVELS, row["predicted"], row["probability"], row["in nucleus"], row["in cell"]
-    )
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={MAPS: tuple(CONTROLS)},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=protocol,
+    data=lambda: [cohort().provenance],
+    extra=extra_tables,
+)

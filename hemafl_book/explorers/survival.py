@@ -6,25 +6,20 @@ that hospital may die sooner for reasons that no feature tells: the hospital con
 """
 
 import hashlib
-import itertools
 import json
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hemafl_book.results import FrozenResult, freeze
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import evaluation, statistics
 from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.errors import Stopped
-from hemafl_lib.parallel import cores
 from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 from hemafl_lib.seeds import numpy_generator
 
 VERSION = "1"
@@ -63,14 +58,17 @@ CONTROLS = {
     "shift": (1, 2, 4, 8),
     "uneven": (0.0, 0.3, 0.6),
 }
-"""The settings that `record` computes, by the argument of `exploration`."""
+"""The settings that are recorded, by the argument of `explore`."""
+
+HOSPITAL_TABLE, EFFECT_TABLE = "hospitals", "effects"
+"""The titles of the recording's tables."""
 
 BETWEEN = (0.1, 0.9)
 """Quantiles of the repetitions that are shown: 8 of 10 repetitions lie between them."""
 
 
 @dataclass(frozen=True)
-class Exploration:
+class SurvivalOutcome:
     """What a setting gives, over repetitions with new patients: ``mean``, and ``low`` to ``high``.
 
     ``hospitals`` holds C-indices on held-out patients, one row for each ``hospital`` (from small to large,
@@ -82,7 +80,7 @@ class Exploration:
     effects: pd.DataFrame
 
 
-def exploration(
+def explore(
     smallest: float,
     shift: float,
     uneven: float,
@@ -90,7 +88,7 @@ def exploration(
     repetitions: int = REPETITIONS,
     report: Callable[[int], object] = lambda done: None,
     stop: threading.Event | None = None,
-) -> Exploration:
+) -> SurvivalOutcome:
     """Let three unequal hospitals learn alone and together, on new patients in every repetition.
 
     Parameters
@@ -107,11 +105,11 @@ def exploration(
     report
         Called after every repetition with the number of those that are done.
     stop
-        Set it from another thread to end with `hemafl_lib.training.Stopped`.
+        Set it from another thread to end with `hemafl_lib.errors.Stopped`.
 
     Returns
     -------
-    Exploration
+    SurvivalOutcome
         "isolated" is a ridge Cox model of each hospital alone. "federated, pooled" is the exact Cox model
         of all rows, "federated, stratified" the one in which each hospital has a baseline hazard of its
         own. "mean of local fits" weights the isolated models by their patients.
@@ -126,13 +124,13 @@ def exploration(
         judged.append(c_indices(sites, fits))
         estimated.append(drug_effects(sites, fits))
         report(seed + 1)
-    return Exploration(
-        summarised(pd.concat(judged), ["hospital", "patients", "model"]),
-        summarised(pd.concat(estimated), ["estimate"]),
+    return SurvivalOutcome(
+        summarise(pd.concat(judged), ["hospital", "patients", "model"]),
+        summarise(pd.concat(estimated), ["estimate"]),
     )
 
 
-def summarised(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def summarise(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Return the mean and the quantiles of the repetitions' ``value``, one row for each of the ``keys``."""
     value = rows.groupby(keys, sort=False)["value"]
     low, high = (value.quantile(share) for share in BETWEEN)
@@ -149,8 +147,8 @@ def sizes(smallest: float) -> tuple[int, int, int]:
     return large, PATIENTS - small - large, small
 
 
-def deal(smallest: float, shift: float, uneven: float, seed: int) -> list[Site]:
-    """Return the large, the middle and the small hospital with new patients; see `exploration`."""
+def deal(smallest: float, shift: float, uneven: float, seed: int) -> list[Site[TableCohort]]:
+    """Return the large, the middle and the small hospital with new patients; see `explore`."""
     hazards = (1.0, float(shift), 1.0)
     treated = (0.5 - uneven / 2, 0.5 + uneven / 2, 0.5)
     sites = []
@@ -238,7 +236,7 @@ class Fits:
     pooled: np.ndarray
 
 
-def fit(sites: list[Site]) -> Fits:
+def fit(sites: Sequence[Site[TableCohort]]) -> Fits:
     """Fit the Cox model of every hospital alone, and the stratified and the pooled one of all."""
     return Fits(
         [statistics.cox([site], ridge=RIDGE, minimum=1).coefficients for site in sites],
@@ -247,7 +245,7 @@ def fit(sites: list[Site]) -> Fits:
     )
 
 
-def c_indices(sites: list[Site], fits: Fits) -> pd.DataFrame:
+def c_indices(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame:
     """Return the C-index of every model on the held-out patients of every hospital, from small to large."""
     rows = [
         (site.name, len(site.train), model, c_index(site.test, coefficients))
@@ -262,7 +260,7 @@ def c_index(cohort: TableCohort, coefficients: np.ndarray) -> float:
     return evaluation.harrell_c(cohort.targets.numpy(), cohort.features.double().numpy() @ coefficients)
 
 
-def drug_effects(sites: list[Site], fits: Fits) -> pd.DataFrame:
+def drug_effects(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame:
     """Return the three estimates of the drug's log hazard ratio."""
     mean = np.average(fits.local, axis=0, weights=[len(site.train) for site in sites])
     drug = [coefficients[0] for coefficients in (fits.pooled, fits.stratified, mean)]
@@ -272,7 +270,7 @@ def drug_effects(sites: list[Site], fits: Fits) -> pd.DataFrame:
 # In words and over the shifts
 
 
-def hospitals_in_words(found: Exploration) -> str:
+def hospitals_in_words(found: SurvivalOutcome) -> str:
     """Return in a sentence or two what the C-indices of a setting say."""
     table = found.hospitals.set_index(["hospital", "model"])["mean"]
     patients = found.hospitals.groupby("hospital", sort=False)["patients"].first()
@@ -289,7 +287,7 @@ def hospitals_in_words(found: Exploration) -> str:
 
 
 def by_shift(
-    found: Mapping[tuple[float, float, float], Exploration], smallest: float, uneven: float
+    found: Mapping[tuple[float, float, float], SurvivalOutcome], smallest: float, uneven: float
 ) -> pd.DataFrame:
     """Return the estimates of the drug's effect for every ``shift``, and the "true value" beside them.
 
@@ -329,42 +327,26 @@ def protocol() -> dict:
     }
 
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Compute every setting in `CONTROLS` and write all to ``out`` as a frozen result."""
-    began = time.monotonic()
-    settings = [dict(zip(CONTROLS, values, strict=True)) for values in itertools.product(*CONTROLS.values())]
-    found = [exploration(**setting) for setting in bar(settings, desc="sweep")]
-    tables = {
-        name: pd.concat(
-            [getattr(one, name).assign(**setting) for one, setting in zip(found, settings, strict=True)]
-        )
-        for name in ("hospitals", "effects")
-    }
-    freeze(
-        out,
-        protocol=protocol(),
-        data=[provenance()],
-        seeds=range(REPETITIONS),
-        seconds=time.monotonic() - began,
-        device=f"{cores()} CPU cores",
-        tables={name: table.round(4) for name, table in tables.items()},
-    )
-    say(f"{len(settings)} settings are in {out}.")
+def to_rows(found: SurvivalOutcome) -> dict[str, pd.DataFrame]:
+    """Return the rows of the recording's two tables, rounded to four decimals."""
+    return {HOSPITAL_TABLE: found.hospitals.round(4), EFFECT_TABLE: found.effects.round(4)}
 
 
-def recorded(result: FrozenResult) -> dict[tuple[float, float, float], Exploration]:
-    """Return the explorations of a recording by the values of `CONTROLS`, rounded to four decimals."""
-    keys = list(CONTROLS)
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> SurvivalOutcome:
+    """Return the outcome that these rows hold."""
     hospitals, effects = (
-        {setting: part for setting, part in result.table(name).groupby(keys, sort=False)}
-        for name in ("hospitals", "effects")
+        rows[title].drop(columns=list(CONTROLS)) for title in (HOSPITAL_TABLE, EFFECT_TABLE)
     )
-    return {
-        setting: Exploration(
-            *(
-                part.drop(columns=keys).reset_index(drop=True)
-                for part in (hospitals[setting], effects[setting])
-            )
-        )
-        for setting in hospitals
-    }
+    return SurvivalOutcome(hospitals, effects)
+
+
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={HOSPITAL_TABLE: tuple(CONTROLS), EFFECT_TABLE: tuple(CONTROLS)},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=protocol,
+    data=lambda: [provenance()],
+    seeds=range(REPETITIONS),
+)

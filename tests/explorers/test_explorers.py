@@ -1,20 +1,19 @@
-"""The explorers of chapter 2: what their settings compute, and recordings that are not stale."""
+"""The explorers of chapter 2: what their settings compute, and what their recordings show."""
 
-import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from hemafl_book.cli import app
 from hemafl_book.explorers import attack as attack_explorer
 from hemafl_book.explorers import heterogeneity as heterogeneity_explorer
+from hemafl_book.explorers import leukaemia
 from hemafl_book.explorers import partition as partition_explorer
 from hemafl_book.explorers import saliency as saliency_explorer
-from hemafl_book.results import load, stale
+from hemafl_book.results import load
 from hemafl_book.show import results
 from hemafl_lib import federation, partition
 from hemafl_lib.aggregation import FedAvg
@@ -22,13 +21,6 @@ from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
 from hemafl_lib.errors import DataError, Stopped
 from hemafl_lib.models import AttentionCNN
-
-EXPLORERS = {
-    "heterogeneity": (heterogeneity_explorer, 120_000),
-    "attack": (attack_explorer, 50_000),
-    "partition": (partition_explorer, 30_000),
-    "saliency": (saliency_explorer, 100_000),
-}
 
 
 @pytest.fixture
@@ -54,29 +46,17 @@ def quick(monkeypatch):
             )
         return tuple(cohorts)
 
-    monkeypatch.setattr(heterogeneity_explorer, "_features", drawn)
-    monkeypatch.setattr(heterogeneity_explorer, "patient_split", lambda: drawn(0.0, 0))
-    monkeypatch.setattr(heterogeneity_explorer, "cells", lambda: drawn(0.0, 0)[0])
-    for module in (heterogeneity_explorer, attack_explorer):
-        monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.setattr(leukaemia, "_features", drawn)
+    monkeypatch.setattr(leukaemia, "split_patients", lambda: drawn(0.0, 0))
+    monkeypatch.setattr(leukaemia, "cells", lambda: drawn(0.0, 0)[0])
+    monkeypatch.setattr(leukaemia, "ROUNDS", 2)
 
 
 # --- recordings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_a_recording_is_not_stale_and_holds_every_setting(name):
-    """Whoever changes the protocol has to compute the recording again (`make results`)."""
-    module, largest = EXPLORERS[name]
-    path = results.folder() / f"explorer-{name}.json"
-    result = load(path)
-    assert not stale(result, json.loads(json.dumps(module.protocol())))
-    assert len(module.recorded(result)) == np.prod([len(values) for values in module.CONTROLS.values()])
-    assert path.stat().st_size <= largest
-
-
 def test_recorded_curves_show_what_the_chapter_says():
-    found = heterogeneity_explorer.recorded(results.load("explorer-heterogeneity"))
+    found = heterogeneity_explorer.SWEEP.read(results.load("explorer-heterogeneity"))
     final = pd.DataFrame(
         [
             {**dict(zip(heterogeneity_explorer.CONTROLS, setting, strict=True)), **e.curves.iloc[-1]}
@@ -91,7 +71,7 @@ def test_recorded_curves_show_what_the_chapter_says():
 
 
 def test_recorded_attacks_break_the_mean_and_not_the_median():
-    found = attack_explorer.recorded(results.load("explorer-attack"))
+    found = attack_explorer.SWEEP.read(results.load("explorer-attack"))
     final = {setting: e.curves["shared test"].iloc[-1] for setting, e in found.items()}
     assert final[5, 1, "opposite step x 10", "FedAvg"] < 0.4
     assert final[5, 1, "opposite step x 10", "FedMedian"] > 0.6
@@ -100,20 +80,11 @@ def test_recorded_attacks_break_the_mean_and_not_the_median():
 
 
 def test_a_recorded_partition_is_the_computed_one():
-    found = partition_explorer.recorded(results.load("explorer-partition"))
+    found = partition_explorer.SWEEP.read(results.load("explorer-partition"))
     for setting in ((2, "two classes each"), (5, "Dirichlet 0.3"), (20, "unequal sizes")):
-        again = partition_explorer.exploration(*setting)
+        again = partition_explorer.explore(*setting)
         pd.testing.assert_frame_equal(found[setting].counts, again.counts)
         assert found[setting].jensen_shannon == pytest.approx(again.jensen_shannon, abs=1e-4)
-
-
-def test_hemafl_sweep_writes_a_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(partition_explorer, "CONTROLS", {"clients": (3,), "scheme": ("even", "Dirichlet 1")})
-    out = tmp_path / "partition.json"
-    done = CliRunner().invoke(app, ["sweep", "partition", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    found = partition_explorer.recorded(load(out))
-    assert list(found) == [(3, "even"), (3, "Dirichlet 1")]
 
 
 # --- federation ------------------------------------------------------------------------------------
@@ -121,14 +92,14 @@ def test_hemafl_sweep_writes_a_recording(tmp_path, monkeypatch):
 
 def test_an_exploration_follows_every_client_from_round_0(quick):
     seen = []
-    found = heterogeneity_explorer.exploration(3, 1.0, 0.5, "FedAvg", report=seen.append)
+    found = heterogeneity_explorer.explore(3, 1.0, 0.5, "FedAvg", report=seen.append)
     names = ["site-1", "site-2", "site-3"]
     assert list(found.curves) == ["shared test", "worst client", "mean of clients", *names]
     assert list(found.curves.index) == [0, 1, 2]
     assert (found.curves["worst client"] == found.curves[names].min(axis=1)).all()
     assert [len(curves) for curves in seen] == [1, 2, 3]
     pd.testing.assert_frame_equal(seen[-1], found.curves)
-    arrays = sum(value.numel() for value in heterogeneity_explorer.head(0).state_dict().values())
+    arrays = sum(value.numel() for value in leukaemia.head(0).state_dict().values())
     assert 2 * 3 * 2 * 4 * arrays <= found.bytes_sent <= 1.3 * 2 * 3 * 2 * 4 * arrays
 
 
@@ -140,14 +111,14 @@ def test_an_exploration_ends_when_it_is_outdated(quick):
         stop.set()
 
     with pytest.raises(Stopped):
-        heterogeneity_explorer.exploration(3, 1.0, 0.0, "FedAvg", report=outdate, stop=stop)
+        heterogeneity_explorer.explore(3, 1.0, 0.0, "FedAvg", report=outdate, stop=stop)
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("clients", [2, 7])
 def test_clients_share_the_training_cells_and_are_tested_on_their_mix(quick, clients):
-    train, _ = heterogeneity_explorer.patient_split()
-    sites = heterogeneity_explorer.deal(clients, 0.5, 0.5, seed=1)
+    train, _ = leukaemia.split_patients()
+    sites = leukaemia.deal(clients, 0.5, 0.5, seed=1)
     assert sum(len(site.train) for site in sites) == len(train)
     for site in sites:
         shares = site.train.counts() / len(site.train)
@@ -156,8 +127,8 @@ def test_clients_share_the_training_cells_and_are_tested_on_their_mix(quick, cli
 
 
 def test_a_clients_test_uses_the_cells_of_a_class_equally_often(quick):
-    _, test = heterogeneity_explorer.patient_split()
-    rows = heterogeneity_explorer.rows_of_mix(test, np.array([3, 1, 0, 0]), np.random.default_rng(0))
+    _, test = leukaemia.split_patients()
+    rows = leukaemia.rows_of_mix(test, np.array([3, 1, 0, 0]), np.random.default_rng(0))
     used = np.bincount(rows, minlength=len(test))
     for label, wanted in ((0, 300), (1, 100), (2, 0), (3, 0)):
         times = used[test.labels.numpy() == label]
@@ -166,21 +137,20 @@ def test_a_clients_test_uses_the_cells_of_a_class_equally_often(quick):
 
 
 def test_the_shared_test_holds_every_test_cell_in_every_laboratorys_stain(quick):
-    _, test = heterogeneity_explorer.patient_split()
-    assert len(heterogeneity_explorer.shared_test(3, 1.0)) == 3 * len(test)
-    assert len(heterogeneity_explorer.shared_test(20, 1.0)) == 5 * len(test)
+    _, test = leukaemia.split_patients()
+    assert len(leukaemia.join_tests(3, 1.0)) == 3 * len(test)
+    assert len(leukaemia.join_tests(20, 1.0)) == 5 * len(test)
 
 
 def test_a_packed_exploration_is_read_back_to_thousandths(quick, tmp_path):
     controls = {"clients": (2, 3), "alpha": (1.0,), "stain": (0.0,), "aggregator": ("FedAvgM",)}
     out = tmp_path / "r.json"
-    heterogeneity_explorer.record_settings(
-        out, lambda text: None, controls, {}, heterogeneity_explorer.exploration
-    )
-    found = heterogeneity_explorer.recorded(load(out))
+    few = replace(heterogeneity_explorer.SWEEP, controls=controls)
+    few.record(out, lambda text: None)
+    found = few.read(load(out))
     assert list(found) == [(2, 1.0, 0.0, "FedAvgM"), (3, 1.0, 0.0, "FedAvgM")]
     for setting, stored in found.items():
-        fresh = heterogeneity_explorer.exploration(*setting)
+        fresh = heterogeneity_explorer.explore(*setting)
         pd.testing.assert_frame_equal(stored.curves, fresh.curves, atol=1e-3, rtol=0)
         assert (stored.bytes_sent, stored.steps, stored.refused) == (fresh.bytes_sent, fresh.steps, 0)
 
@@ -190,25 +160,25 @@ def test_a_packed_exploration_is_read_back_to_thousandths(quick, tmp_path):
 
 @pytest.mark.parametrize("corruption", attack_explorer.CORRUPTIONS)
 def test_without_a_corrupted_client_the_run_is_the_honest_one(quick, corruption):
-    sites = heterogeneity_explorer.deal(4, attack_explorer.ALPHA, 0.0, seed=0)
-    shared = heterogeneity_explorer.shared_test(4, 0.0)
+    sites = leukaemia.deal(4, attack_explorer.ALPHA, 0.0, seed=0)
+    shared = leukaemia.join_tests(4, 0.0)
     run = federation.run(
         sites,
-        model=heterogeneity_explorer.head(0),
+        model=leukaemia.head(0),
         aggregator=FedAvg(),
-        recipe=heterogeneity_explorer.RECIPE,
+        recipe=leukaemia.RECIPE,
         rounds=2,
         evaluate=False,
         monitor={"shared test": shared},
     )
-    found = attack_explorer.exploration(4, 0, corruption, "FedAvg")
+    found = attack_explorer.explore(4, 0, corruption, "FedAvg")
     honest = run.curve("accuracy", "monitor")["shared test"]
     assert found.curves["shared test"].tolist() == honest.tolist()
     assert (found.bytes_sent, found.steps) == (run.bytes_sent, run.total_steps())
 
 
 def test_corrupted_clients_are_left_out_of_the_curves_and_refused_when_implausible(quick):
-    found = attack_explorer.exploration(4, 1, "opposite step x 1,000,000", "FedAvg")
+    found = attack_explorer.explore(4, 1, "opposite step x 1,000,000", "FedAvg")
     assert list(found.curves)[3:] == ["site-2", "site-3", "site-4"]
     assert found.refused == 2
     assert found.curves["shared test"].iloc[-1] > 0.5
@@ -225,7 +195,7 @@ def test_noise_has_the_norm_of_the_update_and_no_other_likeness():
 def test_an_attack_ends_when_it_is_outdated(quick):
     stop = threading.Event()
     with pytest.raises(Stopped):
-        attack_explorer.exploration(3, 1, "noise", "Krum", report=lambda curves: stop.set(), stop=stop)
+        attack_explorer.explore(3, 1, "noise", "Krum", report=lambda curves: stop.set(), stop=stop)
 
 
 # --- partition -------------------------------------------------------------------------------------
@@ -234,7 +204,7 @@ def test_an_attack_ends_when_it_is_outdated(quick):
 @pytest.mark.parametrize("scheme", partition_explorer.SCHEMES)
 @pytest.mark.parametrize("clients", [2, 5])
 def test_every_scheme_deals_every_image_once(clients, scheme):
-    dealt = partition_explorer.exploration(clients, scheme)
+    dealt = partition_explorer.explore(clients, scheme)
     assert dealt.counts.shape == (clients, 4)
     assert dealt.counts.sum().to_dict() == partition_explorer.COUNTS
     assert dealt.counts.sum().sum() == 3256
@@ -243,7 +213,7 @@ def test_every_scheme_deals_every_image_once(clients, scheme):
 
 def test_skew_grows_from_even_shares_to_two_classes():
     values = [
-        np.mean([partition_explorer.exploration(5, scheme, seed=s).jensen_shannon for s in range(3)])
+        np.mean([partition_explorer.explore(5, scheme, seed=s).jensen_shannon for s in range(3)])
         for scheme in ("even", "Dirichlet 10", "Dirichlet 1", "Dirichlet 0.1")
     ]
     assert values == sorted(values)
@@ -255,7 +225,7 @@ def test_skew_grows_from_even_shares_to_two_classes():
 @pytest.mark.parametrize("method", saliency_explorer.CONTROLS["method"])
 def test_an_explanation_fits_its_cell(method):
     cells = smear.simulate(2, size=64, classes=smear.LEUKAEMIA, seed=0)
-    found = saliency_explorer.explanations(AttentionCNN(4, norm="group"), cells, method)
+    found = saliency_explorer.explain_cells(AttentionCNN(4, norm="group"), cells, method)
     for explanation in found:
         assert max(explanation.relevance.shape) <= saliency_explorer.GRID
         assert explanation.relevance.min() >= 0
@@ -270,7 +240,7 @@ def test_maps_are_averaged_to_the_stored_grid_and_divided_by_their_largest():
     maps = torch.zeros(1, 64, 64)
     maps[0, :2, :2], maps[0, 2:4, :2] = 4.0, -1.0
     maps[0, 4, 4] = 8.0
-    stored = saliency_explorer.shown(maps)
+    stored = saliency_explorer.scale(maps)
     assert stored.shape == (1, 32, 32)
     assert stored[0, 0, 0] == 1
     assert stored[0, 1, 0] == 0
@@ -279,7 +249,7 @@ def test_maps_are_averaged_to_the_stored_grid_and_divided_by_their_largest():
 
 def test_recorded_cells_are_the_explained_ones():
     result = results.load("explorer-saliency")
-    cells = saliency_explorer.recorded_cells(result)
+    cells = saliency_explorer.draw_recorded_cells(result)
     assert [cells.classes[label] for label in cells.labels] == list(smear.LEUKAEMIA)
     assert set(cells.site) == {saliency_explorer.ALONE}
     stored = result.table("cells")
@@ -291,7 +261,7 @@ def test_cells_of_another_smear_are_not_shown_under_old_maps(monkeypatch):
     result = results.load("explorer-saliency")
     monkeypatch.setattr(smear, "VERSION", "another")
     with pytest.raises(DataError, match="record it again"):
-        saliency_explorer.recorded_cells(result)
+        saliency_explorer.draw_recorded_cells(result)
 
 
 def test_recorded_models_learned_something():
@@ -307,5 +277,5 @@ def test_natural_split_gives_the_rows_that_are_explained():
     """Row numbers are split as the cells are."""
     cells = smear.simulate(60, size=16, classes=smear.LEUKAEMIA, sites=("north",), seed=1)
     real = partition.natural(cells, seed=0)[0].test
-    rows = partition.natural(heterogeneity_explorer.row_numbers(cells), seed=0)[0].test
+    rows = partition.natural(leukaemia.row_numbers(cells), seed=0)[0].test
     assert torch.equal(cells.take(rows.features[:, 0]).images, real.images)

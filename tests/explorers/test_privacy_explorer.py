@@ -1,16 +1,12 @@
-"""The privacy explorer of chapter 3: its simulated patients, its curves, a recording that is not stale."""
+"""The privacy explorer of chapter 3: its simulated patients, its curves, its recording."""
 
-import json
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from hemafl_book.cli import app
 from hemafl_book.explorers import privacy as explorer
-from hemafl_book.results import load, stale
 from hemafl_book.show import results
 from hemafl_lib.errors import Stopped
 from hemafl_lib.models import ridge_logistic
@@ -22,34 +18,17 @@ PRIVATE, PLAIN = explorer.PRIVATE, explorer.PLAIN
 
 @pytest.fixture(scope="module")
 def found():
-    return explorer.recorded(results.load("explorer-privacy"))
+    return explorer.SWEEP.read(results.load("explorer-privacy"))
 
 
 # --- the recording ---------------------------------------------------------------------------------
 
 
-def test_the_recording_is_not_stale_and_holds_every_setting(found):
-    """Whoever changes the protocol has to compute the recording again (`make results`)."""
-    path = results.folder() / "explorer-privacy.json"
-    assert not stale(load(path), json.loads(json.dumps(explorer.protocol())))
-    assert len(found) == np.prod([len(values) for values in explorer.CONTROLS.values()])
-    assert all(len(one.curves) == rounds + 1 for (_, _, rounds), one in found.items())
-    assert path.stat().st_size <= 50_000
-
-
 def test_a_recorded_setting_is_the_computed_one(found):
     """A shorter run is the beginning of a longer one."""
-    again, stored = explorer.exploration(2.0, 1.0, 5), found[2.0, 1.0, 5]
+    again, stored = explorer.explore(2.0, 1.0, 5), found[2.0, 1.0, 5]
     pd.testing.assert_frame_equal(stored.curves, again.curves, atol=2e-3, rtol=0, check_names=False)
     assert stored.epsilon == pytest.approx(again.epsilon, rel=1e-3)
-
-
-def test_hemafl_sweep_writes_a_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(explorer, "CONTROLS", {"noise": (4.0,), "clip": (0.3, 3.0), "rounds": (1, 2)})
-    out = tmp_path / "privacy.json"
-    done = CliRunner().invoke(app, ["sweep", "privacy", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    assert list(explorer.recorded(load(out))) == [(4.0, 0.3, 1), (4.0, 0.3, 2), (4.0, 3.0, 1), (4.0, 3.0, 2)]
 
 
 # --- the lesson ------------------------------------------------------------------------------------
@@ -111,7 +90,7 @@ def test_hospitals_and_test_are_different_patients():
 
 def test_the_later_account_is_the_one_of_the_rounds():
     run = explorer.train(3, trainer=RecordPrivacy(noise=2.0, clip=1.0, delta=explorer.DELTA))
-    one = explorer.exploration(2.0, 1.0, 3)
+    one = explorer.explore(2.0, 1.0, 3)
     assert one.curves[PRIVATE].tolist() == explorer.accuracies(run.history).tolist()
     reported = run.curve("epsilon", phase="train").iloc[-1]
     assert one.epsilon == pytest.approx(reported.to_dict())
@@ -119,7 +98,7 @@ def test_the_later_account_is_the_one_of_the_rounds():
 
 def test_an_exploration_reports_every_round():
     seen = []
-    one = explorer.exploration(2.0, 1.0, 2, report=lambda curves: seen.append(len(curves)))
+    one = explorer.explore(2.0, 1.0, 2, report=lambda curves: seen.append(len(curves)))
     assert seen == [1, 2, 3]
     assert list(one.curves) == [PRIVATE, PLAIN]
     assert one.curves.loc[0, PRIVATE] == one.curves.loc[0, PLAIN]
@@ -128,7 +107,7 @@ def test_an_exploration_reports_every_round():
 def test_an_exploration_ends_when_it_is_outdated():
     stop = threading.Event()
     with pytest.raises(Stopped):
-        explorer.exploration(2.0, 1.0, 5, report=lambda curves: stop.set(), stop=stop)
+        explorer.explore(2.0, 1.0, 5, report=lambda curves: stop.set(), stop=stop)
 
 
 def test_words_hold_the_numbers_of_a_setting(found):

@@ -1,6 +1,5 @@
-"""The explorers of chapter 4: their simulated hospitals, what is estimated, a recording that is not stale."""
+"""The explorers of chapter 4: their simulated hospitals, what is estimated, its recording."""
 
-import json
 import threading
 
 import numpy as np
@@ -8,11 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from hemafl_book.cli import app
 from hemafl_book.explorers import survival as explorer
-from hemafl_book.results import load, stale
 from hemafl_book.show import results
 from hemafl_lib.errors import Stopped
 from hemafl_lib.models import ridge_cox
@@ -23,33 +19,17 @@ TRUTH = explorer.EFFECTS["drug"]
 
 @pytest.fixture(scope="module")
 def found():
-    return explorer.recorded(results.load("explorer-survival"))
+    return explorer.SWEEP.read(results.load("explorer-survival"))
 
 
 # --- the recording ---------------------------------------------------------------------------------
 
 
-def test_the_recording_is_not_stale_and_holds_every_setting(found):
-    """Whoever changes the protocol has to compute the recording again (`make results`)."""
-    path = results.folder() / "explorer-survival.json"
-    assert not stale(load(path), json.loads(json.dumps(explorer.protocol())))
-    assert len(found) == np.prod([len(values) for values in explorer.CONTROLS.values()])
-    assert path.stat().st_size <= 100_000
-
-
 def test_a_recorded_setting_is_the_computed_one(found):
-    again = explorer.exploration(0.05, 4, 0.6)
+    again = explorer.explore(0.05, 4, 0.6)
     for name in ("hospitals", "effects"):
         stored = getattr(found[0.05, 4, 0.6], name)
         pd.testing.assert_frame_equal(stored, getattr(again, name), atol=1e-3, rtol=0)
-
-
-def test_hemafl_sweep_writes_a_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(explorer, "CONTROLS", {"smallest": (0.1,), "shift": (2,), "uneven": (0.0,)})
-    out = tmp_path / "survival.json"
-    done = CliRunner().invoke(app, ["sweep", "survival", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    assert list(explorer.recorded(load(out))) == [(0.1, 2, 0.0)]
 
 
 # --- the lesson ------------------------------------------------------------------------------------
@@ -142,14 +122,14 @@ def test_a_hospital_alone_fits_the_ridge_cox_model():
 
 def test_an_exploration_reports_every_repetition_and_summarises_them():
     seen = []
-    found = explorer.exploration(0.1, 2, 0.6, repetitions=3, report=seen.append)
+    found = explorer.explore(0.1, 2, 0.6, repetitions=3, report=seen.append)
     assert seen == [1, 2, 3]
     assert list(found.hospitals["hospital"].unique()) == ["small", "middle", "large"]
     assert list(found.hospitals["model"].unique()) == list(explorer.MODELS)
     assert list(found.effects["estimate"]) == list(explorer.ESTIMATES)
     for table in (found.hospitals, found.effects):
         assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
-    single = explorer.exploration(0.1, 2, 0.6, repetitions=1).effects
+    single = explorer.explore(0.1, 2, 0.6, repetitions=1).effects
     assert (single["low"] == single["high"]).all()
 
 
@@ -161,7 +141,7 @@ def test_an_exploration_ends_when_it_is_outdated():
         stop.set()
 
     with pytest.raises(Stopped):
-        explorer.exploration(0.1, 2, 0.6, report=outdate, stop=stop)
+        explorer.explore(0.1, 2, 0.6, report=outdate, stop=stop)
     assert seen == [1]
 
 

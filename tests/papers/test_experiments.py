@@ -10,7 +10,6 @@ import torch
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
-from hemafl_book.explorers import morphology as morphology_explorer
 from hemafl_book.papers import blood_morphology, running
 from hemafl_book.papers import compare as arms
 from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
@@ -84,20 +83,6 @@ def test_the_frozen_result_is_not_stale():
     described = blood_morphology.protocol("paper", "real").described()
     assert not stale(result, json.loads(json.dumps(described)))
     assert result.seeds == [0, 1, 2, 3, 4]
-
-
-def test_the_explorers_recording_is_not_stale():
-    result = load(results.folder() / "explorer-blood-morphology.json")
-    assert not stale(result, json.loads(json.dumps(morphology_explorer.protocol())))
-    settings = result.table("curves")[list(morphology_explorer.CONTROLS)].drop_duplicates()
-    assert len(settings) == np.prod([len(values) for values in morphology_explorer.CONTROLS.values()])
-
-
-def test_a_mislabelling_hospital_moves_every_training_label_and_no_other():
-    site = blood_morphology.partition.natural(smear.simulate(60, size=32, sites=("north",)), seed=0)[0]
-    wrong = morphology_explorer.mislabel(site)
-    assert torch.equal(wrong.train.labels, (site.train.labels + 1) % 4)
-    assert torch.equal(wrong.test.labels, site.test.labels)
 
 
 @pytest.mark.real

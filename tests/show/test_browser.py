@@ -571,7 +571,7 @@ def moves(page, explorer, controls, start, by):
 @pytest.mark.parametrize("name", CURVES)
 def test_every_slider_of_chapter_2_leads_to_the_recorded_curves(html, visit, name, by):
     module, file, start = CURVES[name]
-    recorded = module.recorded(results.load(file))
+    recorded = module.SWEEP.read(results.load(file))
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
     explorer = page.locator(f"#{name}-explorer")
     spoken = {explorer.locator("[aria-live]").inner_text()}
@@ -585,7 +585,7 @@ def test_every_slider_of_chapter_2_leads_to_the_recorded_curves(html, visit, nam
 
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
 def test_the_slider_of_who_holds_what_leads_to_the_recorded_counts(html, visit, by):
-    recorded = partition_explorer.recorded(results.load("explorer-partition"))
+    recorded = partition_explorer.SWEEP.read(results.load("explorer-partition"))
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
     explorer = page.locator("#partition-explorer")
     for setting in moves(page, explorer, partition_explorer.CONTROLS, (5, "Dirichlet 0.3"), by):
@@ -596,7 +596,7 @@ def test_the_slider_of_who_holds_what_leads_to_the_recorded_counts(html, visit, 
 
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
 def test_the_saliency_sliders_of_chapter_2_lead_to_the_recorded_answers(html, visit, by):
-    recorded = saliency_explorer.recorded(results.load("explorer-saliency"))
+    recorded = saliency_explorer.SWEEP.read(results.load("explorer-saliency"))
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
     explorer = page.locator("#saliency-explorer")
     explorer.locator("canvas").wait_for()

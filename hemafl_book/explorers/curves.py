@@ -1,0 +1,78 @@
+"""Accuracies of a federation by round: a shared test, every client, the worst and the mean of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hemafl_book.explorers.leukaemia import SHARED_TEST
+from hemafl_lib.federation import Run
+
+WORST, MEAN = "worst client", "mean of clients"
+TABLE = "settings"
+"""The title of a recording's table."""
+
+Report = Callable[[pd.DataFrame], object]
+
+
+@dataclass(frozen=True)
+class FederationOutcome:
+    """What becomes of a federation.
+
+    ``curves`` holds accuracies, one row per round from 0: "shared test", "worst client", "mean of clients",
+    and each client under its name. ``bytes_sent`` counts the arrays in both directions, ``steps`` the
+    optimiser steps of all clients, ``refused`` the replies that the server did not use.
+    """
+
+    curves: pd.DataFrame
+    bytes_sent: int
+    steps: int
+    refused: int
+
+
+def outcome(run: Run, clients: Sequence[str]) -> FederationOutcome:
+    """Return the outcome of a run that monitors the shared test and the tests of the ``clients``."""
+    return FederationOutcome(
+        curves(run.history, clients), run.bytes_sent, run.total_steps(), len(run.refused)
+    )
+
+
+def curves(history: pd.DataFrame, clients: Sequence[str]) -> pd.DataFrame:
+    """Return the curves of `FederationOutcome` from the history of a run."""
+    rows = history.query("metric == 'accuracy' and phase == 'monitor'")
+    accuracy = rows.pivot(index="round", columns="site", values="value")
+    return add_summary(accuracy[[SHARED_TEST, *clients]])
+
+
+def add_summary(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return the shared test's and the clients' curves with those of the worst and the mean client."""
+    clients = accuracy.drop(columns=SHARED_TEST)
+    summary = pd.DataFrame({WORST: clients.min(axis=1), MEAN: clients.mean(axis=1)})
+    return pd.concat([accuracy[[SHARED_TEST]], summary, clients], axis=1).rename_axis(columns=None)
+
+
+def to_rows(found: FederationOutcome) -> dict[str, pd.DataFrame]:
+    """Return one row of a recording; a line is a name and the accuracies by round, in thousandths."""
+    accuracy = found.curves.drop(columns=[WORST, MEAN])
+    row = {
+        "curves": "\n".join(f"{name}: {_thousandths(accuracy[name])}" for name in accuracy),
+        "bytes": found.bytes_sent,
+        "steps": found.steps,
+        "refused": found.refused,
+    }
+    return {TABLE: pd.DataFrame([row])}
+
+
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> FederationOutcome:
+    """Return the outcome that a row holds, rounded to thousandths."""
+    (row,) = rows[TABLE].to_dict("records")
+    lines = [line.split(": ") for line in row["curves"].split("\n")]
+    accuracy = pd.DataFrame({name: np.array(text.split(), dtype=float) / 1000 for name, text in lines})
+    return FederationOutcome(
+        add_summary(accuracy.rename_axis("round")), row["bytes"], row["steps"], row["refused"]
+    )
+
+
+def _thousandths(curve: pd.Series) -> str:
+    return " ".join(str(round(1000 * value)) for value in curve)

@@ -1,0 +1,119 @@
+"""An explorer as one value: what it varies, what a setting gives, how all are recorded and read."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pandas as pd
+
+from hemafl_book.results import FrozenResult, freeze
+from hemafl_lib.data.cohort import Provenance
+from hemafl_lib.errors import DataError
+from hemafl_lib.parallel import cores
+from hemafl_lib.progress import bar
+
+Outcome = TypeVar("Outcome")
+"""What one setting of an explorer gives."""
+
+Setting = dict[str, Any]
+"""A value of every control, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Generic[Outcome]):
+    """All settings of an explorer.
+
+    Parameters
+    ----------
+    controls
+        The values that are recorded, by the argument of ``explore``; a notebook makes a slider of each.
+    explore
+        Computes one setting: ``explore(**setting)``.
+    tables
+        The titles of the recording's tables, each with the controls that its rows depend on.
+    to_rows
+        Turns an outcome into its rows of every table, rounded as they are to be stored.
+    from_rows
+        Turns these rows, with the controls that they depend on in further columns, into the outcome again.
+    protocol
+        Returns what decides the numbers, as plain JSON values.
+    data
+        Returns the provenance of every cohort that is read.
+    seeds
+        The seeds of the repetitions.
+    extra
+        Returns tables that belong to no setting, by title.
+    """
+
+    controls: Mapping[str, Sequence[Any]]
+    explore: Callable[..., Outcome]
+    tables: Mapping[str, Sequence[str]]
+    to_rows: Callable[[Outcome], Mapping[str, pd.DataFrame]]
+    from_rows: Callable[[Mapping[str, pd.DataFrame]], Outcome]
+    protocol: Callable[[], dict[str, Any]]
+    data: Callable[[], Sequence[Provenance]]
+    seeds: Sequence[int] = (0,)
+    extra: Callable[[], Mapping[str, pd.DataFrame]] = dict
+
+    def settings(self) -> list[Setting]:
+        """Return every combination of the controls' values."""
+        combinations = itertools.product(*self.controls.values())
+        return [dict(zip(self.controls, values, strict=True)) for values in combinations]
+
+    def record(self, out: Path, say: Callable[[str], object]) -> None:
+        """Compute every setting, under a progress bar, and write all to ``out`` as a frozen result."""
+        began = time.monotonic()
+        settings = self.settings()
+        rows = [self.to_rows(self.explore(**setting)) for setting in bar(settings, desc="sweep")]
+        tables = {title: self._join(title, settings, rows) for title in self.tables}
+        freeze(
+            out,
+            protocol=self.protocol(),
+            data=self.data(),
+            seeds=self.seeds,
+            seconds=time.monotonic() - began,
+            device=f"{cores()} CPU cores",
+            tables={**tables, **self.extra()},
+        )
+        say(f"{len(settings)} settings are in {out}.")
+
+    def read(self, result: FrozenResult) -> dict[tuple[Any, ...], Outcome]:
+        """Return what a recording holds for every setting, by the values of the controls.
+
+        Raises `DataError` if it lacks a setting.
+        """
+        parts = {title: _split(result.table(title), list(keys)) for title, keys in self.tables.items()}
+        found = {}
+        for setting in self.settings():
+            try:
+                rows = {
+                    title: parts[title][tuple(setting[key] for key in keys)]
+                    for title, keys in self.tables.items()
+                }
+            except KeyError:
+                raise DataError(f"the recording has no setting {setting}; record it again.") from None
+            found[tuple(setting.values())] = self.from_rows(rows)
+        return found
+
+    def _join(
+        self, title: str, settings: Sequence[Setting], rows: Sequence[Mapping[str, pd.DataFrame]]
+    ) -> pd.DataFrame:
+        """Return one table of all settings, with the controls that decide its rows in the first columns.
+
+        What several settings share, since the table does not depend on all controls, is stored once.
+        """
+        keys = list(self.tables[title])
+        parts = [
+            found[title].assign(**{key: setting[key] for key in keys})
+            for setting, found in zip(settings, rows, strict=True)
+        ]
+        table = pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True)
+        return table[[*keys, *table.columns.drop(keys)]]
+
+
+def _split(table: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """Return the rows of every combination of the ``keys``."""
+    return {values: rows.reset_index(drop=True) for values, rows in table.groupby(keys, sort=False)}

@@ -1,0 +1,152 @@
+"""Every explorer of the registry has a fresh and whole recording; and what a sweep does with any."""
+
+import json
+from dataclasses import replace
+
+import grimp
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from hemafl_book import explorers
+from hemafl_book.cli import app
+from hemafl_book.explorers import EXPLORERS, partition, privacy, survival
+from hemafl_book.explorers.sweep import Sweep
+from hemafl_book.results import load, stale
+from hemafl_book.show import results
+from hemafl_lib.data.cohort import Provenance
+from hemafl_lib.errors import DataError, HemaflError
+
+LARGEST = 120_000
+"""Bytes of a recording, which a page carries."""
+
+
+# --- the registry ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_recording_is_not_stale_and_holds_every_setting(name):
+    """Whoever changes the protocol has to compute the recording again (`hemafl sweep NAME`)."""
+    sweep = explorers.find(name)
+    path = results.folder() / f"explorer-{name}.json"
+    result = load(path)
+    assert not stale(result, json.loads(json.dumps(sweep.protocol())))
+    assert result.seeds == list(sweep.seeds)
+    found = sweep.read(result)
+    assert list(found) == [tuple(setting.values()) for setting in sweep.settings()]
+    assert len(found) == np.prod([len(values) for values in sweep.controls.values()])
+    assert path.stat().st_size <= LARGEST
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_recording_read_and_stored_again_is_the_same(name):
+    sweep, result = explorers.find(name), results.load(f"explorer-{name}")
+    found = sweep.read(result)
+    again = {title: [] for title in sweep.tables}
+    for setting, outcome in zip(sweep.settings(), found.values(), strict=True):
+        for title, rows in sweep.to_rows(outcome).items():
+            again[title].append(rows.assign(**{key: setting[key] for key in sweep.tables[title]}))
+    for title, parts in again.items():
+        stored = result.table(title)
+        order = [*sweep.tables[title], *(["round"] if "round" in stored else [])]
+        fresh = pd.concat(parts).drop_duplicates()[list(stored)]
+        left, right = (
+            table.sort_values(order, kind="stable", ignore_index=True) for table in (stored, fresh)
+        )
+        pd.testing.assert_frame_equal(left, right, check_dtype=False, atol=1e-6, rtol=0)
+
+
+def test_every_recording_in_the_book_has_its_explorer():
+    stored = {path.stem.removeprefix("explorer-") for path in results.folder().glob("explorer-*.json")}
+    assert stored == set(EXPLORERS)
+
+
+def test_no_explorer_imports_another():
+    graph = grimp.build_graph("hemafl_book")
+    modules = {f"hemafl_book.explorers.{module}" for module in EXPLORERS.values()}
+    for module in modules:
+        assert not graph.find_modules_directly_imported_by(module) & modules
+
+
+def test_an_unknown_explorer_is_refused_by_those_that_are_known():
+    with pytest.raises(HemaflError, match=r"'nowhere' is unknown; choose one of .*attack"):
+        explorers.find("nowhere")
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+FEW = {
+    "partition": (partition, {"clients": (3,), "scheme": ("even", "Dirichlet 1")}),
+    "privacy": (privacy, {"noise": (4.0,), "clip": (0.3, 3.0), "rounds": (1, 2)}),
+    "survival": (survival, {"smallest": (0.1,), "shift": (2,), "uneven": (0.0,)}),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_hemafl_sweep_writes_a_recording(name, tmp_path, monkeypatch):
+    module, controls = FEW[name]
+    few = replace(module.SWEEP, controls=controls)
+    monkeypatch.setattr(module, "SWEEP", few)
+    out = tmp_path / f"{name}.json"
+    done = CliRunner().invoke(app, ["sweep", name, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert f"{len(few.settings())} settings are in {out}." in done.output
+    assert list(few.read(load(out))) == [tuple(setting.values()) for setting in few.settings()]
+
+
+# --- a sweep ---------------------------------------------------------------------------------------
+
+NOBODY = Provenance(name="none", source="None.", licence="none.", simulated=True, checksum="0")
+
+
+def powers(base: int, exponent: int) -> list[int]:
+    return [base**k for k in range(exponent + 1)]
+
+
+def write(found: list[int]) -> dict[str, pd.DataFrame]:
+    table = pd.DataFrame({"k": range(len(found)), "power": found})
+    return {"powers": table, "last": pd.DataFrame([{"last": found[-1]}])}
+
+
+def read(rows: dict[str, pd.DataFrame]) -> list[int]:
+    powers, last = rows["powers"]["power"].tolist(), rows["last"]["last"].item()
+    return powers[: powers.index(last) + 1]
+
+
+SWEEP = Sweep(
+    controls={"base": (2, 3), "exponent": (1, 2)},
+    explore=powers,
+    tables={"powers": ("base",), "last": ("base", "exponent")},
+    to_rows=write,
+    from_rows=read,
+    protocol=lambda: {"of": "whole numbers"},
+    data=lambda: [NOBODY],
+    seeds=(7,),
+    extra=lambda: {"note": pd.DataFrame({"said": ["all"]})},
+)
+
+
+def test_a_sweep_is_read_as_it_was_computed(tmp_path):
+    said = []
+    SWEEP.record(tmp_path / "r.json", said.append)
+    result = load(tmp_path / "r.json")
+    assert SWEEP.read(result) == {(2, 1): [1, 2], (2, 2): [1, 2, 4], (3, 1): [1, 3], (3, 2): [1, 3, 9]}
+    assert result.seeds == [7]
+    assert not stale(result, SWEEP.protocol())
+    assert result.table("note")["said"].tolist() == ["all"]
+    assert len(said) == 1
+
+
+def test_what_settings_share_is_stored_once(tmp_path):
+    SWEEP.record(tmp_path / "r.json", lambda text: None)
+    stored = load(tmp_path / "r.json").table("powers")
+    assert list(stored) == ["base", "k", "power"]
+    assert stored["power"].tolist() == [1, 2, 4, 1, 3, 9]
+
+
+def test_a_recording_that_lacks_a_setting_is_refused(tmp_path):
+    SWEEP.record(tmp_path / "r.json", lambda text: None)
+    more = replace(SWEEP, controls={"base": (2, 3, 4), "exponent": (1, 2)})
+    with pytest.raises(DataError, match=r"no setting \{'base': 4, 'exponent': 1\}; record it again"):
+        more.read(load(tmp_path / "r.json"))
