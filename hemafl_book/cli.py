@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from hemafl_book import explorers
+from hemafl_book.papers import PAPERS
 from hemafl_lib import data
+from hemafl_lib.data.cards import CARDS
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.files import write_json
 
@@ -37,7 +39,7 @@ app.add_typer(bench_app, name="bench")
 
 Name = Annotated[str, typer.Argument(help="Name of a cohort, as 'hemafl data list' shows it.")]
 Root = Annotated[
-    Path | None, typer.Option(envvar="HEMAFL_DATA", help="Folder that holds the public layouts.")
+    Path | None, typer.Option(help="Folder that holds the public layouts; by default HEMAFL_DATA says which.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="JSON file for the numbers.")]
 Count = Annotated[int, typer.Option(min=1)]
@@ -90,58 +92,82 @@ def check(
         raise typer.Exit(1)
 
 
-class Preset(StrEnum):
-    """How much of an experiment is run."""
-
-    quick = "quick"
-    paper = "paper"
-
-
-class Engine(StrEnum):
-    """Where the clients run."""
-
-    local = "local"
-    simulation = "simulation"
-    deployment = "deployment"
+@app.command("list")
+def list_names() -> None:
+    """List what 'hemafl run' and 'hemafl sweep' know by name: papers, models, aggregators and so on."""
+    for kind, names in known_names().items():
+        typer.echo(f"{kind}: {', '.join(names)}")
 
 
-class Device(StrEnum):
-    """What the clients compute on."""
+def known_names() -> dict[str, Iterable[str]]:
+    """Return all registries' names by what they name, in the plural."""
+    from hemafl_book.papers.dealing import SCHEMES  # loads PyTorch and Flower, as others below
+    from hemafl_lib.aggregation import AGGREGATORS
+    from hemafl_lib.federation.engines import ENGINES
+    from hemafl_lib.models import BACKBONES
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    return {
+        "papers": PAPERS,
+        "models": BACKBONES,
+        "aggregators": AGGREGATORS,
+        "schemes": SCHEMES,
+        "engines": ENGINES,
+        "explorers": explorers.EXPLORERS,
+        "cohorts": CARDS,
+    }
 
 
 @app.command("run")
 def run(
-    experiment: Annotated[str, typer.Argument(help="Name of an experiment, for example 'blood-morphology'.")],
-    preset: Annotated[
-        Preset, typer.Option(help="'quick' takes minutes, 'paper' the full protocol.")
-    ] = Preset.quick,
-    engine: Annotated[
-        Engine, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
-    ] = Engine.local,
+    paper: Annotated[str, typer.Argument(help="Name of a paper, for example 'blood-morphology'.")],
+    preset: Annotated[str, typer.Option(help="'quick' takes minutes, 'paper' the full protocol.")] = "quick",
+    aggregator: Annotated[
+        str | None, typer.Option(help="It takes FedAvg's place, and other aggregators' arms go.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--network", help="Network of the main comparisons.")
+    ] = None,
+    clients: Annotated[int | None, typer.Option(help="Deal the training rows to so many clients.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Dirichlet parameter of the clients' classes; small is uneven.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="How the training rows become clients.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of training.")] = None,
+    local_epochs: Annotated[int | None, typer.Option(help="Passes over a client's rows in a round.")] = None,
+    data_name: Annotated[
+        str | None,
+        typer.Option("--data", help="Name of the cohort to train on ('hemafl data list'); 'smear' is drawn."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="One seed instead of the preset's.")] = None,
-    device: Annotated[Device, typer.Option(help="'auto' takes the GPU if there is one.")] = Device.auto,
-    network: Annotated[str | None, typer.Option(help="Another backbone than the protocol's.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
+    ] = "local",
+    device: Annotated[str, typer.Option(help="'auto' takes the GPU if there is one.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file for all tables, with their provenance.")] = None,
     root: Root = None,
 ) -> None:
-    """Run a paper's experiment, on real data where HEMAFL_DATA is set and else on simulated data."""
-    from hemafl_book.papers import running
+    """Run a paper's experiment, as the paper says or with changes, which the result then names.
 
-    running.run_and_report(
-        experiment,
-        preset=preset.value,
-        engine=engine.value,
+    It runs on real data where there is a folder of them, and else on what needs no files. 'hemafl list' shows
+    all names; an unknown one is answered with those that are known.
+    """
+    from hemafl_book.papers import running
+    from hemafl_book.papers.protocol import Changes
+    from hemafl_book.papers.where import Where
+
+    changes = Changes(
+        aggregator=aggregator,
+        model=model,
+        clients=clients,
+        alpha=alpha,
+        scheme=scheme,
+        rounds=rounds,
+        local_epochs=local_epochs,
+        data=data_name,
         seed=seed,
-        device=device.value,
-        network=network,
-        out=out,
-        root=root,
-        say=typer.echo,
     )
+    where = Where(root=data.known_root(root), engine=engine, device=running.choose_device(device))
+    running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
 
 
 @app.command("sweep")

@@ -1,15 +1,16 @@
 """Frozen results: numbers computed once on real data, together with everything that made them.
 
-A frozen result is one JSON file with tables and their provenance: the protocol, the checksums of
-the data, the versions of the packages, the device, the seeds and the seconds. It holds numbers only,
-never an image or a patient.
+A frozen result is one JSON file with tables and their provenance: the protocol and what was changed in it,
+the checksums of the data, the commit of the code, the versions of the packages, the device, the seeds and the
+seconds. It holds numbers only, never an image or a patient.
 """
 
 import hashlib
 import json
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,17 @@ PACKAGES = ("hemafl_lib", "flwr", "numpy", "scikit-learn", "timm", "torch", "tor
 """The packages whose versions are stored with every result."""
 
 
+CODE = Path(__file__).resolve().parents[1]
+"""The folder of both packages: a checkout, or where they were installed."""
+
+
 @dataclass(frozen=True)
 class Results:
-    """What an experiment returns: tables by title, and what they were computed on.
-
-    ``protocol`` is the experiment's own description of itself, with a method ``described``; ``seconds``
-    are those of the wall clock.
-    """
+    """What an experiment returns: its protocol, tables by title, and where their data come from."""
 
     protocol: Any
     tables: dict[str, pd.DataFrame]
     data: tuple[Provenance, ...]
-    seeds: tuple[int, ...]
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,9 @@ class FrozenResult:
     """One file of frozen results.
 
     ``tables`` maps a title to ``{"columns": [name, ...], "rows": [[value, ...], ...]}``, and ``data``
-    lists ``{"name": ..., "checksum": ...}`` for every cohort that was read.
+    lists ``{"name": ..., "checksum": ...}`` for every cohort that was read. ``commit`` is that of the code,
+    as the function of that name returns it; None where it is unknown, as in files older than this field.
+    ``changes`` says what was changed in the paper's protocol.
     """
 
     protocol: dict[str, Any]
@@ -55,6 +56,8 @@ class FrozenResult:
     seeds: list[int]
     seconds: float
     tables: dict[str, dict[str, list]]
+    commit: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def table(self, title: str) -> pd.DataFrame:
         """Return one table as a data frame; `DataError` if there is no table of that title."""
@@ -78,6 +81,7 @@ def freeze(
     seconds: float,
     device: str,
     tables: Mapping[str, pd.DataFrame],
+    changes: Mapping[str, Any] | None = None,
 ) -> FrozenResult:
     """Write a frozen result to ``path`` and return it.
 
@@ -98,6 +102,8 @@ def freeze(
     tables
         The numbers, by title, stored with six decimals. A missing number (NaN) becomes ``null``; the
         index is dropped.
+    changes
+        What was changed in the paper's protocol, by name.
     """
     result = FrozenResult(
         protocol=json.loads(json.dumps(protocol, allow_nan=False)),
@@ -108,6 +114,8 @@ def freeze(
         seeds=[int(seed) for seed in seeds],
         seconds=round(float(seconds), 1),
         tables={title: json.loads(_split(frame)) for title, frame in tables.items()},
+        commit=commit(),
+        changes=dict(changes or {}),
     )
     write_json(path, asdict(result))
     return result
@@ -116,8 +124,9 @@ def freeze(
 def load(path: Path) -> FrozenResult:
     """Read a frozen result; `DataError` if it is missing, damaged or edited by hand."""
     content = read_json(path)
-    expected = {field.name for field in fields(FrozenResult)}
-    if not isinstance(content, dict) or set(content) != expected:
+    known = {item.name for item in fields(FrozenResult)}
+    needed = {item.name for item in fields(FrozenResult) if item.default is item.default_factory is MISSING}
+    if not isinstance(content, dict) or not needed <= set(content) <= known:
         raise DataError(f"{path} is not a frozen result; compute it again with `hemafl run`.")
     if content["protocol_hash"] != protocol_hash(content["protocol"]):
         raise DataError(
@@ -129,6 +138,27 @@ def load(path: Path) -> FrozenResult:
 def stale(result: FrozenResult, protocol: Mapping[str, Any]) -> bool:
     """Tell whether ``result`` was computed with another protocol than ``protocol``."""
     return result.protocol_hash != protocol_hash(protocol)
+
+
+def commit() -> str | None:
+    """Return the commit of the code, with "-dirty" behind it where a file of either package differs from it.
+
+    None outside a checkout, and where git is not installed.
+    """
+    if not (CODE / ".git").exists():
+        return None
+    try:
+        head = _git("rev-parse", "HEAD")
+        differs = _git("status", "--porcelain", "--", "hemafl_lib", "hemafl_book")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}-dirty" if differs else head
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says about the code."""
+    done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _split(frame: pd.DataFrame) -> str:

@@ -1,1 +1,48 @@
-"""One module a paper: its protocol as data, and `run(protocol)` that returns its tables."""
+"""The papers' experiments, one module a paper, what they share, and the registry of them.
+
+A paper's module holds its protocol as data (`protocol`), its cohorts and its tables (`run`, `report`), and
+says in ``OFFER`` what can be asked of it. To add a paper, write its module and give it a line in `PAPERS`:
+`hemafl run NAME`, `hemafl list`, `make results` and the tests then know it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from hemafl_lib.errors import HemaflError
+
+if TYPE_CHECKING:
+    from hemafl_book.papers.protocol import Changes, Offer
+    from hemafl_book.papers.where import Where
+    from hemafl_book.results import Results
+
+PAPERS: dict[str, str] = {
+    "blood-morphology": "blood_morphology",
+    "attention-cnn": "attention_cnn",
+    "all-transfer": "all_transfer",
+    "all-privacy": "all_privacy",
+    "mds-survival": "mds_survival",
+    "scd-infarct": "scd_infarct",
+}
+"""The module of each paper in this package, imported when it is asked for."""
+
+
+class Paper(Protocol):
+    """What the module of a paper has."""
+
+    OFFER: "Offer"
+
+    def protocol(self, preset: str, source: str, changes: "Changes") -> Any:
+        """Return the protocol of a preset on a source of data, with changes."""
+
+    def run(self, asked: Any, where: "Where") -> "Results":
+        """Return the tables of a protocol."""
+
+    def report(self, results: "Results") -> str:
+        """Return what was found, as text."""
+
+
+def paper_of(name: str) -> Paper:
+    """Return the module of a paper; raise `HemaflError` if there is none of that name."""
+    if name not in PAPERS:
+        raise HemaflError(f"experiment '{name}' is unknown; choose one of {', '.join(PAPERS)}.")
+    return cast(Paper, import_module(f"{__name__}.{PAPERS[name]}"))

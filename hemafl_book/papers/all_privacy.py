@@ -13,12 +13,8 @@ one. No test image had a say. A hospital that chooses on its own patients would 
 epsilon too; here nothing of it is counted.
 """
 
-import copy
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,28 +22,31 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from hemafl_book.papers import all_transfer
-from hemafl_book.papers import compare as compared
-from hemafl_book.papers.all_transfer import BACKBONE
-from hemafl_book.papers.baselines import colour_probabilities, majority_probabilities
-from hemafl_book.papers.compare import Arm, Cost, Kind, Prediction, train_arm
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers import dealing, leukaemia, scores
+from hemafl_book.papers.arms import Arm, Kind, Prediction, Trial, answers, train_each
+from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.leukaemia import BACKBONE
+from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, describe
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import data, partition
-from hemafl_lib.data import smear
+from hemafl_lib import partition
 from hemafl_lib.data.cohort import ImageCohort, VariantCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import activations, backbone, trained_part
-from hemafl_lib.parallel import for_each
+from hemafl_lib.models import BACKBONES, activations, backbone, trained_part
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, round_steps
-from hemafl_lib.progress import bar
 from hemafl_lib.training import Recipe
 
-NAME = "all-privacy"
-PRESETS = ("quick", "paper")
-SOURCES = ("real", "smear")
-EMBEDDED = "SIMULATED data"
+OFFER = Offer(
+    name="all-privacy",
+    title="what differential privacy costs (chapter 3)",
+    sources=("real", "smear"),
+    embedded="SIMULATED data",
+    takes=tuple(name for name in OPTIONS if name != "aggregator"),
+    models=tuple(BACKBONES),
+    cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+)
+"""No other aggregator: at the client level privacy itself is the aggregator."""
 
 ROUNDS, DELTA = 10, 1e-5
 VALIDATION, TEST = 0.1, 0.2
@@ -112,19 +111,29 @@ class Protocol:
     seeds: tuple[int, ...]
     clips: tuple[float, ...] = ()
     rounds: int = ROUNDS
+    network: str = BACKBONE
+    changes: Changes = UNCHANGED
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         fixed = {
-            "network": BACKBONE,
             "trained": "head",
-            "without privacy": asdict(all_transfer.recipe()),
+            "without privacy": asdict(self.plain_recipe()),
             "delta": DELTA,
             "noise of the choice": CHOICE_NOISE,
             "validation": VALIDATION,
             "test": TEST,
         }
-        return {**asdict(self), **fixed}
+        return describe(self, **fixed)
+
+    def plain_recipe(self) -> Recipe:
+        """Return how a client trains without privacy."""
+        return change_recipe(leukaemia.recipe(), self.changes)
+
+
+def change_recipe(recipe: Recipe, changes: Changes) -> Recipe:
+    """Return a recipe with as many local epochs as a user asks for."""
+    return recipe if changes.local_epochs is None else replace(recipe, local_epochs=changes.local_epochs)
 
 
 def record_recipe(**changes: Any) -> Recipe:
@@ -143,8 +152,8 @@ def client_recipe(**changes: Any) -> Recipe:
     return record_recipe(**({"learning_rate": 0.05, "local_epochs": 5} | changes))
 
 
-def protocol(preset: str = "quick", source: str = "smear") -> Protocol:
-    """Return the protocol of a preset.
+def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, with ``changes``.
 
     Parameters
     ----------
@@ -152,25 +161,38 @@ def protocol(preset: str = "quick", source: str = "smear") -> Protocol:
         "quick" (three noises, one seed) or "paper" (eight noises, three seeds, and the choice of the clip).
     source
         "real" or "smear".
+    changes
+        Where the clients are dealt anew, one study a level is left. There is no other aggregator: at the
+        client level privacy itself is the aggregator.
 
     Raises
     ------
     HemaflError
-        If one of them is unknown.
+        If something is unknown or refused.
     """
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
+    OFFER.check(preset, source, changes)
     quick = preset == "quick"
     noises = (0.0, 1.0, 4.0) if quick else NOISES
-    many = Study("client level, 60 clients", "client", MANY, noises, client_recipe())
-    studies = (
-        Study("record level, 3 unequal clients", "record", UNEQUAL, noises, record_recipe()),
-        Study("client level, 3 clients", "client", FEW, noises, client_recipe()),
-        many,
-    )
+    by_record, by_client = (change_recipe(own(), changes) for own in (record_recipe, client_recipe))
+    record = Study("record level, 3 unequal clients", "record", UNEQUAL, noises, by_record)
+    few = Study("client level, 3 clients", "client", FEW, noises, by_client)
+    many = Study("client level, 60 clients", "client", MANY, noises, by_client)
+    if changes.deals:
+        deal = changes.deal(own_deal(record))
+        record, few = (replace(study, title=f"{study.level} level, {deal}") for study in (record, few))
+        many = few
+    halved = replace(many, title=f"{many.title}, half of them a round", sampling=0.5)
+    studies = tuple(dict.fromkeys((record, few, many) if quick else (record, few, many, halved)))
+    rounds, network = changes.rounds or ROUNDS, changes.network(BACKBONE)
+    seeds = changes.seeds((0,) if quick else (0, 1, 2))
     if quick:
-        return Protocol(preset, source, 64, 400, 20, studies, (0,))
-    halved = replace(many, title="client level, 60 clients, half of them a round", sampling=0.5)
-    return Protocol(preset, source, 96, 1600, 89, (*studies, halved), (0, 1, 2), CLIPS)
+        return Protocol(preset, source, 64, 400, 20, studies, seeds, (), rounds, network, changes)
+    return Protocol(preset, source, 96, 1600, 89, studies, seeds, CLIPS, rounds, network, changes)
+
+
+def own_deal(study: Study) -> dealing.Deal:
+    """Return how a study deals its clients where nobody asks for another way."""
+    return dealing.quantity(study.proportions)
 
 
 # The data
@@ -188,15 +210,8 @@ class Parts:
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     """Return all images of Taleqani Hospital, or simulated ones."""
     if asked.source == "real":
-        return data.load_images("taleqani", size=asked.size, root=root)
-    return smear.simulate(
-        asked.cells,
-        size=asked.size,
-        classes=smear.LEUKAEMIA,
-        sites=("north",),
-        patients=asked.patients,
-        masks=False,
-    )
+        return leukaemia.real_images(asked.changes.data, asked.size, root)
+    return leukaemia.drawn_images(asked.cells, asked.size, asked.patients)
 
 
 def split_images(cohort: ImageCohort | VariantCohort, seed: int) -> Parts:
@@ -204,9 +219,9 @@ def split_images(cohort: ImageCohort | VariantCohort, seed: int) -> Parts:
     return Parts(*partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
 
 
-def clients(train: VariantCohort, study: Study, seed: int) -> list[Site]:
+def clients(train: VariantCohort, study: Study, seed: int, changes: Changes = UNCHANGED) -> list[Site]:
     """Deal the training images to the clients of a study."""
-    return partition.quantity(train, proportions=study.proportions, seed=seed, validation=0.0, test=0.0)
+    return changes.deal(own_deal(study)).sites(train, seed=seed, validation=0.0, test=0.0)
 
 
 # Training
@@ -221,10 +236,10 @@ class Task:
     noise: float | None
     kind: Kind = "federated"
 
-    def arm(self) -> Arm:
-        """Return how the clients train and the server combines."""
+    def arm(self, plain: Recipe) -> Arm:
+        """Return how the clients train and the server combines; ``plain`` is the recipe without privacy."""
         if self.noise is None:
-            return Arm(f"{self.kind} without privacy", kind=self.kind, recipe=all_transfer.recipe())
+            return Arm(f"{self.kind} without privacy", kind=self.kind, recipe=plain)
         if self.study.level == "record":
             return Arm(self.kind, kind=self.kind, recipe=self.study.recipe)
         privacy = ClientPrivacy(
@@ -257,13 +272,32 @@ def tasks(study: Study, seeds: Sequence[int]) -> list[Task]:
     return [Task(study, seed, noise, kind) for noise in noises for kind in kinds for seed in seeds]
 
 
-def epsilons(task: Task, run: Run) -> pd.DataFrame:
+def trials(
+    wanted: Sequence[Task], asked: Protocol, parts: Mapping[int, Parts], head: nn.Module, judged: str
+) -> list[Trial]:
+    """Return one training of ``head`` a task; ``judged`` names the part that it answers for."""
+    return [
+        Trial(
+            arm=task.arm(asked.plain_recipe()),
+            seed=task.seed,
+            rounds=asked.rounds,
+            sites=clients(parts[task.seed].train, task.study, task.seed, asked.changes),
+            model=head,
+            judged={judged: getattr(parts[task.seed], judged)},
+            trainer=task.trainer(),
+            labels=task.labels(),
+        )
+        for task in wanted
+    ]
+
+
+def epsilons(arm: Arm, run: Run) -> pd.DataFrame:
     """Return what was spent by the end of each round: columns ``site``, ``round`` and ``epsilon``.
 
     The server spends for all clients at once, ``site`` "server". Without noise epsilon is infinite; training
     without privacy has no rows.
     """
-    privacy = task.arm().aggregator
+    privacy = arm.aggregator
     if isinstance(privacy, ClientPrivacy):
         numbers = run.history["round"].unique()
         rows = [("server", int(number), privacy.epsilon(int(number))) for number in sorted(numbers) if number]
@@ -272,103 +306,59 @@ def epsilons(task: Task, run: Run) -> pd.DataFrame:
     return found.rename(columns={"value": "epsilon"}).reset_index(drop=True)
 
 
-def train_task(task: Task, train: VariantCohort, head: nn.Module, **settings: Any) -> dict[str, Run]:
-    """Deal the training images and train; return the runs by the name that the tables show.
-
-    ``head`` is the initial model; ``settings`` go to `hemafl_lib.federation.run`.
-    """
-    dealt = clients(train, task.study, task.seed)
-    settings = {"trainer": task.trainer(), "evaluate": False, "progress": False, **settings}
-    return train_arm(task.arm(), dealt, copy.deepcopy(head), seed=task.seed, **settings)
-
-
-def task_tables(
-    task: Task, runs: Mapping[str, Run], judge: VariantCohort, where: str, device: str
-) -> dict[str, pd.DataFrame]:
-    """Return a task's rows of the tables "scores", "epsilon" and "cost".
-
-    ``judge`` holds the images that the models are judged on, and ``where`` says which these are.
-    """
-    scores, spending, costs = [], [], []
-    for name, run in runs.items():
-        spent = epsilons(task, run)
-        answer = compared.probabilities(run.model, judge, device)
-        row = compared.scores([Prediction(name, task.seed, where, judge.labels.numpy(), answer)])
-        cost = compared.costs([Cost(name, task.seed, run.total_steps(), run.bytes_sent)])
-        scores.append(row.assign(**task.labels(), epsilon=spent["epsilon"].max()))
-        spending.append(spent.assign(**task.labels(), arm=name, seed=task.seed))
-        costs.append(cost.assign(**task.labels(), seed=task.seed))
-    found = {"scores": scores, "epsilon": spending, "cost": costs}
-    return {title: pd.concat(rows, ignore_index=True) for title, rows in found.items()}
+def trial_tables(trial: Trial, runs: Mapping[str, Run], where: Where) -> dict[str, pd.DataFrame]:
+    """Return a trial's rows of the tables "scores", "epsilon" and "cost"."""
+    predictions, costs = answers(trial, runs, where)
+    spent = {name: epsilons(trial.arm, run) for name, run in runs.items()}
+    return {
+        "scores": pd.concat(
+            scores.score_table([p]).assign(**trial.labels, epsilon=spent[p.arm]["epsilon"].max())
+            for p in predictions
+        ),
+        "epsilon": pd.concat(
+            table.assign(**trial.labels, arm=name, seed=trial.seed) for name, table in spent.items()
+        ),
+        "cost": pd.concat(scores.cost_table([cost]).assign(**trial.labels, seed=cost.seed) for cost in costs),
+    }
 
 
 # The experiment
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
+def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables.
 
     Parameters
     ----------
     asked
         As `protocol` returns it.
-    seed
-        Of split, dealing, training and noise, instead of those that the protocol names.
-    root
-        Folder of the real data, by default HEMAFL_DATA.
-    engine, device, progress
-        See `federation.run`.
+    where
+        Folder of the data, engine and device.
     """
-    began = time.monotonic()
-    seeds = asked.seeds if seed is None else (seed,)
-    images = smears(asked, root)
-    network = backbone(BACKBONE, len(images.classes), trainable="head")
-    inputs = activations(network, images, batch_size=16, device=device, progress=False)
-    parts = {number: split_images(inputs, number) for number in seeds}
-    head, stop = trained_part(network), threading.Event()
-
-    settings = {
-        "rounds": asked.rounds,
-        "engine": engine,
-        "device": device,
-        "workers": 1 if engine == "local" else None,
-        "stop": stop,
-    }
-
-    def job(task: Task, where: str) -> dict[str, pd.DataFrame]:
-        part = parts[task.seed]
-        runs = train_task(task, part.train, head, **settings)
-        return task_tables(task, runs, getattr(part, where), where, device)
-
-    def all_of(wanted: Sequence[Task], where: str = "test") -> list[dict[str, pd.DataFrame]]:
-        done = for_each(partial(job, where=where), wanted, engine=engine, interrupt=stop.set)
-        return list(bar(done, total=len(wanted), desc=where, show=progress))
-
-    found = joined(all_of([task for study in asked.studies for task in tasks(study, seeds)]))
-    record = found["scores"]["study"].isin(
-        [study.title for study in asked.studies if study.level == "record"]
+    images = smears(asked, where.root)
+    network = backbone(asked.network, len(images.classes), trainable="head")
+    inputs = activations(network, images, batch_size=16, device=where.device, progress=False)
+    parts = {seed: split_images(inputs, seed) for seed in asked.seeds}
+    head = trained_part(network)
+    wanted = [task for study in asked.studies for task in tasks(study, asked.seeds)]
+    found = join(train_each(trials(wanted, asked, parts, head, "test"), where, trial_tables))
+    tables = level_tables(asked, found)
+    tables["baselines"] = baselines(images, asked.seeds)
+    tables["epsilon"] = (
+        found["epsilon"].query("arm == 'federated'").drop(columns="arm").reset_index(drop=True)
     )
-    tables = {
-        "record level: scores": found["scores"][record].reset_index(drop=True),
-        "client level: scores": found["scores"][~record].reset_index(drop=True),
-        "baselines": baselines(images, seeds),
-        "epsilon": found["epsilon"].query("arm == 'federated'").drop(columns="arm").reset_index(drop=True),
-        "cost": mean_costs(found["cost"]),
-        "sites": site_table(asked.studies, parts),
-    }
+    tables["cost"] = mean_costs(found["cost"])
+    tables["sites"] = site_table(asked, parts)
     if asked.clips:
-        choices = [choice for study in asked.studies for choice in candidates(study, asked.clips)]
-        judged = all_of([Task(choice, seeds[0], CHOICE_NOISE) for choice in choices], "validation")
-        tables["choice of clip"] = choice_table(choices, joined(judged)["scores"])
-    return Results(asked, tables, (images.provenance,), tuple(seeds), time.monotonic() - began)
+        wanted = [
+            Task(choice, asked.seeds[0], CHOICE_NOISE)
+            for study in asked.studies
+            for choice in candidates(study, asked.clips)
+        ]
+        choices = trials(wanted, asked, parts, head, "validation")
+        found = join(train_each(choices, where, trial_tables, label="clips"))
+        tables["choice of clip"] = choice_table(wanted, found["scores"])
+    return Results(asked, tables, (images.provenance,))
 
 
 def candidates(study: Study, clips: Sequence[float]) -> list[Study]:
@@ -391,9 +381,19 @@ def candidates(study: Study, clips: Sequence[float]) -> list[Study]:
 # The tables
 
 
-def joined(parts: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
-    """Return the tables of all tasks, each as one."""
+def join(parts: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Return the tables of all trials, each as one."""
     return {title: pd.concat([part[title] for part in parts], ignore_index=True) for title in parts[0]}
+
+
+def level_tables(asked: Protocol, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the scores of each level."""
+    record = [study.title for study in asked.studies if study.level == "record"]
+    at_record = found["scores"]["study"].isin(record)
+    return {
+        "record level: scores": found["scores"][at_record].reset_index(drop=True),
+        "client level: scores": found["scores"][~at_record].reset_index(drop=True),
+    }
 
 
 def baselines(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
@@ -401,15 +401,10 @@ def baselines(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
     found = []
     for seed in seeds:
         parts = split_images(images, seed)
-        learners = {
-            "colour alone, logistic regression": colour_probabilities,
-            "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
-            "commonest class": majority_probabilities,
-        }
-        for name, learner in learners.items():
+        for name, learner in learners(seed).items():
             answer = learner(parts.train, parts.test)
             found.append(Prediction(name, seed, "test", parts.test.labels.numpy(), answer))
-    return compared.scores(found)
+    return scores.score_table(found)
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -418,12 +413,12 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return costs.drop(columns="seed").groupby(keys, sort=False, dropna=False).mean().reset_index()
 
 
-def site_table(studies: Sequence[Study], parts: Mapping[int, Parts]) -> pd.DataFrame:
+def site_table(asked: Protocol, parts: Mapping[int, Parts]) -> pd.DataFrame:
     """Return the training images of every client, and how DP-SGD would sample them, or does."""
     rows = []
-    for study in studies:
+    for study in asked.studies:
         for seed, part in parts.items():
-            for site in clients(part.train, study, seed):
+            for site in clients(part.train, study, seed, asked.changes):
                 steps = round_steps(len(site), study.recipe, 0.0)
                 sampling = {"sample rate": steps.sample_rate, "steps a round": steps.count}
                 rows.append(
@@ -432,15 +427,16 @@ def site_table(studies: Sequence[Study], parts: Mapping[int, Parts]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def choice_table(choices: Sequence[Study], scores: pd.DataFrame) -> pd.DataFrame:
+def choice_table(wanted: Sequence[Task], table: pd.DataFrame) -> pd.DataFrame:
     """Return the measures on the validation images by study, clip and learning rate."""
     settings = [
-        {"study": one.title, "clip": one.clip, "learning rate": one.recipe.learning_rate} for one in choices
+        {"study": one.title, "clip": one.clip, "learning rate": one.recipe.learning_rate}
+        for one in (task.study for task in wanted)
     ]
-    return pd.concat([pd.DataFrame(settings), scores[list(MEASURES)]], axis=1)
+    return pd.concat([pd.DataFrame(settings), table[list(MEASURES)]], axis=1)
 
 
-def utility(scores: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:
+def utility(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:
     """Return the curve of epsilon against utility from a table of scores.
 
     Returns
@@ -451,8 +447,8 @@ def utility(scores: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataF
         metric's ``mean`` over the seeds with its 95 % t-interval, ``low`` and ``high``.
     """
     rows = []
-    for (study, arm, noise), group in scores.groupby(["study", "arm", "noise"], sort=False, dropna=False):
-        interval = compared.over(group[metric])
+    for (study, arm, noise), group in table.groupby(["study", "arm", "noise"], sort=False, dropna=False):
+        interval = scores.mean_interval(group[metric])
         row = {"study": study, "arm": arm, "noise": noise, "epsilon": group["epsilon"].mean()}
         rows.append(row | {"mean": interval.estimate, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)
@@ -462,17 +458,17 @@ def report(results: Results) -> str:
     """Return every study's measures by arm and noise, with the epsilon, beside the baselines, as text."""
     parts = []
     for level in ("record", "client"):
-        scores = results.tables[f"{level} level: scores"]
-        parts += [f"{study}\n{measures(rows)}" for study, rows in scores.groupby("study", sort=False)]
+        table = results.tables[f"{level} level: scores"]
+        parts += [f"{study}\n{measures(rows)}" for study, rows in table.groupby("study", sort=False)]
     baseline = results.tables["baselines"].assign(study="", noise=np.nan, epsilon=np.nan)
     return "\n\n".join([*parts, f"Without any network\n{measures(baseline)}"])
 
 
-def measures(scores: pd.DataFrame) -> str:
+def measures(rows: pd.DataFrame) -> str:
     """Return arms and noises by measures as text: the mean over the seeds, with its interval."""
-    curves = {metric: utility(scores, metric) for metric in MEASURES}
+    curves = {metric: utility(rows, metric) for metric in MEASURES}
     table = curves["accuracy"][["arm", "noise", "epsilon"]].round(2)
     for metric, curve in curves.items():
         numbers = curve[["mean", "low", "high"]].itertuples(index=False)
-        table[metric] = [compared.as_text(*row, digits=3) for row in numbers]
+        table[metric] = [scores.as_text(*row, digits=3) for row in numbers]
     return table.to_string(index=False, na_rep="")

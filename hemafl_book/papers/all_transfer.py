@@ -14,9 +14,8 @@ validation images of seed 0, out of eight; no test image of seed 0 had a say. (T
 these validation images, as every seed splits anew.)
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,26 +27,30 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
-from hemafl_book.papers import compare as compared
-from hemafl_book.papers.baselines import colour_probabilities, majority_probabilities
-from hemafl_book.papers.compare import Arm, Cost, Prediction, compare
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers import dealing, leukaemia, scores
+from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, train_each
+from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.leukaemia import BACKBONE, recipe
+from hemafl_book.papers.protocol import (
+    OPTIONS,
+    UNCHANGED,
+    Changes,
+    Offer,
+    all_seeds,
+    describe,
+    federated_name,
+)
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import data, evaluation, federation, partition
+from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.augmentation import with_variants
-from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance, VariantCohort
+from hemafl_lib.federation import Run
 from hemafl_lib.models import BACKBONES, AttentionCNN, SplitModel, activations, backbone, trained_part
-from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import derive
 from hemafl_lib.training import Recipe
 
-NAME = "all-transfer"
-PRESETS = ("quick", "paper")
-SOURCES = ("real", "smear")
-EMBEDDED = "SIMULATED data"
-BACKBONE = "efficientnet_lite0"
 SMALL = "attention_cnn"
 """A network of 33,000 parameters that is trained from scratch, see `AttentionCNN`."""
 
@@ -69,6 +72,16 @@ FLIPS: dict[str, Callable[[Tensor], Tensor]] = {
     "both": lambda images: images.flip((2, 3)),
 }
 """The paper's four copies of an image [N, 3, H, W]."""
+
+OFFER = Offer(
+    name="all-transfer",
+    title="leukaemia by transfer learning, and what leaks (chapter 3)",
+    sources=("real", "smear"),
+    embedded="SIMULATED data",
+    takes=OPTIONS,
+    models=tuple(BACKBONES),
+    cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+)
 
 Split = Literal["leak", "image", "near duplicates", "patient", "training set only"]
 LEAKAGE: dict[Split, str] = {
@@ -133,28 +146,25 @@ class Protocol:
     studies: tuple[Study, ...]
     main: str
     rounds: int = ROUNDS
+    changes: Changes = UNCHANGED
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return all_seeds(self.studies)
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        studies = [
-            {**asdict(study), "arms": [arm.described() for arm in study.arms]} for study in self.studies
-        ]
-        fixed = {
-            "clients": CLIENTS,
-            "minimum": MINIMUM,
-            "validation": VALIDATION,
-            "test": TEST,
-            "copies": list(FLIPS),
-            "trained": "head",
-            "draws": DRAWS,
-        }
-        return {**asdict(self), "studies": studies, **fixed}
-
-
-def recipe(**changes: Any) -> Recipe:
-    """Return how a client trains the last layer of a pretrained network; the paper says nothing about it."""
-    ours = Recipe(optimiser="adamw", learning_rate=1e-2, schedule="cosine", batch_size=64, local_epochs=5)
-    return replace(ours, **changes)
+        return describe(
+            self,
+            clients=CLIENTS,
+            minimum=MINIMUM,
+            validation=VALIDATION,
+            test=TEST,
+            copies=list(FLIPS),
+            trained="head",
+            draws=DRAWS,
+        )
 
 
 def small_recipe(**changes: Any) -> Recipe:
@@ -183,8 +193,8 @@ def leakage_studies(
     )
 
 
-def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBONE) -> Protocol:
-    """Return the protocol of a preset.
+def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, with ``changes``.
 
     Parameters
     ----------
@@ -192,40 +202,62 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
         "quick" (three ways of training and two splits, one seed) or "paper" (everything, five seeds).
     source
         "real" or "smear".
-    network
-        A key of `BACKBONES`, or one of the paper's names, such as "InceptionV3". Without its weights on this
-        machine a network starts from random ones, and the tables say so.
+    changes
+        ``model`` is a key of `BACKBONES`, or one of the paper's names, such as "InceptionV3". Without its
+        weights on this machine a network starts from random ones, and the tables say so. Where clients are
+        dealt anew, the study of another deal goes; where another cohort is read, simulated patients do.
 
     Raises
     ------
     HemaflError
-        If one of them is unknown.
+        If something is unknown.
     """
-    network = network.lower()
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES), network=(network, BACKBONES))
+    OFFER.check(preset, source, changes)
+    network, rounds = changes.network(BACKBONE), changes.rounds or ROUNDS
     isolated, federated, centralised = three_ways(network)
     transferred = replace(centralised, name="last layer")
     from_scratch = Arm("from scratch", kind="centralised", recipe=small_recipe(), network=SMALL)
-    main = "three equal clients"
+    main = str(changes.deal(dealing.iid(CLIENTS))) if changes.deals else "three equal clients"
     if preset == "quick":
         studies = (
             Study(main, (isolated, federated, centralised), (0,)),
             *leakage_studies((transferred,), (0,), ("leak", "image")),
         )
         size = QUICK_SIZE if network == BACKBONE else BACKBONES[network].size
-        return Protocol("quick", source, size, SMALL_SIZE, 400, 20, studies, main)
+        return Protocol(
+            "quick",
+            source,
+            size,
+            SMALL_SIZE,
+            400,
+            20,
+            change_studies(studies, changes),
+            main,
+            rounds,
+            changes,
+        )
     five = tuple(range(5))
     both = (transferred, from_scratch)
     known = ("leak", "image", "near duplicates", "training set only")
     drawn = ("leak", "image", "patient", "training set only")
+    skewed = Study("three clients of different classes", (isolated, federated), five, alpha=ALPHA)
     studies = (
         Study(main, (isolated, federated, centralised), five, curves=True),
-        Study("three clients of different classes", (isolated, federated), five, alpha=ALPHA),
+        *(() if changes.deals else (skewed,)),
         Study("five folds", (federated,), tuple(range(FOLDS)), folds=True),
         *leakage_studies(both, five, known),
-        *leakage_studies(both, five, drawn, simulated=True),
+        *(() if changes.data else leakage_studies(both, five, drawn, simulated=True)),
     )
-    return Protocol("paper", source, BACKBONES[network].size, SMALL_SIZE, 1000, 89, studies, main)
+    size = BACKBONES[network].size
+    return Protocol(
+        "paper", source, size, SMALL_SIZE, 1000, 89, change_studies(studies, changes), main, rounds, changes
+    )
+
+
+def change_studies(studies: Sequence[Study], changes: Changes) -> tuple[Study, ...]:
+    """Return the studies with the changes; of a cross-validation all folds are computed whatever the seed."""
+    changed = changes.studies(studies)
+    return tuple(replace(study, seeds=tuple(range(FOLDS))) if study.folds else study for study in changed)
 
 
 # The data
@@ -234,17 +266,8 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
 def smears(asked: Protocol, simulated: bool, size: int, root: Path | None = None) -> ImageCohort:
     """Return all images of Taleqani Hospital, or simulated ones of one hospital with known patients."""
     if not simulated:
-        return data.load_images("taleqani", size=size, root=root)
-    shares = np.array([504, 985, 963, 804])
-    return smear.simulate(
-        asked.cells,
-        size=size,
-        classes=smear.LEUKAEMIA,
-        sites=("north",),
-        patients=asked.patients,
-        balance=shares / shares.sum(),
-        masks=False,
-    )
+        return leukaemia.real_images(asked.changes.data, size, root)
+    return leukaemia.drawn_images(asked.cells, size, asked.patients, leukaemia.SHARES)
 
 
 def initial_network(name: str, classes: int) -> nn.Module:
@@ -294,159 +317,143 @@ def unflipped(cohort: VariantCohort) -> VariantCohort:
     return replace(cohort, variants=cohort.variants[:, :1])
 
 
-def split_and_flip(cohort: VariantCohort, study: Study, seed: int) -> list[Site]:
+def split_and_flip(
+    cohort: VariantCohort, study: Study, seed: int, changes: Changes = UNCHANGED
+) -> list[Site]:
     """Split the images and deal them to the clients, in the order of flipping and splitting of the study.
 
     ``cohort`` is [N, 4, ...] and its patients are what the split keeps together.
     """
     if study.split == "leak":
-        return dealt(in_rows(cohort), study, seed, keep="row")
+        return client_sites(in_rows(cohort), study, seed, "row", changes)
     held = unflipped if study.split == "training set only" else in_rows
     return [
         Site(site.name, in_rows(site.train), held(site.validation), held(site.test))
-        for site in dealt(cohort, study, seed, keep="patient")
+        for site in client_sites(cohort, study, seed, "patient", changes)
     ]
 
 
-def dealt(cohort: VariantCohort, study: Study, seed: int, keep: partition.Unit) -> list[Site]:
+def client_sites(
+    cohort: VariantCohort, study: Study, seed: int, together: partition.Unit, changes: Changes
+) -> list[Site]:
     """Deal rows to the clients; the sides of the split do not depend on the number of clients."""
-    shares = (0.0, 0.0) if study.folds else (VALIDATION, TEST)
-    settings = {
-        "sites": CLIENTS,
-        "seed": seed,
-        "validation": shares[0],
-        "test": shares[1],
-        "split_by": keep,
-        "split_within": "cohort",
-    }
-    if study.alpha is None:
-        return partition.iid(cohort, **settings)
-    return partition.dirichlet(cohort, alpha=study.alpha, minimum=MINIMUM, **settings)
+    alike = study.alpha is None
+    own = dealing.iid(CLIENTS, MINIMUM) if alike else dealing.dirichlet(CLIENTS, study.alpha, MINIMUM)
+    return changes.deal(own).sites(
+        cohort,
+        seed=seed,
+        validation=0.0 if study.folds else VALIDATION,
+        test=0.0 if study.folds else TEST,
+        split_by=together,
+        split_within="cohort",
+    )
 
 
-def fold_sites(cohort: VariantCohort, study: Study, fold: int) -> list[Site]:
+def fold_sites(cohort: VariantCohort, study: Study, fold: int, changes: Changes = UNCHANGED) -> list[Site]:
     """Return the clients of one fold of a cross-validation; the first client holds all test rows."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=derive(0, "folds") % 2**32)
     train, test = list(folds.split(cohort.labels, cohort.labels, cohort.patient))[fold]
-    first, *others = split_and_flip(cohort.take(train), study, fold)
+    first, *others = split_and_flip(cohort.take(train), study, fold, changes)
     return [replace(first, test=in_rows(cohort.take(test))), *others]
 
 
 # The experiment
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study's networks, and its clients as each network reads them, by seed and network."""
-
-    networks: Mapping[str, nn.Module]
-    sites: Mapping[tuple[int, str], Sequence[Site]]
-
-    def model(self, arm: Arm) -> nn.Module:
-        """Return what an arm trains."""
-        return trained_part(self.networks[arm.network])
-
-    def judged(self, seed: int, network: str) -> dict[str, LabelledCohort]:
-        """Return the test rows of all clients together."""
-        return {"test": federation.pooled(self.sites[seed, network]).test}
+Clients = Mapping[tuple[int, str], Sequence[Site]]
+"""The clients of a study by seed and network."""
 
 
-class Preparation:
-    """The networks' inputs, computed once for all studies."""
+class Inputs:
+    """The networks, and what each of them reads, computed once for all studies."""
 
-    def __init__(self, asked: Protocol, root: Path | None, device: str) -> None:
-        self.asked, self.root, self.device = asked, root, device
-        self.images: dict[tuple[bool, int], ImageCohort] = {}
+    def __init__(self, asked: Protocol, where: Where) -> None:
+        self.asked, self.where = asked, where
+        self.cohorts: dict[tuple[bool, int], ImageCohort] = {}
         self.networks: dict[str, nn.Module] = {}
-        self.inputs: dict[tuple[bool, str], VariantCohort] = {}
+        self.flips: dict[tuple[bool, str], VariantCohort] = {}
 
-    def cohort(self, study: Study, size: int | None = None) -> ImageCohort:
+    def images(self, study: Study, size: int | None = None) -> ImageCohort:
         """Return the images of a study."""
         key = study.simulated or self.asked.source == "smear", size or self.asked.size
-        if key not in self.images:
-            self.images[key] = smears(self.asked, *key, root=self.root)
-        return self.images[key]
+        if key not in self.cohorts:
+            self.cohorts[key] = smears(self.asked, *key, root=self.where.root)
+        return self.cohorts[key]
 
-    def read_by(self, study: Study, name: str) -> VariantCohort:
+    def of_network(self, study: Study, name: str) -> VariantCohort:
         """Return the four flips of a study's images as a network reads them."""
-        images = self.cohort(study, self.asked.small_size if name == SMALL else None)
+        images = self.images(study, self.asked.small_size if name == SMALL else None)
         if name not in self.networks:
             self.networks[name] = initial_network(name, len(images.classes))
         key = images.provenance.simulated, name
-        if key not in self.inputs:
-            self.inputs[key] = network_inputs(self.networks[name], images, self.device)
-        return self.inputs[key]
+        if key not in self.flips:
+            self.flips[key] = network_inputs(self.networks[name], images, self.where.device)
+        return self.flips[key]
 
-    def study(self, study: Study, seeds: Sequence[int]) -> Prepared:
-        """Return what a study needs."""
-        names = dict.fromkeys(arm.network for arm in study.arms)
+    def clients(self, study: Study) -> Clients:
+        """Return the clients of a study."""
         deal = fold_sites if study.folds else split_and_flip
-        kept = units(self.cohort(study), study.split)
-        inputs = {name: partition.grouped(self.read_by(study, name), kept) for name in names}
-        sites = {(seed, name): deal(inputs[name], study, seed) for seed in seeds for name in names}
-        return Prepared(self.networks, sites)
+        kept = units(self.images(study), study.split)
+        names = dict.fromkeys(arm.network for arm in study.arms)
+        inputs = {name: partition.grouped(self.of_network(study, name), kept) for name in names}
+        return {
+            (seed, name): deal(inputs[name], study, seed, self.asked.changes)
+            for seed in study.seeds
+            for name in names
+        }
 
     def provenance(self) -> tuple[Provenance, ...]:
         """Return where all images come from."""
-        return tuple(dict.fromkeys(images.provenance for images in self.images.values()))
+        return tuple(dict.fromkeys(images.provenance for images in self.cohorts.values()))
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
+def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables.
 
     Parameters
     ----------
     asked
         As `protocol` returns it.
-    seed
-        Of split, dealing and training, instead of those that the protocol names; of a cross-validation all
-        folds are computed.
-    root
-        Folder of the real data, by default HEMAFL_DATA.
-    engine, device, progress
-        See `federation.run`.
+    where
+        Folder of the data, engine and device.
     """
-    began = time.monotonic()
-    preparation = Preparation(asked, root, device)
-    settings = {"rounds": asked.rounds, "engine": engine, "device": device}
+    inputs = Inputs(asked, where)
     parts: dict[str, list[pd.DataFrame]] = {}
     for study in asked.studies:
-        seeds = study.seeds if seed is None or study.folds else (seed,)
-        ready = preparation.study(study, seeds)
-        predictions, costs = compare(
-            study.arms,
-            seeds,
-            sites_for=lambda s, network, ready=ready: ready.sites[s, network],
-            model_for=ready.model,
-            cohorts_for=ready.judged,
-            progress=progress,
-            **settings,
-        )
-        if study.title == asked.main:
-            predictions = [*predictions, *baselines(preparation.cohort(study), study, seeds)]
-        found = study_tables(study, ready, predictions, costs, asked.rounds)
+        clients = inputs.clients(study)
+        ways = trials(study, clients, inputs.networks, asked.rounds)
+        predictions, costs = compare(ways, where)
+        simple = baselines(inputs.images(study), study) if study.title == asked.main else []
+        found = study_tables(study, clients, [*predictions, *simple], costs, asked.rounds)
         if study.curves:
-            found["curves"] = curves(study, ready, seeds, **settings)
+            found["curves"] = curves(ways, where)
         if study.title == asked.main:
-            found |= main_tables(predictions, preparation.cohort(study).classes)
+            found |= main_tables(predictions, study, inputs.images(study).classes)
         for title, table in found.items():
             table.insert(0, "study", study.title)
             parts.setdefault(title, []).append(table)
     tables = {title: pd.concat(found, ignore_index=True) for title, found in parts.items()}
-    tables["networks"] = network_table(asked, preparation.networks)
-    used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, preparation.provenance(), tuple(used), time.monotonic() - began)
+    tables["networks"] = network_table(asked, inputs.networks)
+    return Results(asked, tables, inputs.provenance())
 
 
-def baselines(images: ImageCohort, study: Study, seeds: Sequence[int]) -> list[Prediction]:
+def trials(study: Study, clients: Clients, networks: Mapping[str, nn.Module], rounds: int) -> list[Trial]:
+    """Return all trainings of a study, each judged on the test rows of all clients together."""
+    tests = {key: federation.pooled(sites).test for key, sites in clients.items()}
+    return [
+        Trial(
+            arm=arm,
+            seed=seed,
+            rounds=rounds,
+            sites=clients[seed, arm.network],
+            model=trained_part(networks[arm.network]),
+            judged={"test": tests[seed, arm.network]},
+        )
+        for seed in study.seeds
+        for arm in study.arms
+    ]
+
+
+def baselines(images: ImageCohort, study: Study) -> list[Prediction]:
     """Return what needs no network: fifteen colour statistics, and always naming the commonest class.
 
     Flipping changes neither, so they learn from and judge every image once. Every fourth pixel of every
@@ -455,14 +462,9 @@ def baselines(images: ImageCohort, study: Study, seeds: Sequence[int]) -> list[P
     found = []
     thinned = replace(images, images=images.images[:, :, ::4, ::4])
     cohort = partition.grouped(thinned, units(images, study.split))
-    for seed in seeds:
+    for seed in study.seeds:
         train, _, test = partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed)
-        learners = {
-            "colour alone, logistic regression": colour_probabilities,
-            "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
-            "commonest class": majority_probabilities,
-        }
-        for name, learner in learners.items():
+        for name, learner in learners(seed).items():
             found.append(Prediction(name, seed, "test", test.labels.numpy(), learner(train, test)))
     return found
 
@@ -471,22 +473,23 @@ def baselines(images: ImageCohort, study: Study, seeds: Sequence[int]) -> list[P
 
 
 def study_tables(
-    study: Study, ready: Prepared, predictions: Sequence[Prediction], costs: Sequence[Cost], rounds: int
+    study: Study, clients: Clients, predictions: Sequence[Prediction], costs: Sequence[Cost], rounds: int
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that every study has, by title."""
     arms = {arm.name: arm for arm in study.arms}
     trained = [p for p in predictions if arm_of(p.arm) in arms]
-    cost = compared.costs(costs)
+    tests = {key: federation.pooled(sites).test for key, sites in clients.items()}
+    cost = scores.cost_table(costs)
     cost["passes"] = [rounds * arms[arm_of(name)].recipe.local_epochs for name in cost["arm"]]
     first = study.arms[0].network
     return {
-        "scores": pd.DataFrame([scores(p) for p in predictions]),
+        "scores": pd.DataFrame([paper_scores(p) for p in predictions]),
         "intervals": pd.DataFrame(
-            [intervals(p, ready.judged(p.seed, arms[arm_of(p.arm)].network)["test"]) for p in trained]
+            [intervals(p, tests[p.seed, arms[arm_of(p.arm)].network]) for p in trained]
         ),
         "cost": cost,
         "sizes": pd.DataFrame(
-            [{"seed": s, **sizes(sites)} for (s, network), sites in ready.sites.items() if network == first]
+            [{"seed": s, **sizes(sites)} for (s, network), sites in clients.items() if network == first]
         ),
     }
 
@@ -496,7 +499,7 @@ def arm_of(name: str) -> str:
     return name.partition(": ")[0]
 
 
-def scores(p: Prediction) -> dict[str, object]:
+def paper_scores(p: Prediction) -> dict[str, object]:
     """Return the paper's measures of one model: precision, recall and F1 are means over the classes."""
     predicted = p.probabilities.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -552,42 +555,31 @@ def sizes(sites: Sequence[Site]) -> dict[str, object]:
     }
 
 
-def curves(
-    study: Study, ready: Prepared, seeds: Sequence[int], *, rounds: int, engine: str, device: str
-) -> pd.DataFrame:
+def curves(ways: Sequence[Trial], where: Where) -> pd.DataFrame:
     """Return the accuracy on validation and test rows after every round, federated and centralised.
 
     After a round both have passed equally often over the same training rows.
     """
-    chosen = [(seed, arm) for seed in seeds for arm in study.arms if arm.kind != "isolated"]
-
-    def job(task: tuple[int, Arm]) -> pd.DataFrame:
-        seed, arm = task
-        sites = ready.sites[seed, arm.network]
-        pooled = federation.pooled(sites)
-        runs = compared.train_arm(
-            arm,
-            sites,
-            ready.model(arm),
-            rounds=rounds,
-            seed=seed,
-            engine=engine,
-            device=device,
-            workers=1 if engine == "local" else None,
-            evaluate=False,
-            progress=False,
-            monitor={"validation": pooled.validation, "test": pooled.test},
-        )
-        curve = runs[arm.name].curve("accuracy", phase="monitor").rename_axis(columns=None).reset_index()
-        curve.insert(1, "passes", curve["round"] * arm.recipe.local_epochs)
-        return curve.assign(arm=arm.name, seed=seed)
-
-    return pd.concat(for_each(job, chosen, engine=engine), ignore_index=True)
+    watched = []
+    for trial in ways:
+        pooled = federation.pooled(trial.sites)
+        watched.append(replace(trial, monitor={"validation": pooled.validation, "test": pooled.test}))
+    chosen = [trial for trial in watched if trial.arm.kind != "isolated"]
+    return pd.concat(train_each(chosen, where, curve, label="curves"), ignore_index=True)
 
 
-def main_tables(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+def curve(trial: Trial, runs: Mapping[str, Run], where: Where) -> pd.DataFrame:
+    """Return the accuracies of one training by round, and how often it had passed over its rows."""
+    found = runs[trial.arm.name].curve("accuracy", phase="monitor").rename_axis(columns=None).reset_index()
+    found.insert(1, "passes", found["round"] * trial.arm.recipe.local_epochs)
+    return found.assign(arm=trial.arm.name, seed=trial.seed)
+
+
+def main_tables(
+    predictions: Sequence[Prediction], study: Study, classes: Sequence[str]
+) -> dict[str, pd.DataFrame]:
     """Return confusion, ROC curves and classes of the federated arm, all seeds together."""
-    federated = [p for p in predictions if p.arm == "FedAvg"]
+    federated = [p for p in predictions if p.arm == federated_name(study.arms)]
     counts = [
         evaluation.confusion_matrix(p.labels, p.probabilities.argmax(axis=1), classes) for p in federated
     ]
@@ -599,7 +591,7 @@ def main_tables(predictions: Sequence[Prediction], classes: Sequence[str]) -> di
         .rename_axis(columns=None)
         .reset_index(),
         "roc": mean.reset_index(),
-        "per class": compared.per_class(federated, classes),
+        "per class": scores.per_class(federated, classes),
     }
 
 
@@ -633,7 +625,7 @@ def report(results: Results) -> str:
 MEASURES = ("accuracy", "precision", "recall", "F1", "AUC micro", "AUC macro")
 
 
-def measures(scores: pd.DataFrame) -> pd.DataFrame:
+def measures(table: pd.DataFrame) -> pd.DataFrame:
     """Return arms by measures: the mean over the seeds or folds, with its interval if there are several."""
-    columns = {name: compared.shown(scores, name, digits=3)["test"] for name in MEASURES}
+    columns = {name: scores.interval_table(table, name, digits=3)["test"] for name in MEASURES}
     return pd.DataFrame(columns)

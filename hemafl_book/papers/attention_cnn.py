@@ -9,9 +9,8 @@ stands in `recipe`, `ALPHA` and `NETWORKS`.
 All numbers of clients share one test set a seed, so that their answers can be compared image by image.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,23 +19,29 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from hemafl_book.papers import compare as compared
-from hemafl_book.papers import confidence, nuclei
-from hemafl_book.papers.baselines import colour_probabilities, majority_probabilities
-from hemafl_book.papers.compare import Arm, Cost, Prediction, compare
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers import arms, confidence, dealing, leukaemia, nuclei, scores
+from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
+from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.protocol import (
+    OPTIONS,
+    UNCHANGED,
+    Changes,
+    Offer,
+    all_seeds,
+    describe,
+    federated_name,
+)
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import data, evaluation, federation, partition
+from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.aggregation import FedAvg
 from hemafl_lib.augmentation import Augmentation
-from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.models import AttentionCNN, with_norm
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe
 
-NAME = "attention-cnn"
 ALPHA = 0.5
 """Dirichlet parameter of the clients' classes: the smaller, the more they differ."""
 
@@ -52,9 +57,16 @@ NETWORKS = {
 
 Kept = Literal["image", "near duplicates", "blocks", "patients"]
 Colours = Literal["as they are", "reinhard", "macenko"]
-PRESETS = ("quick", "paper")
-SOURCES = ("real", "smear")
-EMBEDDED = "SIMULATED data"
+
+OFFER = Offer(
+    name="attention-cnn",
+    title="a small attention CNN on leukaemia smears (chapter 2)",
+    sources=("real", "smear"),
+    embedded="SIMULATED data",
+    takes=OPTIONS,
+    models=tuple(NETWORKS),
+    cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+)
 
 
 @dataclass(frozen=True)
@@ -105,14 +117,16 @@ class Protocol:
     confidence: str
     pairs: tuple[tuple[str, str], ...] = ()
     explained: int = 0
+    changes: Changes = UNCHANGED
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return all_seeds(self.studies)
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        studies = [
-            {**asdict(study), "arms": [arm.described() for arm in study.arms]} for study in self.studies
-        ]
-        fixed = {"alpha": ALPHA, "minimum": MINIMUM, "level": confidence.LEVEL}
-        return {**asdict(self), "studies": studies, **fixed}
+        return describe(self, alpha=ALPHA, minimum=MINIMUM, level=confidence.LEVEL)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -149,8 +163,8 @@ JITTERED = replace(
 )
 
 
-def protocol(preset: str = "quick", source: str = "smear", network: str = "attention_cnn") -> Protocol:
-    """Return the protocol of a preset.
+def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, with ``changes``.
 
     Parameters
     ----------
@@ -158,41 +172,64 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
         "quick" (half a minute) or "paper" (everything, half an hour).
     source
         "real" or "smear".
-    network
-        What the main comparisons train, a key of `NETWORKS`.
+    changes
+        ``model`` is a key of `NETWORKS`. A number of clients or rounds takes the place of all of the paper's,
+        so that fewer studies are left to compare.
 
     Raises
     ------
     HemaflError
-        If one of them is unknown.
+        If something is unknown.
     """
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES), network=(network, NETWORKS))
+    OFFER.check(preset, source, changes)
+    network = changes.network("attention_cnn")
     three = tuple(replace(arm, network=network) for arm in (ISOLATED, FEDERATED, CENTRALISED))
     alone = three[1:2]
     if preset == "quick":
-        study = Study("3 clients", 3, 8, three, (0,))
-        return Protocol("quick", source, 32, 1200, (study,), confidence=study.title)
-    few, many, all_five, first = 8, 16, (0, 1, 2, 3, 4), (0, 1, 2)
-    factorial = (
-        Study(f"3 clients, {few} rounds", 3, few, alone, all_five),
-        Study(f"3 clients, {many} rounds", 3, many, alone, all_five),
-        Study(f"5 clients, {few} rounds", 5, few, alone, all_five),
-        Study(f"5 clients, {many} rounds", 5, many, three, all_five),
-    )
-    short = Study("ablation", 5, few, ABLATIONS, first)
+        study = Study(
+            f"{changes.clients or 3} clients", changes.clients or 3, changes.rounds or 8, three, (0,)
+        )
+        studies = changes.studies([study])
+        return Protocol("quick", source, 32, 1200, studies, confidence=study.title, changes=changes)
+    few, all_five, first = changes.rounds or 8, (0, 1, 2, 3, 4), (0, 1, 2)
+    factorial = factorial_studies(three, all_five, changes)
+    titles = list(factorial)
+    short = Study("ablation", changes.clients or 5, few, with_network(ABLATIONS, network), first)
+    small = replace(short, clients=changes.clients or 3, arms=alone)
     variations = (
         short,
-        replace(short, title="Reinhard's colours", clients=3, arms=alone, colours="reinhard"),
-        replace(short, title="Macenko's dyes", clients=3, arms=alone, colours="macenko"),
-        replace(short, title="stain shift", clients=3, arms=(FEDERATED, JITTERED), stain=1.0),
+        replace(small, title="Reinhard's colours", colours="reinhard"),
+        replace(small, title="Macenko's dyes", colours="macenko"),
+        replace(small, title="stain shift", arms=with_network((FEDERATED, JITTERED), network), stain=1.0),
         *(
-            replace(short, title=f"{kept} together", clients=3, arms=alone, together=kept)
+            replace(small, title=f"{kept} together", together=kept)
             for kept in (("near duplicates", "blocks") if source == "real" else ("patients",))
         ),
     )
-    titles = [study.title for study in factorial]
-    pairs = ((titles[0], titles[3]), (titles[1], titles[3]), (titles[0], titles[1]))
-    return Protocol("paper", source, 64, 3256, (*factorial, *variations), titles[3], pairs, explained=60)
+    pairs = (
+        ((titles[0], titles[3]), (titles[1], titles[3]), (titles[0], titles[1])) if len(titles) == 4 else ()
+    )
+    studies = changes.studies([*factorial.values(), *variations])
+    return Protocol("paper", source, 64, 3256, studies, titles[-1], pairs, explained=60, changes=changes)
+
+
+def factorial_studies(three: tuple[Arm, ...], seeds: tuple[int, ...], changes: Changes) -> dict[str, Study]:
+    """Return the studies of clients and rounds by title, the last with all arms, others with FedAvg."""
+    numbers = dict.fromkeys((changes.clients or 3, changes.clients or 5))
+    lengths = dict.fromkeys((changes.rounds or 8, changes.rounds or 16))
+    cells = [(clients, rounds) for clients in numbers for rounds in lengths]
+    studies = [
+        Study(
+            f"{cell[0]} clients, {cell[1]} rounds", *cell, three if cell == cells[-1] else three[1:2], seeds
+        )
+        for cell in cells
+    ]
+    return {study.title: study for study in studies}
+
+
+def with_network(arms: Sequence[Arm], network: str) -> tuple[Arm, ...]:
+    """Return the arms with another network, except those that leave its attention out."""
+    return tuple(arm if arm.network == PLAIN else replace(arm, network=network) for arm in arms)
 
 
 # The data
@@ -201,20 +238,11 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = "atten
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     """Return all images of the protocol: those of Taleqani Hospital, or simulated ones of one hospital."""
     if asked.source == "real":
-        return data.load_images("taleqani", size=asked.size, root=root)
-    shares = np.array([504, 985, 963, 804])
-    return smear.simulate(
-        asked.cells,
-        size=asked.size,
-        classes=smear.LEUKAEMIA,
-        sites=("north",),
-        patients=89,
-        balance=shares / shares.sum(),
-        masks=False,
-    )
+        return leukaemia.real_images(asked.changes.data, asked.size, root)
+    return leukaemia.drawn_images(asked.cells, asked.size, patients=89, balance=leukaemia.SHARES)
 
 
-def prepared(study: Study, images: ImageCohort) -> ImageCohort:
+def as_seen(study: Study, images: ImageCohort) -> ImageCohort:
     """Return the images as a study sees them: their colours, and what must not be torn apart."""
     if study.colours == "reinhard":
         images = partition.reinhard(images, partition.lab_statistics(images.images).mean(dim=0))
@@ -227,21 +255,15 @@ def prepared(study: Study, images: ImageCohort) -> ImageCohort:
     return images
 
 
-def client_sites(images: ImageCohort, study: Study, seed: int) -> list[Site]:
+def client_sites(images: ImageCohort, study: Study, seed: int, changes: Changes = UNCHANGED) -> list[Site]:
     """Deal the images to the clients of a study; the test images are the same for any number of clients."""
-    sites = partition.dirichlet(
-        images,
-        sites=study.clients,
-        alpha=ALPHA,
-        seed=seed,
-        minimum=MINIMUM,
-        split_by="row" if study.together == "image" else "patient",
-        split_within="cohort",
-    )
+    deal = changes.deal(dealing.dirichlet(study.clients, ALPHA, MINIMUM))
+    together = "row" if study.together == "image" else "patient"
+    sites = deal.sites(images, seed=seed, split_by=together, split_within="cohort")
     return partition.stained(sites, strength=study.stain, seed=seed) if study.stain else sites
 
 
-def judged(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
+def judged_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
     """Return what every model predicts: test images of each client and of all, and validation images.
 
     Those of all clients stand in one order, however they were dealt, so that answers can be compared image
@@ -250,7 +272,7 @@ def judged(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
     pooled = federation.pooled(sites)
     shared = {"joint": pooled.test, "validation": pooled.validation}
     return {
-        **compared.test_cohorts(sites),
+        **arms.test_cohorts(sites),
         **{where: cohort.take(order_of_content(cohort)) for where, cohort in shared.items()},
     }
 
@@ -269,86 +291,69 @@ def initial_network(arm: Arm, classes: int) -> nn.Module:
 # The experiment
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
+def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables.
 
     Parameters
     ----------
     asked
         As `protocol` returns it.
-    seed
-        Of split, dealing and training, instead of those that the protocol names.
-    root
-        Folder of the real data, by default HEMAFL_DATA.
-    engine, device, progress
-        See `federation.run`.
+    where
+        Folder of the data, engine and device.
     """
-    began = time.monotonic()
-    images = smears(asked, root)
+    images = smears(asked, where.root)
     tables: dict[str, pd.DataFrame] = {}
     answers: dict[str, list[Prediction]] = {}
     for study in asked.studies:
-        seeds = study.seeds if seed is None else (seed,)
-        seen = prepared(study, images)
-        sites = {s: client_sites(seen, study, s) for s in seeds}
-        predictions, costs = compare(
-            study.arms,
-            seeds,
-            sites_for=lambda s, _, dealt=sites: dealt[s],
-            model_for=lambda arm: initial_network(arm, len(images.classes)),
-            cohorts_for=lambda s, _, dealt=sites: judged(dealt[s]),
-            rounds=study.rounds,
-            engine=engine,
-            device=device,
-            progress=progress,
-        )
+        seen = as_seen(study, images)
+        sites = {seed: client_sites(seen, study, seed, asked.changes) for seed in study.seeds}
+        predictions, costs = compare(trials(study, sites), where)
         answers[study.title] = [*predictions, *baselines(sites)]
         tables |= study_tables(study, sites, answers[study.title], costs)
-    tables |= confidence.tables(answers[asked.confidence], images.classes)
+    main = answers[asked.confidence]
+    tables |= confidence.tables(main, images.classes)
     if asked.pairs:
-        tables["pairs"] = pairs(asked, answers)
-    tables["confusion"] = confusion(answers[asked.confidence], images.classes)
-    provenance = [images.provenance]
-    if asked.explained:
-        tables["nuclei"], masked = nuclei.table(
-            asked.source,
-            size=asked.size,
-            recipe=recipe(),
-            rounds=asked.explained,
-            root=root,
-            progress=progress,
-        )
-        provenance.append(masked)
-    used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, tuple(provenance), tuple(used), time.monotonic() - began)
+        tables["pairs"] = pair_table(asked, answers)
+    tables["confusion"] = confusion(federated(asked, asked.confidence, main), images.classes)
+    if not asked.explained:
+        return Results(asked, tables, (images.provenance,))
+    tables["nuclei"], masked = nuclei.table(asked.source, asked.size, recipe(), asked.explained, where)
+    return Results(asked, tables, (images.provenance, masked))
+
+
+def trials(study: Study, sites: Mapping[int, Sequence[Site]]) -> list[Trial]:
+    """Return all trainings of a study on the clients of each seed."""
+    found = []
+    for seed, dealt in sites.items():
+        judged = judged_cohorts(dealt)
+        classes = len(dealt[0].train.classes)
+        found += [
+            Trial(
+                arm=arm,
+                seed=seed,
+                rounds=study.rounds,
+                sites=dealt,
+                model=initial_network(arm, classes),
+                judged=judged,
+            )
+            for arm in study.arms
+        ]
+    return found
 
 
 def baselines(sites: Mapping[int, Sequence[Site]]) -> list[Prediction]:
-    """Return what needs no network: fifteen colour statistics, and always naming the commonest class."""
+    """Return what needs no network: fifteen colour statistics, and always naming the commonest class.
+
+    Only the logistic regression also answers for validation images, for the tables of confidence.
+    """
     found = []
     for seed, dealt in sites.items():
         pooled = federation.pooled(dealt)
-        answers = [
-            ("colour alone, logistic regression", colour_probabilities, "joint"),
-            ("colour alone, logistic regression", colour_probabilities, "validation"),
-            (
-                "colour alone, random forest",
-                partial(colour_probabilities, model="forest", seed=seed),
-                "joint",
-            ),
-            ("commonest class", majority_probabilities, "joint"),
-        ]
-        for name, learner, where in answers:
-            cohort = pooled.test if where == "joint" else pooled.validation
-            found.append(Prediction(name, seed, where, cohort.labels.numpy(), learner(pooled.train, cohort)))
+        places = {"joint": pooled.test, "validation": pooled.validation}
+        for name, learner in learners(seed).items():
+            for where, cohort in places.items() if "logistic" in name else [("joint", pooled.test)]:
+                answer = learner(pooled.train, cohort)
+                found.append(Prediction(name, seed, where, cohort.labels.numpy(), answer))
     return found
 
 
@@ -362,10 +367,10 @@ def study_tables(
     classes = next(iter(sites.values()))[0].train.classes
     tested = [p for p in predictions if p.where != "validation"]
     tables = {
-        "scores": compared.scores(tested),
-        "per class": compared.per_class([p for p in tested if p.where == "joint"], classes),
+        "scores": scores.score_table(tested),
+        "per class": scores.per_class([p for p in tested if p.where == "joint"], classes),
         "clients": client_spread(tested),
-        "cost": compared.costs(costs),
+        "cost": scores.cost_table(costs),
         "sites": site_table(sites),
         "divergence": divergences(sites),
     }
@@ -374,7 +379,7 @@ def study_tables(
 
 def client_spread(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """Return, for each arm and seed, how the accuracy differs between the clients' own test images."""
-    table = compared.scores([p for p in predictions if p.where != "joint"])
+    table = scores.score_table([p for p in predictions if p.where != "joint"])
     rows = [
         {"arm": arm, "seed": seed, **evaluation.spread(group.set_index("where")["accuracy"])._asdict()}
         for (arm, seed), group in table.groupby(["arm", "seed"], sort=False)
@@ -399,45 +404,46 @@ def divergences(sites: Mapping[int, Sequence[Site]]) -> pd.DataFrame:
     return pd.concat([partition.divergence_table(dealt).assign(seed=seed) for seed, dealt in sites.items()])
 
 
-def pairs(asked: Protocol, answers: Mapping[str, Sequence[Prediction]]) -> pd.DataFrame:
+def pair_table(asked: Protocol, answers: Mapping[str, Sequence[Prediction]]) -> pd.DataFrame:
     """Compare federated models of two studies on the same test images: one row a pair and seed."""
     rows = []
     for first, second in asked.pairs:
-        for one in federated(answers[first]):
-            other = next(p for p in federated(answers[second]) if p.seed == one.seed)
-            if not np.array_equal(one.labels, other.labels):
-                raise HemaflError(f"'{first}' and '{second}' have other test images; deal them alike.")
-            right = [p.probabilities.argmax(axis=1) for p in (one, other)]
-            test = evaluation.mcnemar(one.labels, *right)
-            accuracies = [evaluation.accuracy(one.labels, answer) for answer in right]
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "seed": one.seed,
-                    "images": len(one.labels),
-                    "first accuracy": accuracies[0],
-                    "second accuracy": accuracies[1],
-                    "only first right": test.only_first,
-                    "only second right": test.only_second,
-                    "p": test.p_value,
-                }
-            )
+        for one in federated(asked, first, answers[first]):
+            other = next(p for p in federated(asked, second, answers[second]) if p.seed == one.seed)
+            rows.append({"first": first, "second": second, "seed": one.seed, **compare_answers(one, other)})
     return pd.DataFrame(rows)
 
 
+def compare_answers(one: Prediction, other: Prediction) -> dict[str, float]:
+    """Return how often two models are right on the same images, and the p-value of McNemar's test."""
+    if not np.array_equal(one.labels, other.labels):
+        raise HemaflError("two studies that are compared have other test images; deal them alike.")
+    right = [p.probabilities.argmax(axis=1) for p in (one, other)]
+    test = evaluation.mcnemar(one.labels, *right)
+    first, second = (evaluation.accuracy(one.labels, answer) for answer in right)
+    return {
+        "images": len(one.labels),
+        "first accuracy": first,
+        "second accuracy": second,
+        "only first right": test.only_first,
+        "only second right": test.only_second,
+        "p": test.p_value,
+    }
+
+
 def confusion(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.DataFrame:
-    """Return how often plain FedAvg took a class (rows) for another (columns), all seeds together."""
+    """Return how often a class (rows) was taken for another (columns), all seeds together."""
     counts = [
-        evaluation.confusion_matrix(p.labels, p.probabilities.argmax(axis=1), classes)
-        for p in federated(predictions)
+        evaluation.confusion_matrix(p.labels, p.probabilities.argmax(axis=1), classes) for p in predictions
     ]
     return sum(counts[1:], counts[0]).rename_axis("true class").rename_axis(columns=None).reset_index()
 
 
-def federated(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Return the answers of plain FedAvg on all test images, one for each seed."""
-    return [p for p in predictions if p.arm == FEDERATED.name and p.where == "joint"]
+def federated(asked: Protocol, title: str, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return the answers of a study's first federation on all test images, one for each seed."""
+    study = next(study for study in asked.studies if study.title == title)
+    name = federated_name(study.arms)
+    return [p for p in predictions if p.arm == name and p.where == "joint"]
 
 
 def report(results: Results) -> str:
@@ -449,6 +455,6 @@ def report(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def accuracies(scores: pd.DataFrame) -> pd.DataFrame:
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
     """Return arms by places: the accuracy's mean over the seeds, with its interval if there are several."""
-    return compared.shown(scores, "accuracy", digits=3)
+    return scores.interval_table(table, "accuracy", digits=3)

@@ -1,5 +1,7 @@
 """Baselines without any deep learning: what an accuracy has to beat to mean anything."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -75,3 +77,15 @@ def majority_probabilities(train: LabelledCohort, test: LabelledCohort) -> np.nd
     is honest where the test has the same shares.
     """
     return np.tile(train.counts() / len(train), (len(test), 1))
+
+
+def learners(seed: int) -> dict[str, Callable[[ImageCohort, ImageCohort], np.ndarray]]:
+    """Return what needs no network, by name: each learns from images and returns probabilities for others.
+
+    ``seed`` decides the forest.
+    """
+    return {
+        "colour alone, logistic regression": colour_probabilities,
+        "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
+        "commonest class": majority_probabilities,
+    }

@@ -7,7 +7,6 @@ aggregators, isolated and centralised training beside them. What the paper leave
 learning rates, batch size, gamma, mu) is our choice and stands in `recipe`.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,31 +16,50 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from hemafl_book.papers import compare as compared
+from hemafl_book.papers import arms, dealing, scores
+from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
 from hemafl_book.papers.baselines import colour_probabilities
-from hemafl_book.papers.compare import Arm, Prediction, compare
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import data, partition
 from hemafl_lib.aggregation import FedAdam, FedAvg, FedMedian
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
-from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance
-from hemafl_lib.models import AttentionCNN, SplitModel, activations, backbone, trained_part, with_norm
+from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
+from hemafl_lib.errors import HemaflError
+from hemafl_lib.models import (
+    BACKBONES,
+    AttentionCNN,
+    SplitModel,
+    activations,
+    backbone,
+    trained_part,
+    with_norm,
+)
 from hemafl_lib.models.norms import Norm
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.training import Recipe
 
-NAME = "blood-morphology"
-SOURCES = ("real", "smear")
-EMBEDDED = "SIMULATED data"
 BACKBONE = "efficientnet_lite0"
 AUGMENTATION = Augmentation(translate=0.10, rotate=5.0)
 REAL_CLIENTS, REAL_UNSEEN = ("barcelona", "bccd", "tecom"), ("barcelona-2", "cellavision")
 DRAWN_CLIENTS, DRAWN_UNSEEN = ("east", "north", "south"), ("harbour", "west")
 SPLIT_CLIENTS, SPLIT_UNSEEN = ("first", "second"), ("third",)
 EXTERNAL_NINE = tuple(classes.NINE)
+SIZE = 96
+"""Side in pixels of the images that a network of no fixed size reads."""
+
+OFFER = Offer(
+    name="blood-morphology",
+    title="white cells over hospitals with different stains (chapter 1)",
+    sources=("real", "smear"),
+    embedded="SIMULATED data",
+    takes=OPTIONS,
+    models=(*BACKBONES, "attention_cnn"),
+    cohorts={"smear": "smear"},
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +96,16 @@ class Protocol:
     variants: int
     rounds: int
     studies: tuple[Study, ...]
+    changes: Changes = UNCHANGED
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return all_seeds(self.studies)
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        studies = [
-            {**asdict(study), "arms": [arm.described() for arm in study.arms]} for study in self.studies
-        ]
-        return {**asdict(self), "studies": studies, "augmentation": asdict(AUGMENTATION)}
+        return describe(self, augmentation=asdict(AUGMENTATION))
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -119,14 +140,14 @@ def aggregator_arms(network: str = BACKBONE, norm: Norm = "batch") -> tuple[Arm,
     )
 
 
-def server_arms() -> tuple[Arm, ...]:
+def server_arms(network: str = BACKBONE) -> tuple[Arm, ...]:
     """Return FedOpt under what may have made it collapse: its rate and epsilon, batch norm's buffers."""
     arms = []
     for rate, epsilon in ((0.01, 1e-3), (0.1, 1e-3), (0.1, 1e-1)):
         for norm, change in NORM_CHANGES.items():
             name = f"server rate {rate:g}, epsilon {epsilon:g}, {norm}"
             adam = FedAdam(learning_rate=rate, epsilon=epsilon)
-            arms.append(Arm(name, aggregator=adam, recipe=recipe(), network=BACKBONE, **change))
+            arms.append(Arm(name, aggregator=adam, recipe=recipe(), network=network, **change))
     return tuple(arms)
 
 
@@ -138,13 +159,13 @@ NORM_CHANGES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def imbalance_arms() -> tuple[Arm, ...]:
+def imbalance_arms(network: str = BACKBONE) -> tuple[Arm, ...]:
     """Return the 2 x 2 of focal loss and weighted sampling, under FedAvg."""
     return tuple(
         Arm(
             f"{loss.replace('_', '-')}, {'weighted' if weighted else 'plain'} sampling",
             recipe=recipe(loss=loss, balanced_sampler=weighted),
-            network=BACKBONE,
+            network=network,
             norm="group",
         )
         for loss in ("cross_entropy", "focal")
@@ -152,8 +173,8 @@ def imbalance_arms() -> tuple[Arm, ...]:
     )
 
 
-def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBONE) -> Protocol:
-    """Return the protocol of a preset.
+def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, with ``changes``.
 
     Parameters
     ----------
@@ -161,49 +182,49 @@ def protocol(preset: str = "quick", source: str = "smear", network: str = BACKBO
         "quick" (the four classes, minutes) or "paper" (everything, five seeds).
     source
         "real" or "smear".
-    network
-        The backbone of the main comparisons: "efficientnet_lite0", or "resnet34" and "dinov2_s" where
-        their weights are.
+    changes
+        ``clients``, ``alpha`` and ``scheme`` deal the cells of the clients anew, and ``data`` puts another
+        cohort in their place; the unseen hospitals stay unseen.
 
     Raises
     ------
     HemaflError
-        If the preset or the source is unknown.
+        If something is unknown.
     """
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
+    OFFER.check(preset, source, changes)
+    network, rounds = changes.network(BACKBONE), changes.rounds or 5
     clients, unseen = (REAL_CLIENTS, REAL_UNSEEN) if source == "real" else (DRAWN_CLIENTS, DRAWN_UNSEEN)
-    size = 96 if network == BACKBONE else 224
+    size = SIZE if network in (BACKBONE, "attention_cnn") else BACKBONES[network].size
     few, all_five = (0, 1, 2), (0, 1, 2, 3, 4)
     batch = Study("batch norm", "hospitals", clients, unseen, aggregator_arms(network), all_five)
     group = replace(batch, title="group norm", arms=aggregator_arms(network, "group"))
     if preset == "quick":
-        return Protocol("quick", source, size, 240, 1, 5, (replace(group, seeds=(0,)),))
+        studies = changes.studies((replace(group, seeds=(0,)),))
+        return Protocol("quick", source, size, 240, 1, rounds, studies, changes)
     parted = (
         *aggregator_arms(network, "group"),
-        *renamed(the_papers(aggregator_arms(network)), "batch norm"),
+        *with_suffix(four_aggregators(aggregator_arms(network)), "batch norm"),
     )
+    small = four_aggregators(aggregator_arms("attention_cnn"))
     studies = (
         batch,
         group,
         Study("eleven classes", "eleven", SPLIT_CLIENTS, SPLIT_UNSEEN, parted, all_five, EXTERNAL_NINE),
-        replace(batch, title="server optimiser", arms=server_arms(), seeds=few),
-        replace(batch, title="imbalance", arms=imbalance_arms(), seeds=few),
-        replace(batch, title="attention CNN", arms=the_papers(aggregator_arms("attention_cnn")), seeds=few),
+        replace(batch, title="server optimiser", arms=server_arms(network), seeds=few),
+        replace(batch, title="imbalance", arms=imbalance_arms(network), seeds=few),
+        replace(batch, title="attention CNN", arms=small, seeds=few),
     )
-    return Protocol("paper", source, size, None, 4, 5, studies)
+    return Protocol("paper", source, size, None, 4, rounds, changes.studies(studies), changes)
 
 
-def the_papers(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+def four_aggregators(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Return the arms of the four aggregators that the paper compares."""
     return tuple(arm for arm in arms if arm.name in ("FedAvg", "FedMedian", "FedProx", "FedOpt"))
 
 
-def renamed(arms: Sequence[Arm], addition: str) -> tuple[Arm, ...]:
+def with_suffix(arms: Sequence[Arm], addition: str) -> tuple[Arm, ...]:
     """Return the arms with an addition to their names."""
     return tuple(replace(arm, name=f"{arm.name}, {addition}") for arm in arms)
-
-
-PRESETS = ("quick", "paper")
 
 
 # The data
@@ -218,9 +239,31 @@ def hospitals(asked: Protocol, root: Path | None = None) -> ImageCohort:
             sites=(*DRAWN_CLIENTS, *DRAWN_UNSEEN),
             balance={"neutrophil": 0.4, "lymphocyte": 0.3, "monocyte": 0.15, "eosinophil": 0.15},
         )
-    names = ("barcelona", "tecom", "bccd", "cellavision")
-    cohorts = [data.harmonise(data.load_images(name, size=asked.size, root=root), "four") for name in names]
+    if asked.changes.data is not None:
+        return at_most(instead_of_the_clients(asked, asked.changes.data, root), asked.cells)
+    cohorts = [four_classes(name, asked, root) for name in ("barcelona", "tecom", "bccd", "cellavision")]
     return at_most(data.join(cohorts, "white cells of five hospitals"), asked.cells)
+
+
+def four_classes(name: str, asked: Protocol, root: Path | None) -> ImageCohort:
+    """Return a public cohort with the four classes that all hospitals share."""
+    return data.harmonise(data.load_images(name, size=asked.size, root=root), "four")
+
+
+def instead_of_the_clients(asked: Protocol, name: str, root: Path | None) -> ImageCohort:
+    """Return the cells of another cohort to train on, beside those of the unseen hospitals.
+
+    Raises `HemaflError` if the cohort has no other cells than theirs.
+    """
+    unseen = data.join(
+        [four_classes("barcelona", asked, root), four_classes("cellavision", asked, root)], "unseen hospitals"
+    )
+    cohort = four_classes(name, asked, root)
+    others = np.flatnonzero(~np.isin(cohort.site, REAL_UNSEEN))
+    if len(others) == 0:
+        raise HemaflError(f"data='{name}' is an unseen hospital of '{OFFER.name}'; choose another cohort.")
+    held_out = unseen.take(np.flatnonzero(np.isin(unseen.site, REAL_UNSEEN)))
+    return data.join([cohort.take(others), held_out], f"{name} beside unseen hospitals")
 
 
 def at_most(cohort: ImageCohort, cells: int | None) -> ImageCohort:
@@ -245,14 +288,13 @@ def eleven(asked: Protocol, root: Path | None = None) -> ImageCohort:
             5 * (asked.cells or 400), size=asked.size, classes=EXTERNAL_ELEVEN, sites=("north",)
         )
     else:
-        loaded = data.load_images("barcelona", size=asked.size, root=root)
-        whole = data.harmonise(loaded.of_site("barcelona"), "eleven")
+        whole = data.harmonise(one_hospital(asked, root), "eleven")
     order = numpy_generator(0, "unseen quarter").permutation(len(whole))
     quarter = len(whole) // 4
-    unseen = named(whole.take(np.sort(order[:quarter])), SPLIT_UNSEEN[0])
+    unseen = as_site(whole.take(np.sort(order[:quarter])), SPLIT_UNSEEN[0])
     rest = whole.take(np.sort(order[quarter:]))
     halves = partition.dirichlet(rest, sites=2, alpha=1.0, seed=0, validation=0.0, test=0.0)
-    clients = [named(site.train, name) for site, name in zip(halves, SPLIT_CLIENTS, strict=True)]
+    clients = [as_site(site.train, name) for site, name in zip(halves, SPLIT_CLIENTS, strict=True)]
     parts = [
         partition.restain(part, partition.draw_stain(1.0, numpy_generator(0, "stain", name)))
         for part, name in zip([*clients, unseen], (*SPLIT_CLIENTS, *SPLIT_UNSEEN), strict=True)
@@ -260,7 +302,14 @@ def eleven(asked: Protocol, root: Path | None = None) -> ImageCohort:
     return data.join(parts, "one hospital made into three")
 
 
-def named(cohort: ImageCohort, site: str) -> ImageCohort:
+def one_hospital(asked: Protocol, root: Path | None) -> ImageCohort:
+    """Return the cells that are made into three sites: Barcelona's first batch, or another cohort's."""
+    if asked.changes.data is not None:
+        return data.load_images(asked.changes.data, size=asked.size, root=root)
+    return data.load_images("barcelona", size=asked.size, root=root).of_site("barcelona")
+
+
+def as_site(cohort: ImageCohort, site: str) -> ImageCohort:
     """Return the cohort as one site of the given name."""
     return replace(cohort, site=np.full(len(cohort), site))
 
@@ -272,38 +321,60 @@ COHORTS = {"hospitals": hospitals, "eleven": eleven}
 # The experiment
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A study's networks, and its sites and unseen hospitals as each network reads them.
+def run(asked: Protocol, where: Where = HERE) -> Results:
+    """Run all studies of a protocol and return their tables.
 
-    All arms share them: the frozen layers are evaluated once, for all seeds and aggregators.
+    Parameters
+    ----------
+    asked
+        As `protocol` returns it.
+    where
+        Folder of the data, engine and device.
     """
-
-    networks: Mapping[str, nn.Module]
-    sites: Mapping[tuple[int, str], Sequence[Site]]
-    unseen: Mapping[str, Mapping[str, LabelledCohort]]
-
-    def model(self, arm: Arm) -> nn.Module:
-        """Return what an arm trains: the network, or its part after the frozen layers."""
-        return with_norm(trained_part(self.networks[arm.network]), arm.norm)
-
-    def judged(self, seed: int, network: str) -> dict[str, LabelledCohort]:
-        """Return what every arm predicts: the clients' test rows, and the unseen hospitals."""
-        return {**compared.test_cohorts(self.sites[seed, network]), **self.unseen[network]}
+    tables: dict[str, pd.DataFrame] = {}
+    images = {
+        cohort: COHORTS[cohort](asked, where.root)
+        for cohort in dict.fromkeys(s.cohort for s in asked.studies)
+    }
+    for study in asked.studies:
+        predictions, costs = compare(trials(study, asked, images[study.cohort], where), where)
+        simple = baselines(study, asked, images[study.cohort])
+        tables |= study_tables(study, images[study.cohort], [*predictions, *simple], costs)
+    return Results(asked, tables, tuple(cohort.provenance for cohort in images.values()))
 
 
-def prepare(
-    study: Study, asked: Protocol, images: ImageCohort, seeds: Sequence[int], device: str = "cpu"
-) -> Prepared:
-    """Return a study's networks, sites of every seed and unseen hospitals."""
-    names = dict.fromkeys(arm.network for arm in study.arms)
-    networks = {name: initial_network(name, len(images.classes), asked.size) for name in names}
-    inputs = {name: network_inputs(networks[name], images, asked.variants, device) for name in names}
-    return Prepared(
-        networks=networks,
-        sites={(seed, name): client_sites(inputs[name], study, seed) for seed in seeds for name in names},
-        unseen={name: {place: inputs[name].of_site(place) for place in study.unseen} for name in names},
-    )
+def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> list[Trial]:
+    """Return all trainings of a study.
+
+    Arms of one network share its inputs: the frozen layers are evaluated once, for all seeds and aggregators.
+    """
+    found = []
+    for name in dict.fromkeys(arm.network for arm in study.arms):
+        network = initial_network(name, len(images.classes), asked.size)
+        inputs = network_inputs(network, images, asked.variants, where.device)
+        models = {norm: with_norm(trained_part(network), norm) for norm in {arm.norm for arm in study.arms}}
+        for seed in study.seeds:
+            sites = client_sites(inputs, study, asked, seed)
+            found += [
+                Trial(
+                    arm=arm,
+                    seed=seed,
+                    rounds=asked.rounds,
+                    sites=sites,
+                    model=models[arm.norm],
+                    judged=judged_cohorts(sites, study, inputs),
+                )
+                for arm in study.arms
+                if arm.network == name
+            ]
+    return found
+
+
+def initial_network(name: str, classes: int, size: int) -> nn.Module:
+    """Return the attention CNN or a backbone; a warning says if its weights are random."""
+    if name == "attention_cnn":
+        return AttentionCNN(classes)
+    return backbone(name, classes, size=size)
 
 
 def network_inputs(network: nn.Module, images: ImageCohort, variants: int, device: str) -> LabelledCohort:
@@ -315,100 +386,49 @@ def network_inputs(network: nn.Module, images: ImageCohort, variants: int, devic
     )
 
 
-def client_sites(cohort: LabelledCohort, study: Study, seed: int) -> list[Site]:
+def client_sites(cohort: LabelledCohort, study: Study, asked: Protocol, seed: int) -> list[Site]:
     """Return the clients of a study, split by ``seed``."""
-    return partition.natural(cohort.take(np.flatnonzero(np.isin(cohort.site, study.clients))), seed=seed)
+    seen = cohort.take(np.flatnonzero(~np.isin(cohort.site, study.unseen)))
+    return asked.changes.deal(dealing.natural(len(study.clients))).sites(seen, seed=seed)
 
 
-def initial_network(name: str, classes: int, size: int) -> nn.Module:
-    """Return the attention CNN or a backbone; a warning says if its weights are random."""
-    if name == "attention_cnn":
-        return AttentionCNN(classes)
-    return backbone(name, classes, size=size)
+def judged_cohorts(sites: Sequence[Site], study: Study, cohort: LabelledCohort) -> dict[str, LabelledCohort]:
+    """Return what every arm predicts: the clients' test rows, and the unseen hospitals."""
+    return {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in study.unseen}}
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
-    """Run all studies of a protocol and return their tables.
-
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    seed
-        Of split and training, instead of those that the protocol names.
-    root
-        Folder of the real data, by default HEMAFL_DATA.
-    engine, device, progress
-        See `federation.run`.
-    """
-    began = time.monotonic()
-    tables: dict[str, pd.DataFrame] = {}
-    sources: list[Provenance] = []
-    for study in asked.studies:
-        seeds = study.seeds if seed is None else (seed,)
-        images = COHORTS[study.cohort](asked, root)
-        sources.append(images.provenance)
-        prepared = prepare(study, asked, images, seeds, device)
-        predictions, costs = compare(
-            study.arms,
-            seeds,
-            sites_for=lambda seed, network, ready=prepared: ready.sites[seed, network],
-            model_for=prepared.model,
-            cohorts_for=prepared.judged,
-            rounds=asked.rounds,
-            engine=engine,
-            device=device,
-            progress=progress,
-        )
-        tables |= study_tables(study, images, [*predictions, *baselines(study, images, seeds)], costs)
-    used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, tuple(dict.fromkeys(sources)), tuple(used), time.monotonic() - began)
-
-
-def baselines(study: Study, images: ImageCohort, seeds: Sequence[int]) -> list[Prediction]:
+def baselines(study: Study, asked: Protocol, images: ImageCohort) -> list[Prediction]:
     """Return what colour alone says, learnt on the pooled training rows of the clients."""
     found = []
-    for seed in seeds:
-        sites = client_sites(images, study, seed)
+    for seed in study.seeds:
+        sites = client_sites(images, study, asked, seed)
         train = data.join([site.train for site in sites], "pooled")
-        cohorts = {**compared.test_cohorts(sites), **{name: images.of_site(name) for name in study.unseen}}
-        for where, cohort in cohorts.items():
-            found.append(
-                Prediction(
-                    "colour alone", seed, where, cohort.labels.numpy(), colour_probabilities(train, cohort)
-                )
-            )
+        for where, cohort in judged_cohorts(sites, study, images).items():
+            answer = colour_probabilities(train, cohort)
+            found.append(Prediction("colour alone", seed, where, cohort.labels.numpy(), answer))
     return found
 
 
 def study_tables(
-    study: Study, images: ImageCohort, predictions: Sequence[Prediction], costs: Sequence[compared.Cost]
+    study: Study, images: ImageCohort, predictions: Sequence[Prediction], costs: Sequence[Cost]
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of one study, by title."""
     everything = list(predictions)
     if study.common:
         places = ("joint", *study.unseen)
         everything += [
-            compared.restricted(p, images.classes, study.common) for p in predictions if p.where in places
+            scores.restrict(p, images.classes, study.common) for p in predictions if p.where in places
         ]
     wide = [p for p in predictions if p.where in ("joint", *study.unseen)]
     tables = {
-        "scores": compared.scores(everything),
-        "cost": compared.costs(costs),
+        "scores": scores.score_table(everything),
+        "cost": scores.cost_table(costs),
         "cells": cell_counts(images),
     }
     if any(arm.kind == "centralised" for arm in study.arms):
-        tables["per class"] = compared.per_class(wide, images.classes)
+        tables["per class"] = scores.per_class(wide, images.classes)
         tables["differences"] = pd.concat(
-            compared.differences(predictions, "centralised", place) for place in study.unseen
+            scores.differences(predictions, "centralised", place) for place in study.unseen
         )
     return {f"{study.title}: {name}": table for name, table in tables.items()}
 
@@ -428,9 +448,9 @@ def report(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def balanced_accuracies(scores: pd.DataFrame) -> pd.DataFrame:
+def balanced_accuracies(table: pd.DataFrame) -> pd.DataFrame:
     """Return arms by places: the mean over the seeds, with its 95 % interval if there are several."""
-    return compared.shown(scores, "balanced accuracy")
+    return scores.interval_table(table, "balanced accuracy")
 
 
 def chance(study: Study) -> float:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from hemafl_book.papers.compare import Prediction
+from hemafl_book.papers.arms import Prediction
 from hemafl_lib import evaluation
 
 LEVEL = 0.05

@@ -16,9 +16,10 @@ by all together from sums (which reveal rows all the same, see
 missing values that were filled, with the means of all training rows (`federation.statistics.standardise`).
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,40 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemafl_book.papers import compare as compared
-from hemafl_book.papers.compare import Arm, train_arm
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers import dealing
+from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.protocol import (
+    OPTIONS,
+    UNCHANGED,
+    Changes,
+    Offer,
+    all_seeds,
+    describe,
+    federated_name,
+)
+from hemafl_book.papers.scores import interval_table
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import data, evaluation, federation, partition, statistics
+from hemafl_lib import data, evaluation, federation, statistics
 from hemafl_lib.aggregation import FedAvg, FedMedian
 from hemafl_lib.data.cohort import TableCohort, join
+from hemafl_lib.federation import Run
 from hemafl_lib.models import DeepSurv, ridge_cox
 from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 from hemafl_lib.training import Recipe, predict
 
-NAME = "mds-survival"
-PRESETS = ("quick", "paper")
-SOURCES = ("real", "embedded")
-EMBEDDED = "the free light chain cohort that comes with scikit-survival"
+REGISTRY, EMBEDDED = "ipssm", "flchain"
+"""The cohorts of the registry: the real one, and the one that comes with scikit-survival."""
+
+OFFER = Offer(
+    name="mds-survival",
+    title="survival of patients over unequal hospitals (chapter 4)",
+    sources=("real", "embedded"),
+    embedded="the free light chain cohort that comes with scikit-survival",
+    takes=tuple(name for name in OPTIONS if name != "model"),
+    cohorts={REGISTRY: "real", EMBEDDED: "embedded"},
+    kind="tables",
+)
 
 HIDDEN = (16,)
 """Units of the network's hidden layer."""
@@ -97,19 +116,17 @@ class Protocol:
     preset: str
     source: str
     studies: tuple[Study, ...]
+    changes: Changes = UNCHANGED
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return all_seeds(self.studies)
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        studies = [
-            {**asdict(study), "arms": [arm.described() for arm in study.arms]} for study in self.studies
-        ]
-        fixed = {
-            "hidden": list(HIDDEN),
-            "ridge": [ALONE, TOGETHER],
-            "times": TIMES.tolist(),
-            "caps": CAPS,
-        }
-        return {**asdict(self), "studies": studies, **fixed}
+        ridge, times = [ALONE, TOGETHER], TIMES.tolist()
+        return describe(self, hidden=list(HIDDEN), ridge=ridge, times=times, caps=CAPS)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -131,28 +148,39 @@ OTHERS = (
 )
 
 
-def protocol(preset: str = "quick", source: str = "embedded") -> Protocol:
-    """Return the protocol of a preset: "quick" (seconds) or "paper" (minutes), on "real" data or "embedded".
+def protocol(preset: str = "quick", source: str = "embedded", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, with ``changes``.
+
+    Parameters
+    ----------
+    preset
+        "quick" (seconds) or "paper" (minutes).
+    source
+        "real" or "embedded".
+    changes
+        Where patients are dealt anew the study of thirds goes, and where another cohort is read both studies
+        of the AMLSG do. There is no other model.
 
     Raises
     ------
     HemaflError
-        If one of them is unknown.
+        If something is unknown or refused.
     """
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
+    OFFER.check(preset, source, changes)
     three = (ISOLATED, FEDERATED, CENTRALISED)
-    registry = "ipssm" if source == "real" else "flchain"
+    registry = changes.data or (REGISTRY if source == "real" else EMBEDDED)
     if preset == "quick":
         few = tuple(replace(arm, recipe=recipe(local_epochs=4)) for arm in three)
-        return Protocol(preset, source, (Study("registry", registry, (6, 3, 1), few, 5, (0,)),))
-    all_arms = (*three[:2], *OTHERS, CENTRALISED)
-    full = Study("registry", registry, (6, 3, 1), all_arms, 20, (0, 1, 2, 3, 4))
-    if source == "embedded":
-        return Protocol(preset, source, (full,))
+        studies = changes.studies([Study("registry", registry, (6, 3, 1), few, changes.rounds or 5, (0,))])
+        return Protocol(preset, source, studies, changes)
+    all_arms, rounds = (*three[:2], *OTHERS, CENTRALISED), changes.rounds or 20
+    full = Study("registry", registry, (6, 3, 1), all_arms, rounds, (0, 1, 2, 3, 4))
     longer = tuple(replace(arm, recipe=recipe(learning_rate=5e-3, local_epochs=5)) for arm in three)
-    centres = Study("centres", "amlsg", (), longer, 20, (0, 1, 2, 3, 4), smallest=20)
+    centres = Study("centres", "amlsg", (), longer, rounds, (0, 1, 2, 3, 4), smallest=20)
     thirds = replace(centres, title="thirds", proportions=(1, 1, 1))
-    return Protocol(preset, source, (full, centres, thirds))
+    others = () if changes.data else (centres,) if changes.deals else (centres, thirds)
+    studies = (full,) if source == "embedded" else (full, *others)
+    return Protocol(preset, source, changes.studies(studies), changes)
 
 
 # The data
@@ -170,12 +198,13 @@ def patients(study: Study, root: Path | None = None) -> TableCohort:
     return replace(cohort, features=features).take(np.flatnonzero(kept))
 
 
-def hospitals(cohort: TableCohort, study: Study, seed: int) -> list[Site]:
+def hospitals(
+    cohort: TableCohort, study: Study, seed: int, changes: Changes = UNCHANGED
+) -> list[Site[TableCohort]]:
     """Return the hospitals: 70 % of the patients of each for training, the others for the test."""
-    parts = {"validation": 0.0, "test": 0.3, "seed": seed}
-    if not study.proportions:
-        return partition.natural(cohort, **parts)
-    return partition.quantity(cohort, proportions=study.proportions, **parts)
+    count = len(cohort.sites)
+    own = dealing.quantity(study.proportions) if study.proportions else dealing.natural(count)
+    return changes.deal(own).sites(cohort, seed=seed, validation=0.0, test=0.3)
 
 
 # The models, each as a function from patients to log-risks float64[N]
@@ -191,28 +220,41 @@ class Fitted:
     test: Mapping[str, np.ndarray]
 
 
-def fitted(
-    arm: str, seed: int, sites: Sequence[Site], log_risk: Callable[[TableCohort], np.ndarray]
+def fit_of(
+    arm: str, seed: int, sites: Sequence[Site[TableCohort]], log_risk: Callable[[TableCohort], np.ndarray]
 ) -> Fitted:
     """Let a model say the log-risk of all patients."""
-    return Fitted(
-        arm, seed, {s.name: log_risk(s.train) for s in sites}, {s.name: log_risk(s.test) for s in sites}
-    )
+    train = {site.name: log_risk(site.train) for site in sites}
+    return Fitted(arm, seed, train, {site.name: log_risk(site.test) for site in sites})
 
 
-def networks(
-    study: Study, sites: Sequence[Site], seed: int, **settings: Any
-) -> tuple[list[Fitted], list[dict[str, Any]]]:
-    """Train every arm of a study; return what they learnt, and what they cost."""
-    found, costs = [], []
-    for arm in study.arms:
-        start = DeepSurv(sites[0].train.features.shape[1], HIDDEN, seed=seed)
-        runs = train_arm(arm, sites, start, rounds=study.rounds, seed=seed, evaluate=False, **settings)
-        for name, run in runs.items():
-            found.append(fitted(name, seed, sites, lambda c, m=run.model: network_risk(m, c)))
-            cost = {"bytes sent": run.bytes_sent, "optimiser steps": run.total_steps(), "hash": run.hash}
-            costs.append({"arm": name, "seed": seed, **cost})
-    return found, costs
+def trials(study: Study, sites: Mapping[int, Sequence[Site[TableCohort]]]) -> list[Trial]:
+    """Return the trainings of all networks on the hospitals of each seed."""
+    return [
+        Trial(
+            arm=arm,
+            seed=seed,
+            rounds=study.rounds,
+            sites=dealt,
+            model=DeepSurv(dealt[0].train.features.shape[1], HIDDEN, seed=seed),
+        )
+        for seed, dealt in sites.items()
+        for arm in study.arms
+    ]
+
+
+Network = tuple[Fitted, dict[str, Any]]
+"""What a network learnt, and what that cost."""
+
+
+def networks(trial: Trial, runs: Mapping[str, Run], where: Where) -> list[Network]:
+    """Return what the networks of a trial learnt, and what each cost."""
+    found = []
+    for name, run in runs.items():
+        learnt = fit_of(name, trial.seed, trial.sites, partial(network_risk, run.model))
+        cost = {"bytes sent": run.bytes_sent, "optimiser steps": run.total_steps(), "hash": run.hash}
+        found.append((learnt, {"arm": name, "seed": trial.seed, **cost}))
+    return found
 
 
 def network_risk(model: torch.nn.Module, cohort: TableCohort) -> np.ndarray:
@@ -225,17 +267,13 @@ def linear_risk(coefficients: np.ndarray, cohort: TableCohort) -> np.ndarray:
     return cohort.features.double().numpy() @ coefficients
 
 
-def without_networks(sites: Sequence[Site], seed: int) -> tuple[list[Fitted], statistics.CoxFit]:
+def without_networks(sites: Sequence[Site[TableCohort]], seed: int) -> tuple[list[Fitted], statistics.CoxFit]:
     """Fit ridge Cox models: of each hospital alone, of all together without rows, and of age and sex."""
-    found = [
-        fitted(f"isolated ridge: {site.name}", seed, sites, lambda c, b=b: linear_risk(b, c))
-        for site in sites
-        for b in [ridge_of(site.train, ALONE)]
-    ]
     exact = statistics.cox(sites, ridge=TOGETHER, minimum=1)
-    found.append(fitted("exact federated Cox", seed, sites, lambda c: linear_risk(exact.coefficients, c)))
-    simple = ridge_of(federation.pooled(sites).train, TOGETHER, SIMPLE)
-    return [*found, fitted("age and sex", seed, sites, lambda c: linear_risk(simple, c))], exact
+    coefficients = {f"isolated ridge: {site.name}": ridge_of(site.train, ALONE) for site in sites}
+    coefficients["exact federated Cox"] = exact.coefficients
+    coefficients["age and sex"] = ridge_of(federation.pooled(sites).train, TOGETHER, SIMPLE)
+    return [fit_of(arm, seed, sites, partial(linear_risk, b)) for arm, b in coefficients.items()], exact
 
 
 def ridge_of(cohort: TableCohort, strength: float, only: Sequence[str] | None = None) -> np.ndarray:
@@ -250,49 +288,54 @@ def ridge_of(cohort: TableCohort, strength: float, only: Sequence[str] | None = 
 # The experiment
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
-    """Run all studies of a protocol and return their tables; parameters as in the other experiments."""
-    began = time.monotonic()
+def run(asked: Protocol, where: Where = HERE) -> Results:
+    """Run all studies of a protocol and return their tables.
+
+    Parameters
+    ----------
+    asked
+        As `protocol` returns it.
+    where
+        Folder of the data, engine and device.
+    """
     tables: dict[str, pd.DataFrame] = {}
     sources = {}
     for study in asked.studies:
-        cohort = patients(study, root)
+        cohort = patients(study, where.root)
         sources[study.cohort] = cohort.provenance
-        seeds = study.seeds if seed is None else (seed,)
-        settings = {"engine": engine, "device": device, "progress": False}
-        parts = [one_seed(study, cohort, s, **settings) for s in bar(seeds, desc=study.title, show=progress)]
+        sites = {seed: standardised(hospitals(cohort, study, seed, asked.changes)) for seed in study.seeds}
+        learnt = iter(train_each(trials(study, sites), where, networks, label=study.title))
+        parts = [
+            seed_tables(seed, dealt, [one for arm in islice(learnt, len(study.arms)) for one in arm])
+            for seed, dealt in sites.items()
+        ]
         for name in parts[0]:
             tables[f"{study.title}: {name}"] = pd.concat([part[name] for part in parts], ignore_index=True)
-    used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, tuple(sources.values()), tuple(used), time.monotonic() - began)
+    return Results(asked, tables, tuple(sources.values()))
 
 
-def one_seed(study: Study, cohort: TableCohort, seed: int, **settings: Any) -> dict[str, pd.DataFrame]:
+def standardised(sites: Sequence[Site[TableCohort]]) -> list[Site[TableCohort]]:
+    """Return the hospitals with features standardised, and filled, with the means of all training rows."""
+    return statistics.standardise(sites, minimum=1).apply(sites)
+
+
+def seed_tables(
+    seed: int, sites: Sequence[Site[TableCohort]], learnt: Sequence[Network]
+) -> dict[str, pd.DataFrame]:
     """Return the tables of one study and seed."""
-    dealt = hospitals(cohort, study, seed)
-    sites = statistics.standardise(dealt, minimum=1).apply(dealt)
-    learnt, costs = networks(study, sites, seed, **settings)
     linear, exact = without_networks(sites, seed)
     rounds = {"arm": "exact federated Cox", "seed": seed, "rounds": exact.account.rounds}
-    models = [*learnt, *linear]
+    models = [*(network for network, _ in learnt), *linear]
     return {
         "scores": pd.concat([scores(model, sites) for model in models]),
         "pairs": pd.concat([pairs(model, sites) for model in models if not of_one_hospital(model)]),
-        "cost": pd.DataFrame(costs),
+        "cost": pd.DataFrame([cost for _, cost in learnt]),
         "exact": pd.DataFrame([{**rounds, "bytes sent": exact.account.bytes_sent}]),
         "sites": site_table(sites).assign(seed=seed),
     }
 
 
-def scores(model: Fitted, sites: Sequence[Site]) -> pd.DataFrame:
+def scores(model: Fitted, sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
     """Return one model's measures at each hospital, and of all test patients together as "joint".
 
     Survival is predicted with Breslow's baseline hazard of all training rows, which needs sums only.
@@ -324,7 +367,7 @@ def harrell(cohort: TableCohort, risk: np.ndarray) -> dict[str, float]:
     }
 
 
-def predicted_survival(model: Fitted, sites: Sequence[Site]) -> np.ndarray:
+def predicted_survival(model: Fitted, sites: Sequence[Site[TableCohort]]) -> np.ndarray:
     """Return the predicted survival of all test patients at `TIMES`, float64[N, T]."""
     test = [as_risk(site.test, model.test[site.name]) for site in sites]
     train = [
@@ -345,7 +388,7 @@ def of_one_hospital(model: Fitted) -> bool:
     return model.arm.startswith("isolated")
 
 
-def pairs(model: Fitted, sites: Sequence[Site]) -> pd.DataFrame:
+def pairs(model: Fitted, sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
     """Return the pairs of patients within hospitals, across hospitals, and the C of each kind."""
     test = federation.pooled(sites).test
     names = np.concatenate([np.full(len(site.test), site.name) for site in sites])
@@ -354,7 +397,7 @@ def pairs(model: Fitted, sites: Sequence[Site]) -> pd.DataFrame:
     return table.reset_index().assign(arm=model.arm, seed=model.seed)
 
 
-def site_table(sites: Sequence[Site]) -> pd.DataFrame:
+def site_table(sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
     """Return patients and events of each part of each hospital."""
     return pd.DataFrame(
         [
@@ -369,10 +412,11 @@ def report(results: Results) -> str:
     """Return each study's C-index by arm and place, and the hash of the federated parameters, as text."""
     parts = []
     for study in results.protocol.studies:
-        table = compared.shown(results.tables[f"{study.title}: scores"], "C", digits=3)
+        table = interval_table(results.tables[f"{study.title}: scores"], "C", digits=3)
         table = table if table.shape[1] <= SHOWN else table[["joint"]]
         cost = results.tables[f"{study.title}: cost"]
-        hashes = cost[cost["arm"] == FEDERATED.name][["seed", "hash"]].itertuples(index=False)
-        lines = [f"FedAvg's parameters, seed {seed}: {digest}" for seed, digest in hashes]
+        name = federated_name(study.arms)
+        hashes = cost[cost["arm"] == name][["seed", "hash"]].itertuples(index=False)
+        lines = [f"{name}'s parameters, seed {seed}: {digest}" for seed, digest in hashes]
         parts.append("\n".join([f"{study.title}: C-index", table.to_string(na_rep=""), *lines]))
     return "\n\n".join(parts)

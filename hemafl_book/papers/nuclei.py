@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hemafl_book.papers.where import Where
 from hemafl_lib import data, federation, partition
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, Provenance
@@ -36,13 +37,7 @@ def masked_cells(source: str, size: int, root: Path | None = None) -> ImageCohor
 
 
 def table(
-    source: str,
-    *,
-    size: int,
-    recipe: Recipe,
-    rounds: int,
-    root: Path | None = None,
-    progress: bool | None = None,
+    source: str, size: int, recipe: Recipe, rounds: int, where: Where
 ) -> tuple[pd.DataFrame, Provenance]:
     """Train the attention CNN over the two hospitals; return what its maps hold, and the provenance.
 
@@ -50,7 +45,7 @@ def table(
     network names inside the masks, means over the test cells. ``centred Gaussian`` and ``area`` are rows
     for comparison. ``accuracy`` is the network's on the ``cells`` test cells.
     """
-    cells = masked_cells(source, size, root)
+    cells = masked_cells(source, size, where.root)
     sites = partition.natural(cells, validation=0, test=0.25, seed=SEED)
     run = federation.run(
         sites,
@@ -59,7 +54,7 @@ def table(
         rounds=rounds,
         seed=SEED,
         evaluate=False,
-        progress=progress,
+        progress=where.progress,
     )
     test = federation.pooled(sites).test
     named = predict(run.model, test).argmax(dim=1)

@@ -1,77 +1,72 @@
 """`hemafl run`: an experiment by name, from choosing the data to the file of frozen results."""
 
+import time
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
-from hemafl_book.papers import (
-    all_privacy,
-    all_transfer,
-    attention_cnn,
-    blood_morphology,
-    mds_survival,
-    scd_infarct,
-)
-from hemafl_book.results import freeze
+from hemafl_book.papers import paper_of
+from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.where import Where
+from hemafl_book.results import freeze, load
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.parallel import cores
 
-EXPERIMENTS: dict[str, ModuleType] = {
-    module.NAME: module
-    for module in (blood_morphology, attention_cnn, all_transfer, all_privacy, mds_survival, scd_infarct)
-}
-"""Each has `protocol(preset, source, ...)`, `run(protocol, ...)` and `report(results)`.
-
-``SOURCES`` names its sources, the real one first and the one that needs no files last, and ``EMBEDDED``
-says in words what the last one is.
-"""
-
 
 def run_and_report(
-    experiment: str,
-    *,
+    name: str,
     preset: str,
-    engine: str,
-    seed: int | None,
-    device: str,
-    network: str | None,
+    changes: Changes,
+    where: Where,
+    *,
     out: Path | None,
-    root: Path | None,
     say: Callable[[str], object],
 ) -> None:
     """Run an experiment, say what it found, and write ``out`` if given.
 
-    ``root`` is the folder of real data; without one the experiment runs on what it embeds, and says so.
-    Raises `HemaflError` if the experiment or the device is not to be had.
+    Without a folder of real data the experiment runs on what it embeds, and says so. Raises `HemaflError` if
+    what is asked for is not to be had, or if a changed protocol would be written over the paper's result.
     """
-    if experiment not in EXPERIMENTS:
-        raise HemaflError(f"experiment '{experiment}' is unknown; choose one of {', '.join(EXPERIMENTS)}.")
-    module, chosen = EXPERIMENTS[experiment], choose_device(device)
-    source = module.SOURCES[-1] if root is None else module.SOURCES[0]
-    if network is not None and "network" not in signature(module.protocol).parameters:
-        raise HemaflError(f"experiment '{experiment}' has one network only; leave --network out.")
-    asked = module.protocol(preset, source, **({} if network is None else {"network": network}))
-    if root is None:
-        say(f"HEMAFL_DATA is not set: this run uses {module.EMBEDDED}.")
-    results = module.run(asked, seed=seed, root=root, engine=engine, device=chosen)
-    for source in results.data:
-        say(source.banner())
-    say(module.report(results))
-    say(f"{results.seconds:.0f} s on {describe(chosen)}, engine {engine}, seeds {list(results.seeds)}.")
+    paper = paper_of(name)
+    source, changes = paper.OFFER.source(where.root, changes)
+    asked = paper.protocol(preset, source, changes)
+    if out is not None:
+        check_overwriting(out, changes)
+    if source == paper.OFFER.sources[-1]:
+        say(f"This run uses {paper.OFFER.embedded}; HEMAFL_DATA or --root names a folder of real data.")
+    if changes:
+        say(f"This is not the paper's protocol: {changes}.")
+    began = time.monotonic()
+    results = paper.run(asked, where)
+    seconds = time.monotonic() - began
+    for provenance in results.data:
+        say(provenance.banner())
+    say(paper.report(results))
+    if changes:
+        say(f"Changed from the paper's protocol: {changes}.")
+    device = describe_device(where.device)
+    say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
     if out is not None:
         freeze(
             out,
             protocol=asked.described(),
             data=results.data,
-            seeds=results.seeds,
-            seconds=results.seconds,
-            device=describe(chosen),
+            seeds=asked.seeds,
+            seconds=seconds,
+            device=device,
             tables=results.tables,
+            changes=changes.given(),
         )
         say(f"All tables are in {out}.")
+
+
+def check_overwriting(out: Path, changes: Changes) -> None:
+    """Raise `HemaflError` if ``out`` holds the result of a paper's own protocol and this one is changed."""
+    if changes and out.exists() and not load(out).changes:
+        raise HemaflError(
+            f"{out} holds the result of the paper's own protocol; write this one ({changes}) to another file."
+        )
 
 
 def choose_device(device: str) -> str:
@@ -83,6 +78,6 @@ def choose_device(device: str) -> str:
     return device
 
 
-def describe(device: str) -> str:
+def describe_device(device: str) -> str:
     """Return a device in words."""
     return torch.cuda.get_device_name() if device == "cuda" else f"{cores()} CPU cores"

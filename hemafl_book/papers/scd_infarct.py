@@ -11,11 +11,9 @@ patients, "other cohorts" with other patients: the first shows the luck of the s
 who fell ill.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,26 +21,35 @@ import pandas as pd
 import torch
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from hemafl_book.papers import compare as compared
-from hemafl_book.papers.compare import Arm, train_arm
-from hemafl_book.papers.protocol import check_choices
+from hemafl_book.papers import dealing
+from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
+from hemafl_book.papers.scores import interval_table
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import evaluation, federation, partition, statistics
+from hemafl_lib import evaluation, federation, statistics
 from hemafl_lib.data import sickle_cell
 from hemafl_lib.data.cohort import TableCohort
+from hemafl_lib.federation import Run
 from hemafl_lib.models import LogisticFit, LogisticRegression, firth_logistic, ridge_logistic
 from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 from hemafl_lib.training import Recipe, predict
 
-NAME = "scd-infarct"
-PRESETS = ("quick", "paper")
-SOURCES = ("simulated",)
-EMBEDDED = "SIMULATED patients, as it always does: the paper's are not public"
+OFFER = Offer(
+    name="scd-infarct",
+    title="silent infarcts in 65 patients with sickle cell disease (chapter 4)",
+    sources=("simulated",),
+    embedded="SIMULATED patients, as it always does: the paper's are not public",
+    takes=tuple(name for name in OPTIONS if name not in ("model", "data")),
+    kind="tables",
+)
 
 PATIENTS, PROPORTIONS, FOLDS = 65, (3, 2, 1), 5
 RIDGE = 3.0
 """Strength of the ridge, of one hospital and of all."""
+
+SMALLEST = 5
+"""Fewest patients of a hospital that is dealt by their outcome, where a user asks for that."""
 
 ROUNDS = 20
 RECIPE = Recipe(optimiser="sgd", learning_rate=0.1, weight_decay=0.03, batch_size=64, local_epochs=2)
@@ -70,35 +77,57 @@ class Protocol:
     preset: str
     source: str
     studies: tuple[Study, ...]
+    arms: tuple[Arm, ...] = NETWORKS
+    rounds: int = ROUNDS
+    changes: Changes = UNCHANGED
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return all_seeds(self.studies)
 
     def described(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        fixed = {
-            "patients": PATIENTS,
-            "proportions": list(PROPORTIONS),
-            "folds": FOLDS,
-            "ridge": RIDGE,
-            "rounds": ROUNDS,
-            "arms": [arm.described() for arm in NETWORKS],
-            "cohort": sickle_cell.VERSION,
-        }
-        return {**asdict(self), **fixed}
+        return describe(
+            self,
+            patients=PATIENTS,
+            proportions=list(PROPORTIONS),
+            folds=FOLDS,
+            ridge=RIDGE,
+            arms=[arm.described() for arm in self.arms],
+            cohort=sickle_cell.VERSION,
+        )
 
 
-def protocol(preset: str = "quick", source: str = "simulated") -> Protocol:
-    """Return the protocol of a preset: "quick" (seconds) or "paper" (twenty seeds, minutes).
+def protocol(preset: str = "quick", source: str = "simulated", changes: Changes = UNCHANGED) -> Protocol:
+    """Return the protocol of a preset, "quick" (seconds) or "paper" (twenty seeds, minutes).
+
+    There are no other patients, and no other network.
 
     Raises
     ------
     HemaflError
-        If one of them is unknown.
+        If something is unknown or refused.
     """
-    check_choices(preset=(preset, PRESETS), source=(source, SOURCES))
-    seeds = (0,) if preset == "quick" else tuple(range(20))
+    OFFER.check(preset, source, changes)
+    seeds = changes.seeds((0,) if preset == "quick" else tuple(range(20)))
     same = Study("one cohort", own_cohort=False, seeds=seeds)
-    if preset == "quick":
-        return Protocol(preset, source, (same,))
-    return Protocol(preset, source, (same, Study("other cohorts", own_cohort=True, seeds=seeds)))
+    other = Study("other cohorts", own_cohort=True, seeds=seeds)
+    studies = (same,) if preset == "quick" else (same, other)
+    return Protocol(preset, source, studies, changes.arms(NETWORKS), changes.rounds or ROUNDS, changes)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation: its hospitals, and the held-out patients with their ``rows`` int64[N].
+
+    All are standardised with the hospitals' means.
+    """
+
+    seed: int
+    sites: Sequence[Site[TableCohort]]
+    test: TableCohort
+    rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -109,26 +138,57 @@ class Answers:
     predicted: np.ndarray
 
 
-def fold_answers(sites: Sequence[Site], test: TableCohort, seed: int, **settings: Any) -> dict[str, Answers]:
-    """Train every arm on the hospitals and let it answer for the test patients, by the arm's name.
+def cross_validation(cohort: TableCohort, seed: int, changes: Changes = UNCHANGED) -> list[Fold]:
+    """Hold out every patient once, and deal the others to the hospitals."""
+    deal = changes.deal(dealing.quantity(PROPORTIONS, SMALLEST))
+    found = []
+    for train, test in evaluation.repeated_folds(cohort.label.numpy(), folds=FOLDS, repeats=1, seed=seed):
+        held = cohort.take(test)
+        dealt = deal.sites(cohort.take(train), seed=seed, validation=0.0, test=0.0)
+        known = statistics.standardise(dealt, minimum=1)
+        away = known.apply([Site("held out", held.take([]), held.take([]), held)])[0]
+        found.append(Fold(seed, known.apply(dealt), away.test, test))
+    return found
+
+
+def trials(fold: Fold, asked: Protocol) -> list[Trial]:
+    """Return the trainings of all networks on a fold's hospitals, to answer for its held-out patients."""
+    return [
+        Trial(
+            arm=arm,
+            seed=fold.seed,
+            rounds=asked.rounds,
+            sites=fold.sites,
+            model=LogisticRegression(fold.test.features.shape[1]),
+            judged={"held out": fold.test},
+        )
+        for arm in asked.arms
+    ]
+
+
+def network_answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> dict[str, Answers]:
+    """Return what the networks of a trial answer for the held-out patients, by the arm's name.
 
     A hospital alone has only its own patients to choose a threshold on.
     """
-    pooled = federation.pooled(sites).train
-    found = {}
-    for arm in NETWORKS:
-        start = LogisticRegression(test.features.shape[1])
-        runs = train_arm(arm, sites, start, rounds=ROUNDS, seed=seed, evaluate=False, **settings)
-        trained_on = [site.train for site in sites] if arm.kind == "isolated" else [pooled]
-        for (name, run), known in zip(runs.items(), trained_on, strict=True):
-            found[name] = answers(partial(network_probability, run.model), known, test)
-    for site in sites:
+    pooled = federation.pooled(trial.sites).train
+    trained_on = [site.train for site in trial.sites] if trial.arm.kind == "isolated" else [pooled]
+    return {
+        name: answer(partial(network_probability, run.model), known, trial.judged["held out"])
+        for (name, run), known in zip(runs.items(), trained_on, strict=True)
+    }
+
+
+def answers_without_networks(fold: Fold) -> dict[str, Answers]:
+    """Return what ridge regressions answer, of each hospital and of all from sums, and Firth's of all."""
+    pooled, found = federation.pooled(fold.sites).train, {}
+    for site in fold.sites:
         alone = partial(fit_probability, ridge_logistic(*rows(site.train), RIDGE))
-        found[f"isolated ridge: {site.name}"] = answers(alone, site.train, test)
-    exact = statistics.logistic(sites, ridge=RIDGE, minimum=1)
-    found["exact federated ridge"] = answers(exact.probability, pooled, test)
+        found[f"isolated ridge: {site.name}"] = answer(alone, site.train, fold.test)
+    exact = statistics.logistic(fold.sites, ridge=RIDGE, minimum=1)
+    found["exact federated ridge"] = answer(exact.probability, pooled, fold.test)
     firth = partial(fit_probability, firth_logistic(*rows(pooled)))
-    return {**found, "Firth": answers(firth, pooled, test)}
+    return {**found, "Firth": answer(firth, pooled, fold.test)}
 
 
 def rows(cohort: TableCohort) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +206,7 @@ def fit_probability(fit: LogisticFit, cohort: TableCohort) -> np.ndarray:
     return fit.probabilities(rows(cohort)[0])
 
 
-def answers(
+def answer(
     probability: Callable[[TableCohort], np.ndarray], train: TableCohort, test: TableCohort
 ) -> Answers:
     """Predict an infarct where the probability reaches the threshold that is best on training patients."""
@@ -155,25 +215,19 @@ def answers(
     return Answers(scores, scores >= sweep.loc[sweep["f1"].idxmax(), "threshold"])
 
 
-def repetition(cohort: TableCohort, seed: int, **settings: Any) -> pd.DataFrame:
-    """Return each arm's measures from one cross-validation of all patients."""
-    labels = cohort.label.numpy()
+def repetition_table(
+    labels: np.ndarray, seed: int, folds: Sequence[tuple[Fold, Mapping[str, Answers]]]
+) -> pd.DataFrame:
+    """Return each arm's measures from one cross-validation of all patients, whose ``labels`` are int64[N]."""
     probability: dict[str, np.ndarray] = {}
     predicted: dict[str, np.ndarray] = {}
-    for train, test in evaluation.repeated_folds(labels, folds=FOLDS, repeats=1, seed=seed):
-        held = cohort.take(test)
-        dealt = partition.quantity(
-            cohort.take(train), proportions=PROPORTIONS, seed=seed, validation=0.0, test=0.0
-        )
-        known = statistics.standardise(dealt, minimum=1)
-        sites = known.apply(dealt)
-        standardised = known.apply([Site("held out", held.take([]), held.take([]), held)])[0].test
-        for arm, answer in fold_answers(sites, standardised, seed, **settings).items():
-            probability.setdefault(arm, np.full(len(labels), np.nan))[test] = answer.probability
-            predicted.setdefault(arm, np.ones(len(labels), dtype=int))[test] = answer.predicted
-    found = [measures(arm, labels, probability[arm], predicted[arm]) for arm in probability]
+    for fold, found in folds:
+        for arm, one in found.items():
+            probability.setdefault(arm, np.full(len(labels), np.nan))[fold.rows] = one.probability
+            predicted.setdefault(arm, np.ones(len(labels), dtype=int))[fold.rows] = one.predicted
+    parts = [measures(arm, labels, probability[arm], predicted[arm]) for arm in probability]
     everybody = {"arm": "all positive", "F1": evaluation.all_positive_f1(labels), "predicted": len(labels)}
-    return pd.DataFrame([*found, everybody]).assign(seed=seed, where="all", infarcts=int(labels.sum()))
+    return pd.DataFrame([*parts, everybody]).assign(seed=seed, where="all", infarcts=int(labels.sum()))
 
 
 def measures(
@@ -194,32 +248,42 @@ def measures(
     }
 
 
-def run(
-    asked: Protocol,
-    *,
-    seed: int | None = None,
-    root: Path | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    progress: bool | None = None,
-) -> Results:
-    """Run all studies of a protocol and return their tables; parameters as in the other experiments.
+def run(asked: Protocol, where: Where = HERE) -> Results:
+    """Run all studies of a protocol and return their tables.
 
-    ``root`` is not used: the patients are always simulated.
+    Parameters
+    ----------
+    asked
+        As `protocol` returns it.
+    where
+        Engine and device; the patients are always simulated.
     """
-    began = time.monotonic()
-    settings = {"engine": engine, "device": device, "progress": False}
     tables, sources = {}, {}
     for study in asked.studies:
-        seeds = study.seeds if seed is None else (seed,)
-        parts = []
-        for number in bar(seeds, desc=study.title, show=progress):
-            cohort = sickle_cell.simulate(PATIENTS, seed=number if study.own_cohort else 0)
-            sources[cohort.provenance.checksum] = cohort.provenance
-            parts.append(repetition(cohort, number, **settings))
+        cohorts = {
+            seed: sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0) for seed in study.seeds
+        }
+        sources |= {cohort.provenance.checksum: cohort.provenance for cohort in cohorts.values()}
+        folds = {seed: cross_validation(cohort, seed, asked.changes) for seed, cohort in cohorts.items()}
+        ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
+        learnt = iter(train_each(ways, where, network_answers, label=study.title))
+        parts = [
+            repetition_table(cohort.label.numpy(), seed, list(answered(folds[seed], learnt, asked)))
+            for seed, cohort in cohorts.items()
+        ]
         tables[f"{study.title}: scores"] = pd.concat(parts, ignore_index=True)
-    used = (seed,) if seed is not None else sorted({s for study in asked.studies for s in study.seeds})
-    return Results(asked, tables, tuple(sources.values()), tuple(used), time.monotonic() - began)
+    return Results(asked, tables, tuple(sources.values()))
+
+
+def answered(
+    folds: Sequence[Fold], learnt: Iterator[dict[str, Answers]], asked: Protocol
+) -> Iterator[tuple[Fold, dict[str, Answers]]]:
+    """Yield each fold with the answers of its networks, the next of ``learnt``, and of what needs none."""
+    for fold in folds:
+        found: dict[str, Answers] = {}
+        for _ in asked.arms:
+            found |= next(learnt)
+        yield fold, found | answers_without_networks(fold)
 
 
 def report(results: Results) -> str:
@@ -227,6 +291,6 @@ def report(results: Results) -> str:
     parts = []
     for study in results.protocol.studies:
         scores = results.tables[f"{study.title}: scores"]
-        shown = {name: compared.shown(scores.dropna(subset=name), name)["all"] for name in ("F1", "AUROC")}
-        parts.append(f"{study.title}: {PATIENTS} patients\n{pd.DataFrame(shown).to_string(na_rep='')}")
+        columns = {name: interval_table(scores.dropna(subset=name), name)["all"] for name in ("F1", "AUROC")}
+        parts.append(f"{study.title}: {PATIENTS} patients\n{pd.DataFrame(columns).to_string(na_rep='')}")
     return "\n\n".join(parts)

@@ -123,7 +123,7 @@ def intervals(summary: pd.DataFrame, places: Sequence[str], x_title: str) -> go.
     Parameters
     ----------
     summary
-        Columns arm, where, mean, low and high, as `hemafl_book.papers.compare.summary` returns them.
+        Columns arm, where, mean, low and high, as `hemafl_book.papers.scores.summary` returns them.
     places
         Which values of ``where`` to show; each has a colour and a marker of its own.
     x_title

@@ -19,7 +19,7 @@ from hemafl_lib.data.cohort import (
     join,
 )
 from hemafl_lib.data.fetching import fetch
-from hemafl_lib.data.loading import available, load, load_images, load_table
+from hemafl_lib.data.loading import available, known_root, load, load_images, load_table
 from hemafl_lib.data.tables import impute, known_means, select
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "impute",
     "join",
     "known_means",
+    "known_root",
     "load",
     "load_images",
     "load_table",

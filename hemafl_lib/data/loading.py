@@ -28,6 +28,12 @@ SIMULATED = ("smear", "sickle-cell")
 """The cohorts that are drawn, not read: images and a table."""
 
 
+def known_root(root: Path | str | None = None) -> Path | None:
+    """Return ``root``, or the folder that ``HEMAFL_DATA`` names, or None. Nothing else reads the variable."""
+    value = root or os.environ.get("HEMAFL_DATA")
+    return Path(value) if value else None
+
+
 def data_root(root: Path | str | None = None) -> Path:
     """Return ``root``, or the folder that ``HEMAFL_DATA`` names.
 
@@ -36,13 +42,12 @@ def data_root(root: Path | str | None = None) -> Path:
     DataError
         If neither is given, or the folder does not exist.
     """
-    value = root or os.environ.get("HEMAFL_DATA")
-    if not value:
+    path = known_root(root)
+    if path is None:
         raise DataError(
             "no data folder is known; set HEMAFL_DATA or pass root= "
             "(the cohorts 'smear', 'sickle-cell' and 'flchain' need neither)."
         )
-    path = Path(value)
     if not path.is_dir():
         raise DataError(f"data folder {path} does not exist; create it or correct HEMAFL_DATA or root=.")
     return path
@@ -142,8 +147,7 @@ def _check_size(size: int) -> None:
 
 def available(root: Path | str | None = None) -> list[str]:
     """Return the names that `load` can load now: what needs no files, and what ``root`` holds."""
-    known = root is not None or os.environ.get("HEMAFL_DATA")
-    folder = data_root(root) if known else None
+    folder = None if known_root(root) is None else data_root(root)
     return [name for name in CARDS if _is_here(name, folder)]
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_book.papers import all_privacy
 from hemafl_book.papers.all_privacy import Task
+from hemafl_book.papers.where import Where
 from hemafl_book.results import FrozenResult, Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import partition
@@ -19,6 +20,8 @@ from hemafl_lib.errors import HemaflError
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, Steps, epsilon, round_steps
 
 PROTOCOL = all_privacy.protocol
+QUIET = Where(progress=False)
+PLAIN = PROTOCOL("quick").plain_recipe()
 RECORD, FEW, MANY = (study.title for study in PROTOCOL("quick").studies)
 
 
@@ -35,7 +38,7 @@ def tiny_protocol(*_: object, **__: object) -> all_privacy.Protocol:
 
 @pytest.fixture(scope="module")
 def tiny_results() -> Results:
-    return all_privacy.run(tiny_protocol(), progress=False)
+    return all_privacy.run(tiny_protocol(), QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +58,19 @@ def test_each_level_clips_where_it_says():
     record, client = (PROTOCOL("paper").studies[number] for number in (0, 3))
     task = Task(record, 5, 2.0)
     assert task.trainer() == RecordPrivacy(noise=2.0, clip=record.clip, delta=all_privacy.DELTA)
-    assert not isinstance(task.arm().aggregator, ClientPrivacy)
+    assert not isinstance(task.arm(PLAIN).aggregator, ClientPrivacy)
     task = Task(client, 5, 2.0)
     assert task.trainer() is None
     expected = ClientPrivacy(noise=2.0, clip=client.clip, sampling=0.5, delta=all_privacy.DELTA, seed=5)
-    assert task.arm().aggregator == expected
+    assert task.arm(PLAIN).aggregator == expected
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_without_noise_given_nothing_is_clipped(number):
     task = Task(PROTOCOL("quick").studies[number], 0, None)
     assert task.trainer() is None
-    assert not isinstance(task.arm().aggregator, ClientPrivacy)
-    assert "without privacy" in task.arm().name
+    assert not isinstance(task.arm(PLAIN).aggregator, ClientPrivacy)
+    assert "without privacy" in task.arm(PLAIN).name
 
 
 def test_only_at_the_record_level_clients_also_train_alone():
@@ -117,7 +120,7 @@ def test_every_way_of_training_is_scored_with_every_seed(tiny_results):
 def test_a_run_is_reproducible(tiny_results):
     """Of one study a level; the others are made of the same parts."""
     asked = tiny_protocol()
-    again = all_privacy.run(replace(asked, studies=asked.studies[:2], seeds=(1,), clips=()), progress=False)
+    again = all_privacy.run(replace(asked, studies=asked.studies[:2], seeds=(1,), clips=()), QUIET)
     for title, table in again.tables.items():
         before = tiny_results.tables[title]
         if "study" in before:

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_book.papers import all_transfer
 from hemafl_book.papers.all_transfer import FLIPS, LEAKAGE, Study
-from hemafl_book.papers.compare import Prediction
+from hemafl_book.papers.arms import Prediction
+from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.where import Where
 from hemafl_book.results import FrozenResult, Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import federation, partition
@@ -26,6 +28,7 @@ from hemafl_lib.evaluation import published
 from hemafl_lib.models import AttentionCNN, backbone
 
 PROTOCOL = all_transfer.protocol
+QUIET = Where(progress=False)
 SPLITS = tuple(LEAKAGE)
 
 
@@ -56,7 +59,7 @@ def tiny_results() -> Results:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(all_transfer, "MINIMUM", 10)
         patch.setattr(all_transfer, "DRAWS", 20)
-        return all_transfer.run(tiny_protocol(), progress=False)
+        return all_transfer.run(tiny_protocol(), QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,9 @@ def test_a_network_without_frozen_layers_reads_the_pixels(images):
 
 def test_random_weights_are_called_random(images):
     network = backbone("mobilenetv2", 4, pretrained=False, trainable="head")
-    table = all_transfer.network_table(PROTOCOL("quick", "real", "MobileNetV2"), {"mobilenetv2": network})
+    table = all_transfer.network_table(
+        PROTOCOL("quick", "real", Changes(model="MobileNetV2")), {"mobilenetv2": network}
+    )
     assert table.loc[0, "starts from"] == "random"
     assert table.loc[0, "trained"] == 1280 * 4 + 4
 
@@ -197,7 +202,7 @@ def test_a_run_is_reproducible(tiny_results, monkeypatch):
     """Of the main study; the others are made of the same parts."""
     monkeypatch.setattr(all_transfer, "DRAWS", 20)
     asked = tiny_protocol()
-    again = all_transfer.run(replace(asked, studies=asked.studies[:1]), progress=False)
+    again = all_transfer.run(replace(asked, studies=asked.studies[:1]), QUIET)
     for title, table in again.tables.items():
         before = tiny_results.tables[title]
         kept = (
@@ -255,7 +260,7 @@ def test_four_copies_of_an_answer_make_no_interval_narrower(images):
 
 def test_precision_recall_and_f1_are_means_over_the_classes():
     labels = np.array([0, 0, 0, 1])
-    row = all_transfer.scores(Prediction("a", 0, "test", labels, np.eye(2)[[0, 0, 1, 1]]))
+    row = all_transfer.paper_scores(Prediction("a", 0, "test", labels, np.eye(2)[[0, 0, 1, 1]]))
     assert row["precision"] == pytest.approx((1 + 1 / 2) / 2)
     assert row["recall"] == pytest.approx((2 / 3 + 1) / 2)
     assert row["F1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
@@ -274,12 +279,14 @@ def test_the_protocol_is_plain_json_and_says_everything():
 
 @pytest.mark.parametrize("row", published.ALONE, ids=lambda row: row.network)
 def test_the_papers_networks_are_asked_for_by_their_names(row):
-    asked = PROTOCOL("paper", "real", row.network)
+    asked = PROTOCOL("paper", "real", Changes(model=row.network))
     assert asked.studies[0].arms[0].network == row.network.lower()
     assert asked.size == (299 if row.network in ("InceptionV3", "Xception") else 224)
 
 
-@pytest.mark.parametrize("arguments", [("hasty",), ("quick", "imagined"), ("quick", "smear", "alexnet")])
+@pytest.mark.parametrize(
+    "arguments", [("hasty",), ("quick", "imagined"), ("quick", "smear", Changes(model="alexnet"))]
+)
 def test_unknown_presets_sources_and_networks_are_refused(arguments):
     with pytest.raises(HemaflError, match="choose"):
         PROTOCOL(*arguments)

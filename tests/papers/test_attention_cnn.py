@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from hemafl_book.cli import app
 from hemafl_book.papers import attention_cnn, confidence, nuclei
-from hemafl_book.papers.compare import Prediction
+from hemafl_book.papers.arms import Prediction
+from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import partition
@@ -18,6 +20,7 @@ from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
 
 PROTOCOL = attention_cnn.protocol
+QUIET = Where(progress=False)
 
 
 def tiny_protocol(*_: object, **__: object) -> attention_cnn.Protocol:
@@ -31,7 +34,7 @@ def tiny_protocol(*_: object, **__: object) -> attention_cnn.Protocol:
 
 @pytest.fixture(scope="module")
 def tiny_results() -> Results:
-    return attention_cnn.run(tiny_protocol(), progress=False)
+    return attention_cnn.run(tiny_protocol(), QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def test_every_accuracy_stands_beside_its_baselines(tiny_results):
 
 
 def test_a_run_is_reproducible(tiny_results):
-    again = attention_cnn.run(tiny_protocol(), progress=False)
+    again = attention_cnn.run(tiny_protocol(), QUIET)
     for title, table in tiny_results.tables.items():
         pd.testing.assert_frame_equal(table, again.tables[title])
 
@@ -66,7 +69,9 @@ def test_a_run_is_reproducible(tiny_results):
 def test_any_number_of_clients_shares_one_test_set(images):
     study = tiny_protocol().studies[0]
     few, many = (
-        attention_cnn.judged(attention_cnn.client_sites(images, replace(study, clients=count), seed=3))
+        attention_cnn.judged_cohorts(
+            attention_cnn.client_sites(images, replace(study, clients=count), seed=3)
+        )
         for count in (2, 3)
     )
     for part in ("joint", "validation"):
@@ -128,7 +133,7 @@ def test_bytes_are_the_arrays_times_clients_times_rounds_times_two(tiny_results)
 @pytest.mark.parametrize("together", ["near duplicates", "blocks", "patients"])
 def test_what_belongs_together_is_not_torn_apart(images, together):
     study = replace(tiny_protocol().studies[0], together=together)
-    sites = attention_cnn.client_sites(attention_cnn.prepared(study, images), study, seed=0)
+    sites = attention_cnn.client_sites(attention_cnn.as_seen(study, images), study, seed=0)
     train, test = ({p for site in sites for p in getattr(site, part).patient} for part in ("train", "test"))
     assert train
     assert test
@@ -145,7 +150,7 @@ def test_a_stain_shift_changes_colours_only(images):
 
 def test_normalisation_levels_what_it_is_named_after(images):
     level = {
-        colours: attention_cnn.prepared(replace(tiny_protocol().studies[0], colours=colours), images)
+        colours: attention_cnn.as_seen(replace(tiny_protocol().studies[0], colours=colours), images)
         for colours in ("as they are", "reinhard", "macenko")
     }
     light = {
@@ -234,7 +239,9 @@ def test_hemafl_run_prints_all_arms_and_writes_the_tables(tmp_path, monkeypatch)
     assert set(load(out).table("pairs")["seed"]) == {0, 1}
 
 
-@pytest.mark.parametrize("arguments", [("fast", "real"), ("quick", "drawn"), ("quick", "smear", "resnet34")])
+@pytest.mark.parametrize(
+    "arguments", [("fast", "real"), ("quick", "drawn"), ("quick", "smear", Changes(model="resnet34"))]
+)
 def test_unknown_protocols_are_refused_in_one_sentence(arguments):
     with pytest.raises(HemaflError, match="is unknown; choose one of"):
         attention_cnn.protocol(*arguments)

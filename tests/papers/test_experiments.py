@@ -10,16 +10,17 @@ import torch
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
-from hemafl_book.papers import blood_morphology, running
-from hemafl_book.papers import compare as arms
+from hemafl_book.papers import PAPERS, arms, blood_morphology, scores
+from hemafl_book.papers.arms import Arm, Prediction, Trial
 from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
-from hemafl_book.papers.compare import Arm, Prediction
+from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
 
 PROTOCOL = blood_morphology.protocol
+QUIET = Where(progress=False)
 
 
 def tiny_protocol(*_: object, **__: object) -> blood_morphology.Protocol:
@@ -36,32 +37,32 @@ def tiny_protocol(*_: object, **__: object) -> blood_morphology.Protocol:
 
 @pytest.fixture(scope="module")
 def tiny_results() -> Results:
-    return blood_morphology.run(tiny_protocol(), progress=False)
+    return blood_morphology.run(tiny_protocol(), QUIET)
 
 
 def test_every_arm_is_scored_everywhere_beside_the_baseline(tiny_results):
-    scores = tiny_results.tables["group norm: scores"]
+    table = tiny_results.tables["group norm: scores"]
     names = {
         *(f"isolated: {site}" for site in blood_morphology.DRAWN_CLIENTS),
         "FedAvg",
         "centralised",
         "colour alone",
     }
-    assert set(scores["arm"]) == names
-    assert set(scores["where"]) == {*blood_morphology.DRAWN_CLIENTS, "joint", *blood_morphology.DRAWN_UNSEEN}
-    assert len(scores) == len(names) * 6
-    assert scores["balanced accuracy"].between(0, 1).all()
+    assert set(table["arm"]) == names
+    assert set(table["where"]) == {*blood_morphology.DRAWN_CLIENTS, "joint", *blood_morphology.DRAWN_UNSEEN}
+    assert len(table) == len(names) * 6
+    assert table["balanced accuracy"].between(0, 1).all()
 
 
 def test_a_run_is_reproducible(tiny_results):
-    again = blood_morphology.run(tiny_protocol(), progress=False)
+    again = blood_morphology.run(tiny_protocol(), QUIET)
     for title, table in tiny_results.tables.items():
         pd.testing.assert_frame_equal(table, again.tables[title])
 
 
 def test_all_arms_see_the_same_test_rows(tiny_results):
-    scores = tiny_results.tables["group norm: scores"]
-    assert (scores.groupby("where")["cells"].nunique() == 1).all()
+    table = tiny_results.tables["group norm: scores"]
+    assert (table.groupby("where")["cells"].nunique() == 1).all()
 
 
 def test_the_protocol_is_plain_json_and_says_everything():
@@ -112,7 +113,8 @@ def test_eleven_classes_are_dealt_to_two_clients_and_an_unseen_site():
 def test_isolated_and_centralised_arms_name_their_runs():
     sites = blood_morphology.partition.natural(smear.simulate(120, size=32, sites=("north", "south")), seed=0)
     model = blood_morphology.initial_network("attention_cnn", 4, 32)
-    runs = arms.train_arm(Arm("isolated", kind="isolated"), sites, model, rounds=1, evaluate=False)
+    trial = Trial(arm=Arm("isolated", kind="isolated"), seed=0, rounds=1, sites=sites, model=model)
+    runs = arms.train(trial, QUIET)
     assert list(runs) == ["isolated: north", "isolated: south"]
 
 
@@ -130,32 +132,32 @@ def prediction(arm: str, seed: int, right: float, where: str = "unseen") -> Pred
 
 def test_summary_is_the_mean_with_a_t_interval():
     found = [prediction("a", seed, 0.7) for seed in range(5)]
-    scores = arms.scores(found)
-    row = arms.summary(scores).iloc[0]
-    assert row["mean"] == pytest.approx(scores["balanced accuracy"].mean())
-    half = 2.776 * scores["balanced accuracy"].std() / np.sqrt(5)
+    table = scores.score_table(found)
+    row = scores.summary(table).iloc[0]
+    assert row["mean"] == pytest.approx(table["balanced accuracy"].mean())
+    half = 2.776 * table["balanced accuracy"].std() / np.sqrt(5)
     assert row["high"] - row["mean"] == pytest.approx(half, rel=1e-3)
 
 
 def test_one_seed_has_no_interval():
-    row = arms.summary(arms.scores([prediction("a", 0, 0.7)])).iloc[0]
+    row = scores.summary(scores.score_table([prediction("a", 0, 0.7)])).iloc[0]
     assert np.isnan(row["low"])
-    assert arms.as_text(row["mean"], row["low"], row["high"]).count("[") == 0
+    assert scores.as_text(row["mean"], row["low"], row["high"]).count("[") == 0
 
 
 def test_differences_tell_a_better_arm_from_an_equal_one():
     found = [
         prediction(arm, seed, p) for seed in range(4) for arm, p in (("reference", 0.5), ("better", 0.9))
     ]
-    row = arms.differences(found, "reference", "unseen").iloc[0]
+    row = scores.differences(found, "reference", "unseen").iloc[0]
     assert row["arm"] == "better"
     assert 0 < row["low"] < row["difference"] < row["high"]
     assert row["bootstrap low"] > 0
 
 
-def test_restricted_drops_rows_and_columns():
+def test_restrict_drops_rows_and_columns():
     p = prediction("a", 0, 0.7)
-    narrow = arms.restricted(p, ("x", "y", "z"), ("x", "z"))
+    narrow = scores.restrict(p, ("x", "y", "z"), ("x", "z"))
     assert len(narrow.labels) == np.isin(p.labels, [0, 2]).sum()
     assert narrow.probabilities.shape[1] == 2
     assert narrow.where == "unseen, 2 classes"
@@ -227,7 +229,7 @@ def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
 
 
 def test_every_experiment_can_be_run_by_name():
-    assert set(running.EXPERIMENTS) == {
+    assert set(PAPERS) == {
         "blood-morphology",
         "attention-cnn",
         "all-transfer",

@@ -1,0 +1,190 @@
+"""Arms of an experiment: the same sites and the same budget, trained in different ways."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from hemafl_book.papers.where import Where
+from hemafl_lib import federation
+from hemafl_lib.aggregation import Aggregator, FedAvg
+from hemafl_lib.data.cohort import Cohort, LabelledCohort
+from hemafl_lib.federation import Run
+from hemafl_lib.federation.trainer import Trainer
+from hemafl_lib.models.norms import Norm
+from hemafl_lib.parallel import for_each
+from hemafl_lib.partition import Site
+from hemafl_lib.progress import bar
+from hemafl_lib.training import Recipe, predict
+
+Kind = Literal["federated", "isolated", "centralised"]
+Finding = TypeVar("Finding")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    ``network`` names the model, ``norm`` what becomes of its batch norms. ``aggregator`` and
+    ``optimise_buffers`` (see `federation.run`) matter to federated arms only.
+    """
+
+    name: str
+    kind: Kind = "federated"
+    aggregator: Aggregator = field(default_factory=FedAvg)
+    recipe: Recipe = field(default_factory=Recipe)
+    network: str = "attention_cnn"
+    norm: Norm = "batch"
+    optimise_buffers: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Return the arm as plain JSON values, for the protocol of a frozen result."""
+        return {**asdict(self), "aggregator": {"name": self.aggregator.name, **asdict(self.aggregator)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One arm with one seed: what is trained, on which sites, and what it is judged on.
+
+    Attributes
+    ----------
+    arm, seed, rounds
+        How it is trained.
+    sites
+        The clients.
+    model
+        The initial model; training does not change it.
+    judged
+        The cohorts that the trained models answer for, by the name that the tables show.
+    trainer
+        What carries the recipe out at a site, see `federation.run`.
+    monitor
+        Cohorts on which the global model is evaluated after each round, by name.
+    labels
+        Columns that tell a trial's rows from others in a table.
+    """
+
+    arm: Arm
+    seed: int
+    rounds: int
+    sites: Sequence[Site]
+    model: nn.Module
+    judged: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Trainer | None = None
+    monitor: Mapping[str, Cohort] | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one trained model says about one cohort.
+
+    ``where`` names the cohort, ``labels`` is int[N], ``probabilities`` float[N, C].
+    """
+
+    arm: str
+    seed: int
+    where: str
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one arm took: optimiser steps at all sites, and bytes sent both ways."""
+
+    arm: str
+    seed: int
+    steps: int
+    bytes_sent: int
+
+
+def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> dict[str, Run]:
+    """Train one arm; return its runs by the name that the tables show.
+
+    An isolated arm has one run a site, named "isolated: SITE". On the local engine one core is used.
+    ``stop`` ends the training, see `federation.run`.
+    """
+    arm = trial.arm
+    settings: dict[str, Any] = {
+        "model": trial.model,
+        "recipe": arm.recipe,
+        "rounds": trial.rounds,
+        "seed": trial.seed,
+        "trainer": trial.trainer,
+        "monitor": trial.monitor,
+        "engine": where.engine,
+        "device": where.device,
+        "workers": 1 if where.engine == "local" else None,
+        "evaluate": False,
+        "progress": False,
+        "stop": stop or threading.Event(),
+    }
+    if arm.kind == "isolated":
+        runs = federation.isolated(trial.sites, **settings)
+        return {f"{arm.name}: {site}": run for site, run in runs.items()}
+    if arm.kind == "centralised":
+        return {arm.name: federation.centralised(trial.sites, **settings)}
+    settings |= {"aggregator": arm.aggregator, "optimise_buffers": arm.optimise_buffers}
+    return {arm.name: federation.run(trial.sites, **settings)}
+
+
+def train_each(
+    trials: Sequence[Trial],
+    where: Where,
+    examine: Callable[[Trial, dict[str, Run], Where], Finding],
+    *,
+    label: str = "arms",
+) -> list[Finding]:
+    """Train all trials and return what ``examine`` finds in the runs of each, in their order.
+
+    On the local engine as many trials run at a time as there are cores, each on one; the numbers do not
+    depend on it. The runs are let go as soon as they have been examined. ``label`` stands beside the bar.
+    """
+    stop = threading.Event()
+
+    def job(trial: Trial) -> Finding:
+        return examine(trial, train(trial, where, stop), where)
+
+    found = for_each(job, trials, engine=where.engine, interrupt=stop.set)
+    return list(bar(found, total=len(trials), desc=label, show=where.progress))
+
+
+def compare(trials: Sequence[Trial], where: Where) -> tuple[list[Prediction], list[Cost]]:
+    """Train all trials; return their predictions of what they are judged on, and what each took."""
+    found = train_each(trials, where, answers)
+    return [p for predictions, _ in found for p in predictions], [c for _, costs in found for c in costs]
+
+
+def answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> tuple[list[Prediction], list[Cost]]:
+    """Return a trial's predictions of what it is judged on, and what its runs took."""
+    predictions = [
+        Prediction(
+            name, trial.seed, place, cohort.labels.numpy(), probabilities(run.model, cohort, where.device)
+        )
+        for name, run in runs.items()
+        for place, cohort in trial.judged.items()
+    ]
+    return predictions, [
+        Cost(name, trial.seed, run.total_steps(), run.bytes_sent) for name, run in runs.items()
+    ]
+
+
+def test_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
+    """Return the test rows of each site, and of all together as "joint"."""
+    return {**{site.name: site.test for site in sites}, "joint": federation.pooled(sites).test}
+
+
+def probabilities(model: nn.Module, cohort: LabelledCohort, device: str = "cpu") -> np.ndarray:
+    """Return the model's class probabilities, float64[N, C].
+
+    A model whose scores are not finite (batch norm with a negative variance, for example) says
+    nothing: its probabilities are equal.
+    """
+    scores = predict(model, cohort, device=device).double()
+    scores[~torch.isfinite(scores).all(dim=1)] = 0.0
+    return torch.softmax(scores, dim=1).numpy()

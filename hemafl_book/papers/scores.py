@@ -1,0 +1,143 @@
+"""Tables of scores: what predictions are worth, over places, seeds and classes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from hemafl_book.papers.arms import Cost, Prediction
+from hemafl_lib import evaluation
+
+
+def restrict(prediction: Prediction, classes: Sequence[str], common: Sequence[str]) -> Prediction:
+    """Return a prediction on the rows of the ``common`` classes, choosing among these only."""
+    kept = evaluation.restrict(prediction.labels, prediction.probabilities, classes, common)
+    where = f"{prediction.where}, {len(common)} classes"
+    return Prediction(prediction.arm, prediction.seed, where, kept.labels, kept.scores)
+
+
+def score_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """Return one row per arm, seed and place: balanced accuracy, macro F1, accuracy and calibration."""
+    rows = []
+    for p in predictions:
+        predicted = p.probabilities.argmax(axis=1)
+        rows.append(
+            {
+                "arm": p.arm,
+                "seed": p.seed,
+                "where": p.where,
+                "cells": len(p.labels),
+                "balanced accuracy": evaluation.balanced_accuracy(p.labels, predicted),
+                "macro F1": evaluation.macro_f1(p.labels, predicted),
+                "accuracy": evaluation.accuracy(p.labels, predicted),
+                "ECE": evaluation.expected_calibration_error(p.labels, p.probabilities),
+                "Brier": evaluation.brier(p.labels, p.probabilities),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summary(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:
+    """Return each arm's mean of a metric over the seeds at each place, with its 95 % t-interval.
+
+    Rows keep the order of the arms; columns are arm, where, mean, low and high.
+    """
+    rows = []
+    for (arm, where), group in table.groupby(["arm", "where"], sort=False):
+        interval = mean_interval(group[metric])
+        rows.append(
+            {
+                "arm": arm,
+                "where": where,
+                "mean": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def interval_table(table: pd.DataFrame, metric: str, digits: int = 2) -> pd.DataFrame:
+    """Return arms by places as text: a metric's mean over the seeds, with its interval if it has one."""
+    means = summary(table, metric)
+    numbers = means[["mean", "low", "high"]].itertuples(index=False)
+    means["text"] = [as_text(*row, digits=digits) for row in numbers]
+    wide = means.pivot(index="arm", columns="where", values="text")
+    return wide.loc[list(dict.fromkeys(means["arm"])), list(dict.fromkeys(means["where"]))]
+
+
+def as_text(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """Return "0.71 [0.66, 0.76]", or "0.71" without an interval."""
+    parts = [f"{value:.{digits}f}" for value in (mean, low, high)]
+    return parts[0] if np.isnan(low) else f"{parts[0]} [{parts[1]}, {parts[2]}]"
+
+
+def per_class(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.DataFrame:
+    """Return recall, precision, prior-adjusted precision and F1 of each class, averaged over the seeds."""
+    parts = []
+    for p in predictions:
+        predicted = p.probabilities.argmax(axis=1)
+        table = evaluation.per_class(p.labels, predicted, classes).rename_axis("class").reset_index()
+        adjusted = evaluation.prior_adjusted_precision(p.labels, predicted, classes)
+        table["prior-adjusted precision"] = np.asarray(adjusted)
+        parts.append(table.assign(arm=p.arm, where=p.where))
+    joined = pd.concat(parts)
+    return joined.groupby(["arm", "where", "class"], sort=False).mean(numeric_only=True).reset_index()
+
+
+def differences(
+    predictions: Sequence[Prediction], reference: str, where: str, *, seed: int = 0
+) -> pd.DataFrame:
+    """Compare every arm with a reference arm in balanced accuracy at one place.
+
+    ``low`` and ``high`` are a t-interval over the seeds; ``bootstrap low`` and ``bootstrap high`` come
+    from a paired bootstrap over the cells, with the probabilities averaged over the seeds.
+    """
+    at = [p for p in predictions if p.where == where]
+    means = {arm: mean_probabilities(at, arm) for arm in dict.fromkeys(p.arm for p in at)}
+    table = score_table(at).pivot(index="seed", columns="arm", values="balanced accuracy")
+    rows = []
+    for arm in (arm for arm in means if arm != reference):
+        over_seeds = mean_interval(table[arm] - table[reference])
+        labels = next(p.labels for p in at if p.arm == arm)
+        over_cells = evaluation.paired_bootstrap(
+            evaluation.balanced_accuracy,
+            labels,
+            means[arm].argmax(axis=1),
+            means[reference].argmax(axis=1),
+            seed=seed,
+        )
+        rows.append(
+            {
+                "arm": arm,
+                "reference": reference,
+                "where": where,
+                "difference": over_seeds.estimate,
+                "low": over_seeds.low,
+                "high": over_seeds.high,
+                "bootstrap difference": over_cells.estimate,
+                "bootstrap low": over_cells.low,
+                "bootstrap high": over_cells.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mean_interval(values: pd.Series) -> evaluation.Interval:
+    """Return the mean over seeds with its t-interval; of a single seed, without one (NaN)."""
+    if len(values) == 1:
+        return evaluation.Interval(float(values.iloc[0]), np.nan, np.nan)
+    return evaluation.seed_interval(values)
+
+
+def mean_probabilities(predictions: Sequence[Prediction], arm: str) -> np.ndarray:
+    """Return the probabilities of one arm averaged over its seeds; all must have the same rows."""
+    return np.mean([p.probabilities for p in predictions if p.arm == arm], axis=0)
+
+
+def cost_table(table: Sequence[Cost]) -> pd.DataFrame:
+    """Return each arm's optimiser steps and bytes sent, averaged over the seeds."""
+    rows = pd.DataFrame([asdict(cost) for cost in table])
+    means = rows.groupby("arm", sort=False)[["steps", "bytes_sent"]].mean().reset_index()
+    return means.rename(columns={"steps": "optimiser steps", "bytes_sent": "bytes sent"})
