@@ -142,7 +142,10 @@ def run(
     engine: Annotated[
         str, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
     ] = "local",
-    device: Annotated[str, typer.Option(help="'auto' takes the GPU if there is one.")] = "auto",
+    device: Annotated[
+        str | None,
+        typer.Option(help="'cpu', 'cuda' or 'auto'; by default as HEMAFL_DEVICE says, else 'auto'."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for all tables, with their provenance.")] = None,
     root: Root = None,
 ) -> None:
@@ -166,7 +169,7 @@ def run(
         data=data_name,
         seed=seed,
     )
-    where = Where(root=data.known_root(root), engine=engine, device=running.choose_device(device))
+    where = Where(root=data.known_root(root), engine=engine, device=device)
     running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
 
 

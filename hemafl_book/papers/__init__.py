@@ -41,7 +41,7 @@ class Paper(Protocol):
         """Return what was found, as text."""
 
 
-def paper_of(name: str) -> Paper:
+def find(name: str) -> Paper:
     """Return the module of a paper; raise `HemaflError` if there is none of that name."""
     if name not in PAPERS:
         raise HemaflError(f"experiment '{name}' is unknown; choose one of {', '.join(PAPERS)}.")

@@ -275,7 +275,7 @@ def initial_network(name: str, classes: int) -> nn.Module:
     return AttentionCNN(classes) if name == SMALL else backbone(name, classes, trainable="head")
 
 
-def network_inputs(network: nn.Module, images: ImageCohort, device: str = "cpu") -> VariantCohort:
+def network_inputs(network: nn.Module, images: ImageCohort, device: str | None = None) -> VariantCohort:
     """Return the four flips of every image as variants [N, 4, ...] of what is trained of the network.
 
     That is the activations of the frozen layers, or the images themselves for a network without any.

@@ -179,7 +179,7 @@ def test_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
     return {**{site.name: site.test for site in sites}, "joint": federation.pooled(sites).test}
 
 
-def probabilities(model: nn.Module, cohort: LabelledCohort, device: str = "cpu") -> np.ndarray:
+def probabilities(model: nn.Module, cohort: LabelledCohort, device: str | None = None) -> np.ndarray:
     """Return the model's class probabilities, float64[N, C].
 
     A model whose scores are not finite (batch norm with a negative variance, for example) says

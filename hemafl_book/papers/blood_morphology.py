@@ -377,7 +377,9 @@ def initial_network(name: str, classes: int, size: int) -> nn.Module:
     return backbone(name, classes, size=size)
 
 
-def network_inputs(network: nn.Module, images: ImageCohort, variants: int, device: str) -> LabelledCohort:
+def network_inputs(
+    network: nn.Module, images: ImageCohort, variants: int, device: str | None
+) -> LabelledCohort:
     """Return the images, or for a network with frozen layers the activations of their variants."""
     if not isinstance(network, SplitModel):
         return images

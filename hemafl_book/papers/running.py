@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from hemafl_book.papers import paper_of
+from hemafl_book import papers
 from hemafl_book.papers.protocol import Changes
 from hemafl_book.papers.where import Where
 from hemafl_book.results import freeze, load
+from hemafl_lib.device import choose
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.federation.engines import check_engine
 from hemafl_lib.parallel import cores
 
 
@@ -28,7 +30,9 @@ def run_and_report(
     Without a folder of real data the experiment runs on what it embeds, and says so. Raises `HemaflError` if
     what is asked for is not to be had, or if a changed protocol would be written over the paper's result.
     """
-    paper = paper_of(name)
+    paper = papers.find(name)
+    choose(where.device)
+    check_engine(where.engine)
     source, changes = paper.OFFER.source(where.root, changes)
     asked = paper.protocol(preset, source, changes)
     if out is not None:
@@ -45,7 +49,7 @@ def run_and_report(
     say(paper.report(results))
     if changes:
         say(f"Changed from the paper's protocol: {changes}.")
-    device = describe_device(where.device)
+    device = describe_device(choose(where.device))
     say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
     if out is not None:
         freeze(
@@ -67,15 +71,6 @@ def check_overwriting(out: Path, changes: Changes) -> None:
         raise HemaflError(
             f"{out} holds the result of the paper's own protocol; write this one ({changes}) to another file."
         )
-
-
-def choose_device(device: str) -> str:
-    """Return "cuda" or "cpu"; raise `HemaflError` if "cuda" is asked for and there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise HemaflError("device 'cuda' is not available on this machine; choose 'cpu' or 'auto'.")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def describe_device(device: str) -> str:

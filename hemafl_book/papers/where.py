@@ -20,9 +20,9 @@ class Where:
 
     root: Path | None = None
     engine: str = "local"
-    device: str = "cpu"
+    device: str | None = None
     progress: bool | None = None
 
 
 HERE = Where()
-"""This process, on the CPU."""
+"""This process, on the device that HEMAFL_DEVICE says."""
