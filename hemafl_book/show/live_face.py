@@ -1,162 +1,88 @@
-"""The live face of an explorer: ipywidgets that show recorded pictures and compute the others."""
+"""The live face of an explorer: the page's own scripts in Jupyter, and Python for what is not recorded."""
 
-import html
-import inspect
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import ipywidgets
+import anywidget
+from traitlets import Dict, Unicode
 
-from hemafl_book.show import drawing
-from hemafl_book.show.pictures import Overlay, Picture
+from hemafl_book.show.explorer import Explorer, Setting
+from hemafl_book.show.pictures import Picture
+from hemafl_book.show.recording import place_of, plain, recording, setting_at
+from hemafl_book.show.request import Compute, Request, picture_of
+from hemafl_book.show.static_face import markup
 
-if TYPE_CHECKING:
-    from hemafl_book.show.widgets import Explorer, Setting
+ASSETS = Path(__file__).parent / "assets"
+"""The scripts and the style of explorers, which the built page loads too."""
 
-Shown = Picture | Overlay
+SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "live.js")
+"""What the live face runs, in order, as one module."""
 
-WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "min(100%, 32em)"}}
 
+class LiveFace(anywidget.AnyWidget):
+    """The live face of an `Explorer`.
 
-class Request:
-    """One setting that the reader asks for, as its computation sees it.
-
-    ``cancelled`` is set as soon as the reader asks for something else. It fits the ``stop`` of
-    `hemafl_lib.federation.run`. What an outdated request shows, says, returns or raises is ignored.
+    The view draws recorded settings by itself. ``place`` is where its sliders stand, in the form of
+    `place_of`; where nothing is recorded, one background thread computes and ``answer`` tells how far it is:
+    ``{"place": ..., "picture": ..., "text": ...}``, the picture None as long as there is none, and ``{}``
+    while there is nothing to tell. When the reader moves on, a request that has not begun is dropped, and
+    one that has begun is told through `Request.cancelled`.
     """
 
-    def __init__(
-        self,
-        show: Callable[[Shown], None] = lambda picture: None,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self.cancelled = threading.Event()
-        self._show, self._say = show, say
-        self._lock = threading.Lock()
+    _esm = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    _css = (ASSETS / "explorer.css").read_text(encoding="utf-8")
 
-    def show(self, picture: Shown) -> None:
-        """Show what there is so far, for example the rounds up to now."""
-        self._unless_cancelled(self._show, picture)
+    markup = Unicode().tag(sync=True)
+    content = Dict().tag(sync=True)
+    place = Unicode().tag(sync=True)
+    answer = Dict().tag(sync=True)
 
-    def say(self, text: str) -> None:
-        """Tell how far the computation is, for example "Round 3 of 8."."""
-        self._unless_cancelled(self._say, text)
-
-    def cancel(self) -> None:
-        """Declare the request outdated; once this returns, it shows and says nothing more."""
-        with self._lock:
-            self.cancelled.set()
-
-    def _unless_cancelled(self, action: Callable[[Any], None], content: Any) -> None:
-        with self._lock:
-            if not self.cancelled.is_set():
-                action(content)
-
-
-def call(compute: Callable[..., Shown], values: dict[str, Any], request: Request) -> Shown:
-    """Return the picture of a setting; ``compute`` gets the request if it has a parameter of that name."""
-    if "request" in inspect.signature(compute).parameters:
-        return compute(values, request=request)
-    return compute(values)
-
-
-class LiveFace:
-    """The live face of an `Explorer`: sliders, a picture, a line of text.
-
-    One background thread computes. When the reader moves on, a request that has not begun is dropped,
-    and one that has begun is told through `Request.cancelled`.
-    """
-
-    def __init__(self, explorer: "Explorer") -> None:
-        self.explorer = explorer
-        self.sliders = [
-            ipywidgets.SelectionSlider(
-                options=control.choices(),
-                value=value,
-                description=control.label,
-                continuous_update=False,
-                readout=False,
-                **WIDE,
-            )
-            for control, value in zip(explorer.controls, explorer.start, strict=True)
-        ]
-        # A slider's own readout cuts long words off.
-        self.readouts = [ipywidgets.Label() for _ in self.sliders]
-        self.opacity = ipywidgets.IntSlider(
-            value=round(100 * drawing.OPACITY),
-            max=100,
-            step=5,
-            description="Opacity of the map (%)",
-            continuous_update=False,
-            **WIDE,
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__(
+            markup=markup(explorer, live=True),
+            content=recording(explorer, live=True),
+            place=place_of(explorer, explorer.start, live=True),
         )
-        self.smooth = ipywidgets.Checkbox(value=False, description="Smooth the map", indent=False)
-        self.picture = ipywidgets.HTML()
-        self.status = ipywidgets.HTML()
-        view = [self.opacity, self.smooth] if explorer.has_overlays else []
-        rows = [
-            ipywidgets.Box(pair, layout={"flex_flow": "row wrap"})
-            for pair in zip(self.sliders, self.readouts, strict=True)
-        ]
-        self.widget = ipywidgets.VBox([*rows, *view, self.picture, self.status])
-        self._known = dict(explorer.recorded)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"explorer-{explorer.name}")
+        self.explorer = explorer
+        self._computed: dict[Setting, Picture] = {}
         self._request = Request()
-        self._shown = self._known[explorer.start]
-        self._drawing = threading.Lock()
-        for slider in self.sliders:
-            slider.observe(self._update, names="value")
-        for control in view:
-            control.observe(self._redraw, names="value")
-        self._update()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"explorer-{explorer.name}")
+        self.observe(self._move, names="place")
 
     @property
-    def setting(self) -> "Setting":
+    def setting(self) -> Setting:
         """What the sliders say now."""
-        return tuple(slider.value for slider in self.sliders)
+        return setting_at(self.explorer, self.place, live=True)
 
-    def _update(self, _: Any = None) -> None:
+    def _move(self, _: Any) -> None:
         self._request.cancel()
-        for slider, readout in zip(self.sliders, self.readouts, strict=True):
-            readout.value = slider.label
-        setting = self.setting
-        if setting in self._known:
-            self._show(self._known[setting])
+        self.answer = {}
+        setting, compute = self.setting, self.explorer.compute
+        if setting in self.explorer.recorded or compute is None:
             return
-        self._say("Computing ...")
-        self._request = Request(self._show, self._say)
-        self._worker.submit(self._answer, setting, self._request)
+        self._request = Request(partial(self._show, self.place), partial(self._say, self.place))
+        if setting in self._computed:
+            self._request.show(self._computed[setting])
+        else:
+            self._worker.submit(self._answer, compute, setting, self._request)
 
-    def _answer(self, setting: "Setting", request: Request) -> None:
+    def _answer(self, compute: Compute, setting: Setting, request: Request) -> None:
         if request.cancelled.is_set():
             return
-        values = {control.key: value for control, value in zip(self.explorer.controls, setting, strict=True)}
         try:
-            picture = call(self.explorer.compute, values, request)
+            picture = picture_of(compute, self.explorer.values(setting), request)
         except Exception as error:
             request.say(f"This setting failed: {error}")
             return
         # A computation that was cancelled may return a part of its picture.
         if not request.cancelled.is_set():
-            self._known[setting] = picture
+            self._computed[setting] = picture
         request.show(picture)
 
-    def _show(self, picture: Shown) -> None:
-        self._shown = picture
-        self._redraw()
-        self._say(picture.summary)
+    def _show(self, place: str, picture: Picture) -> None:
+        self.answer = {"place": place, "picture": plain(picture), "text": picture.summary}
 
-    def _redraw(self, _: Any = None) -> None:
-        with self._drawing:
-            picture, alt = self._shown, self.explorer.alt
-            drawn = drawing.draw(picture, alt, opacity=self.opacity.value / 100, smooth=self.smooth.value)
-            data, _metadata = drawn._repr_mimebundle_()
-            words = html.escape(f"{alt} {picture.summary}")
-            self.picture.value = (
-                f'<img alt="{words}" style="max-width:100%" src="data:image/png;base64,{data["image/png"]}">'
-            )
-
-    def _say(self, text: str) -> None:
-        self.status.value = f'<p role="status" aria-live="polite">{html.escape(text)}</p>'
+    def _say(self, place: str, text: str) -> None:
+        self.answer = {"place": place, "picture": self.answer.get("picture"), "text": text}

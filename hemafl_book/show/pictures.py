@@ -1,6 +1,6 @@
 """What an explorer shows for one setting: a chart, or a cell with a relevance map over it.
 
-Pictures are simple data. The live face and the built page draw the same ones.
+Pictures are simple data. The live face and the built page draw them with the same scripts.
 """
 
 import math
@@ -40,7 +40,7 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Chart:
     """A chart: lines, bars side by side, or stacked bars (one bar a category, one segment a series).
 
     The ranges are fixed so that the eye can compare settings; ``summary`` says in a sentence or two
@@ -58,10 +58,10 @@ class Picture:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise HemaflError(
-                f"Picture: kind '{self.kind}' is not known; choose one of {', '.join(get_args(Kind))}."
+                f"Chart: kind '{self.kind}' is not known; choose one of {', '.join(get_args(Kind))}."
             )
         if not self.series:
-            raise HemaflError("Picture: 'series' is empty; give at least one series.")
+            raise HemaflError("Chart: 'series' is empty; give at least one series.")
         if self.kind == "lines":
             self._check_lines()
         else:
@@ -69,16 +69,16 @@ class Picture:
 
     def _check_lines(self) -> None:
         if self.x_range is None:
-            raise HemaflError("Picture: lines need an 'x_range'; give the same one for every setting.")
+            raise HemaflError("Chart: lines need an 'x_range'; give the same one for every setting.")
 
     def _check_bars(self) -> None:
         categories = list(self.series[0].x)
         if any(list(series.x) != categories for series in self.series):
-            raise HemaflError("Picture: the series of bars differ in 'x'; give all the same categories.")
+            raise HemaflError("Chart: the series of bars differ in 'x'; give all the same categories.")
         if any(series.quiet for series in self.series):
-            raise HemaflError("Picture: bars cannot be quiet; use kind='lines'.")
+            raise HemaflError("Chart: bars cannot be quiet; use kind='lines'.")
         if self.kind == "stacked" and any(value < 0 for series in self.series for value in series.y):
-            raise HemaflError("Picture: a stacked bar has a segment below 0; use kind='bars'.")
+            raise HemaflError("Chart: a stacked bar has a segment below 0; use kind='bars'.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,3 +113,7 @@ class Overlay:
             raise HemaflError(
                 "Overlay: 'relevance' leaves 0..1 or is not finite; divide by its largest value."
             )
+
+
+Picture = Chart | Overlay
+"""What an explorer shows for one setting."""

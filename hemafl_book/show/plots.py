@@ -85,7 +85,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """A PNG with its alternative text.
 
     The text travels in the output's metadata; `hemafl_book.build.normalise` copies it to where the
@@ -155,12 +155,12 @@ def intervals(summary: pd.DataFrame, places: Sequence[str], x_title: str) -> go.
     )
 
 
-def png(figure: Figure, alt: str, dpi: int = 110) -> Picture:
+def png(figure: Figure, alt: str, dpi: int = 110) -> Drawing:
     """Return a matplotlib figure as a PNG with an alternative text, for live numbers."""
     require_alt(alt)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    return Picture(buffer.getvalue(), alt)
+    return Drawing(buffer.getvalue(), alt)
 
 
 def axes(width: float = 7.0, height: float = 4.0) -> tuple[Figure, Any]:
@@ -188,7 +188,7 @@ def montage(
     *,
     alt: str,
     inches: float = 1.3,
-) -> Picture:
+) -> Drawing:
     """Return images side by side as one PNG.
 
     Parameters

@@ -24,7 +24,7 @@ def folder() -> Path:
     return path
 
 
-def load(name: str) -> FrozenResult:
+def get(name: str) -> FrozenResult:
     """Read ``book/results/NAME.json``; `DataError` naming what exists if there is no such file."""
     path = folder() / f"{name}.json"
     if not path.is_file():
@@ -35,12 +35,12 @@ def load(name: str) -> FrozenResult:
 
 def table(name: str, title: str) -> pd.DataFrame:
     """Return one table of a frozen result."""
-    return load(name).table(title)
+    return get(name).table(title)
 
 
 def provenance(name: str) -> str:
     """Return one line that says what made a frozen result: data, seeds, device, time, versions, protocol."""
-    result = load(name)
+    result = get(name)
     data = ", ".join(f"{source['name']} ({source['checksum'][:8]})" for source in result.data)
     seeds = ", ".join(str(seed) for seed in result.seeds)
     versions = ", ".join(

@@ -56,7 +56,7 @@ def quick(monkeypatch):
 
 
 def test_recorded_curves_show_what_the_chapter_says():
-    found = heterogeneity_explorer.SWEEP.read(results.load("explorer-heterogeneity"))
+    found = heterogeneity_explorer.SWEEP.read(results.get("explorer-heterogeneity"))
     final = pd.DataFrame(
         [
             {**dict(zip(heterogeneity_explorer.CONTROLS, setting, strict=True)), **e.curves.iloc[-1]}
@@ -71,7 +71,7 @@ def test_recorded_curves_show_what_the_chapter_says():
 
 
 def test_recorded_attacks_break_the_mean_and_not_the_median():
-    found = attack_explorer.SWEEP.read(results.load("explorer-attack"))
+    found = attack_explorer.SWEEP.read(results.get("explorer-attack"))
     final = {setting: e.curves["shared test"].iloc[-1] for setting, e in found.items()}
     assert final[5, 1, "opposite step x 10", "FedAvg"] < 0.4
     assert final[5, 1, "opposite step x 10", "FedMedian"] > 0.6
@@ -80,7 +80,7 @@ def test_recorded_attacks_break_the_mean_and_not_the_median():
 
 
 def test_a_recorded_partition_is_the_computed_one():
-    found = partition_explorer.SWEEP.read(results.load("explorer-partition"))
+    found = partition_explorer.SWEEP.read(results.get("explorer-partition"))
     for setting in ((2, "two classes each"), (5, "Dirichlet 0.3"), (20, "unequal sizes")):
         again = partition_explorer.explore(*setting)
         pd.testing.assert_frame_equal(found[setting].counts, again.counts)
@@ -248,7 +248,7 @@ def test_maps_are_averaged_to_the_stored_grid_and_divided_by_their_largest():
 
 
 def test_recorded_cells_are_the_explained_ones():
-    result = results.load("explorer-saliency")
+    result = results.get("explorer-saliency")
     cells = saliency_explorer.draw_recorded_cells(result)
     assert [cells.classes[label] for label in cells.labels] == list(smear.LEUKAEMIA)
     assert set(cells.site) == {saliency_explorer.ALONE}
@@ -258,14 +258,14 @@ def test_recorded_cells_are_the_explained_ones():
 
 
 def test_cells_of_another_smear_are_not_shown_under_old_maps(monkeypatch):
-    result = results.load("explorer-saliency")
+    result = results.get("explorer-saliency")
     monkeypatch.setattr(smear, "VERSION", "another")
     with pytest.raises(DataError, match="record it again"):
         saliency_explorer.draw_recorded_cells(result)
 
 
 def test_recorded_models_learned_something():
-    table = results.load("explorer-saliency").table("accuracies").set_index("model")
+    table = results.get("explorer-saliency").table("accuracies").set_index("model")
     assert list(table.index) == list(saliency_explorer.MODELS)
     assert table.loc["centralised"].mean() > table.loc["federated"].mean() > 0.5
     own = table.loc[saliency_explorer.MODELS[0]]

@@ -18,7 +18,7 @@ PRIVATE, PLAIN = explorer.PRIVATE, explorer.PLAIN
 
 @pytest.fixture(scope="module")
 def found():
-    return explorer.SWEEP.read(results.load("explorer-privacy"))
+    return explorer.SWEEP.read(results.get("explorer-privacy"))
 
 
 # --- the recording ---------------------------------------------------------------------------------

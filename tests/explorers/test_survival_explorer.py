@@ -19,7 +19,7 @@ TRUTH = explorer.EFFECTS["drug"]
 
 @pytest.fixture(scope="module")
 def found():
-    return explorer.SWEEP.read(results.load("explorer-survival"))
+    return explorer.SWEEP.read(results.get("explorer-survival"))
 
 
 # --- the recording ---------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_a_recording_is_not_stale_and_holds_every_setting(name):
 
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_a_recording_read_and_stored_again_is_the_same(name):
-    sweep, result = explorers.find(name), results.load(f"explorer-{name}")
+    sweep, result = explorers.find(name), results.get(f"explorer-{name}")
     found = sweep.read(result)
     again = {title: [] for title in sweep.tables}
     for setting, outcome in zip(sweep.settings(), found.values(), strict=True):

@@ -22,7 +22,8 @@ from PIL import Image
 from hemafl_book import results as frozen
 from hemafl_book.build import normalise
 from hemafl_book.build.execute import execute
-from hemafl_book.show import CheckError, check, check_table, drawing, plots, results, widgets
+from hemafl_book.show import CheckError, check, check_table, plots, results, widgets
+from hemafl_book.show.recording import place_of
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError, HemaflError
 
@@ -161,7 +162,7 @@ def test_a_chapter_reads_results_by_name(tmp_path, monkeypatch):
     for part in ("barcelona (abababab)", "seeds 0, 1, 2", "2 CPU cores, 12 s", "flwr 1."):
         assert part in line
     with pytest.raises(DataError, match="available: blood"):
-        results.load("bone")
+        results.get("bone")
 
 
 def test_the_folder_of_results_is_in_the_repository(repository):
@@ -238,7 +239,7 @@ CONTROLS = [
 
 def picture(setting):
     value = setting["sites"] * setting["alpha"] / 7
-    return widgets.Picture(
+    return widgets.Chart(
         kind="bars",
         series=[widgets.Series("recall", ["A", "B"], [value, 0.5])],
         x_title="class",
@@ -254,9 +255,15 @@ def explorer(**changes):
     return widgets.Explorer(**{**arguments, "recorded": recorded, **changes})
 
 
+def move(face, **changes):
+    """Move sliders of the live face by their key, as its view does."""
+    setting = face.explorer.values(face.setting) | changes
+    face.place = place_of(face.explorer, tuple(setting.values()), live=True)
+
+
 def says(face):
-    """The text of the live face, which a screen reader hears too."""
-    return re.fullmatch(r'<p role="status" aria-live="polite">(.*)</p>', face.status.value)[1]
+    """What the live face tells its view, which shows it and reads it aloud."""
+    return face.answer.get("text")
 
 
 def wait_for(condition):
@@ -267,8 +274,8 @@ def wait_for(condition):
 
 
 def test_the_static_face_holds_every_recorded_picture():
-    page = explorer().static()
-    assert page == explorer().static()
+    page = widgets.static_face(explorer())
+    assert page == widgets.static_face(explorer())
     content = json.loads(re.search(r'<script type="application/json">(.*)</script>', page)[1])
     assert content["controls"] == [["2 hospitals", "3 hospitals", "5 hospitals"], ["0.1", "1.0"]]
     assert set(content["pictures"]) == {f"{i},{j}" for i in range(3) for j in range(2)}
@@ -282,22 +289,22 @@ def test_the_static_face_holds_every_recorded_picture():
 
 
 def test_both_faces_come_in_one_output():
-    bundle = explorer()._repr_mimebundle_()
-    assert bundle["text/html"] == explorer().static()
+    bundle = widgets.show(explorer())._repr_mimebundle_()
+    assert bundle["text/html"] == widgets.static_face(explorer())
     assert bundle["text/plain"] == "skew: Recall by class. A reaches 0.03."
     assert "model_id" in bundle["application/vnd.jupyter.widget-view+json"]
 
 
-def test_the_live_face_shows_recorded_pictures_without_computing():
+def test_the_live_face_has_the_recorded_pictures_and_asks_for_none_of_them():
     def never(setting):
         raise AssertionError(setting)
 
     face = widgets.LiveFace(explorer(compute=never))
-    face.sliders[0].value = 5
-    face.sliders[1].value = 1.0
-    assert [readout.value for readout in face.readouts] == ["5 hospitals", "1.0"]
-    assert says(face) == "A reaches 0.71."
-    assert 'alt="Recall by class. A reaches 0.71."' in face.picture.value
+    assert json.loads(json.dumps(face.content)) == stored(explorer())
+    assert f"{face.markup.removesuffix('</section>')}<script" in widgets.static_face(explorer())
+    move(face, sites=5, alpha=1.0)
+    assert face.setting == (5, 1.0)
+    assert face.answer == {}
 
 
 def test_live_values_are_offered_and_computed_in_jupyter_only():
@@ -306,10 +313,13 @@ def test_live_values_are_offered_and_computed_in_jupyter_only():
         controls=controls, compute=lambda setting: replace(picture(setting), summary=f"{setting}")
     )
     face = widgets.LiveFace(made)
-    assert [value for _, value in face.sliders[0].options] == sorted({*CONTROLS[0].values, 4, 8})
-    face.sliders[0].value = 4
-    wait_for(lambda: says(face) == str({"sites": 4, "alpha": 0.1}).replace("'", "&#x27;"))
-    assert "4 hospitals" not in made.static()
+    assert face.content["controls"][0] == [f"{sites} hospitals" for sites in (2, 3, 4, 5, 8)]
+    assert set(face.content["pictures"]) == {f"{i},{j}" for i in (0, 1, 3) for j in (0, 1)}
+    move(face, sites=4)
+    wait_for(lambda: says(face) == str({"sites": 4, "alpha": 0.1}))
+    assert face.answer["place"] == "2,0"
+    assert face.answer["picture"]["series"][0]["y"] == [0.05714, 0.5]
+    assert "4 hospitals" not in widgets.static_face(made)
 
 
 def test_live_values_without_a_computation_are_refused():
@@ -327,11 +337,11 @@ def test_the_live_face_shows_only_the_latest_request():
 
     first = {(2, 0.1): picture({"sites": 2, "alpha": 0.1})}
     face = widgets.LiveFace(explorer(recorded=first, compute=slow))
-    face.sliders[0].value = 3
+    move(face, sites=3)
     wait_for(lambda: computed == [3])
-    assert says(face) == "Computing ..."
-    face.sliders[1].value = 1.0
-    face.sliders[0].value = 5
+    assert face.answer == {}
+    move(face, alpha=1.0)
+    move(face, sites=5)
     gate.set()
     wait_for(lambda: says(face) == "A reaches 0.71.")
     assert computed == [3, 5], "the request in between was cancelled before it began"
@@ -344,9 +354,8 @@ def test_the_live_face_says_why_a_setting_failed():
     face = widgets.LiveFace(
         explorer(recorded={(2, 0.1): picture({"sites": 2, "alpha": 0.1})}, compute=broken)
     )
-    face.sliders[0].value = 3
-    wait_for(lambda: "failed" in face.status.value)
-    assert "alpha must be positive &amp; finite." in face.status.value
+    move(face, sites=3)
+    wait_for(lambda: says(face) == "This setting failed: alpha must be positive & finite.")
 
 
 def first_only():
@@ -366,15 +375,14 @@ def test_the_live_face_grows_while_a_setting_is_computed():
         return picture(setting)
 
     face = widgets.LiveFace(explorer(recorded=first_only(), compute=growing))
-    face.sliders[0].value = 5
-    assert says(face) == "Computing ..."
-    shown = [face.picture.value]
+    move(face, sites=5)
+    shown = []
     for words in ("After round 1 of 3.", "After round 2 of 3.", "Round 3 of 3.", "A reaches 0.07."):
         step.release()
         wait_for(lambda words=words: says(face) == words)
-        shown.append(face.picture.value)
-    assert "After round 2 of 3." in shown[3], "the picture stays while there is only something to say"
-    assert len(set(shown)) == 4
+        shown.append(face.answer["picture"]["summary"])
+    assert shown[1] == shown[2], "the picture stays while there is only something to say"
+    assert len(set(shown)) == 3
 
 
 def test_an_outdated_computation_hears_of_it_and_leaves_no_trace():
@@ -389,15 +397,15 @@ def test_an_outdated_computation_hears_of_it_and_leaves_no_trace():
         return replace(picture(setting), summary="Half a picture.")
 
     face = widgets.LiveFace(explorer(recorded=first_only(), compute=patient))
-    face.sliders[0].value = 5
+    move(face, sites=5)
     assert begun.wait(10)
-    face.sliders[0].value = 2
+    move(face, sites=2)
     assert ended.wait(10)
-    assert says(face) == "A reaches 0.03."
+    assert face.answer == {}
     begun.clear()
-    face.sliders[0].value = 5
+    move(face, sites=5)
     assert begun.wait(10), "what a cancelled request returned is not kept"
-    face.sliders[0].value = 2
+    move(face, sites=2)
 
 
 def test_an_outdated_computation_may_raise_what_it_likes():
@@ -412,9 +420,9 @@ def test_an_outdated_computation_may_raise_what_it_likes():
         raise RuntimeError("stopped")
 
     face = widgets.LiveFace(explorer(recorded=first_only(), compute=run))
-    face.sliders[0].value = 5
+    move(face, sites=5)
     assert begun.wait(10)
-    face.sliders[0].value = 3
+    move(face, sites=3)
     assert stopped.wait(10)
     wait_for(lambda: says(face) == "A reaches 0.04.")
 
@@ -424,7 +432,7 @@ def test_a_computation_with_defaults_is_not_mistaken_for_one_that_takes_a_reques
         return picture({**setting, "sites": setting["sites"] * scale})
 
     face = widgets.LiveFace(explorer(recorded=first_only(), compute=compute))
-    face.sliders[0].value = 5
+    move(face, sites=5)
     wait_for(lambda: says(face) == "A reaches 0.07.")
 
 
@@ -467,7 +475,9 @@ def saliency(**changes):
 
 
 def stored(explorer):
-    return json.loads(re.search(r'<script type="application/json">(.*)</script>', explorer.static())[1])
+    return json.loads(
+        re.search(r'<script type="application/json">(.*)</script>', widgets.static_face(explorer))[1]
+    )
 
 
 def test_the_static_face_stores_every_cell_once_and_every_map_at_its_own_grid():
@@ -482,32 +492,14 @@ def test_the_static_face_stores_every_cell_once_and_every_map_at_its_own_grid():
         np.testing.assert_allclose(values / 255, expected.relevance, atol=0.5 / 255 + 1e-9)
 
 
-def pixels_of(face):
-    content = re.search(r"base64,([^\"]+)", face.picture.value)[1]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
-
-
-def test_the_live_face_of_a_cell_lets_the_reader_choose_opacity_and_smoothness():
-    face = widgets.LiveFace(saliency())
-    assert face.opacity in face.widget.children
-    assert face.smooth in face.widget.children
-    half = pixels_of(face)
-    face.opacity.value = 100
-    native = pixels_of(face)
-    face.smooth.value = True
-    smooth = pixels_of(face)
-    assert (half != native).any()
-    assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > len(np.unique(native.reshape(-1, 3), axis=0))
-    face.opacity.value = 0
-    cell_alone = (pixels_of(face) == (200, 150, 210)).all(axis=2)
-    assert cell_alone.mean() > 0.3
-    assert says(face) == "a monocyte, Grad-CAM: bottom right."
-
-
-def test_charts_have_no_opacity():
-    face = widgets.LiveFace(explorer())
-    assert face.opacity not in face.widget.children
-    assert face.smooth not in face.widget.children
+def test_a_computed_map_carries_its_own_cell():
+    first = {("a monocyte", "Grad-CAM"): overlay({"cell": "a monocyte", "method": "Grad-CAM"})}
+    face = widgets.LiveFace(saliency(recorded=first, compute=overlay))
+    move(face, cell="a lymphocyte", method="occlusion")
+    wait_for(lambda: says(face) == "a lymphocyte, occlusion: bottom right.")
+    picture = face.answer["picture"]
+    assert base64.b64decode(picture["image"].split(",")[1]) == CELLS["a lymphocyte"]
+    assert picture["shape"] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -528,7 +520,7 @@ def curves(values, y_range=(0, 1)):
         widgets.Series("global", x, values),
         *[widgets.Series("each hospital", x, values[::-1], quiet=True) for _ in range(2)],
     ]
-    return widgets.Picture(
+    return widgets.Chart(
         kind="lines",
         series=series,
         x_title="round",
@@ -568,7 +560,7 @@ def test_packed_numbers_with_three_decimals_are_exact_and_small():
     for k in range(40):
         assert unpacked(stored(packed), f"{k}") == [values[k], values[k][::-1], values[k][::-1]]
     plain = widgets.Explorer("p", control, "alt", recorded)
-    assert 3 * len(packed.static()) < len(plain.static())
+    assert 3 * len(widgets.static_face(packed)) < len(widgets.static_face(plain))
     assert stored(plain)["pictures"]["3"]["series"][1]["quiet"] is True
 
 
@@ -576,48 +568,12 @@ def test_packing_refuses_what_it_would_falsify():
     control = [widgets.Control("k", "K", [1, 2])]
     ranges = {(1,): curves([0.5]), (2,): curves([0.5], (0, 2))}
     with pytest.raises(HemaflError, match="one 'y_range'"):
-        widgets.Explorer("p", control, "alt", ranges, packed=True).static()
+        widgets.static_face(widgets.Explorer("p", control, "alt", ranges, packed=True))
+    outside = dict.fromkeys([(1,), (2,)], curves([7.0]))
     with pytest.raises(HemaflError, match="outside its 'y_range'"):
-        widgets.Explorer(
-            "p", control, "alt", dict.fromkeys([(1,), (2,)], curves([7.0])), packed=True
-        ).static()
+        widgets.static_face(widgets.Explorer("p", control, "alt", outside, packed=True))
     with pytest.raises(HemaflError, match="needs charts"):
-        saliency(packed=True).static()
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The matplotlib figures that are drawn."""
-    drawn, png = [], plots.png
-    monkeypatch.setattr(plots, "png", lambda figure, alt: drawn.append(figure) or png(figure, alt))
-    return drawn
-
-
-def test_quiet_lines_are_thin_lie_behind_and_share_one_entry_of_the_legend(figures):
-    drawing.draw(curves([0.1, 0.5]), "alt")
-    loud, *quiet = figures[0].axes[0].lines
-    assert loud.get_color() == plots.PALETTE[0]
-    for line in quiet:
-        assert line.get_marker() == ""
-        assert line.get_linewidth() < loud.get_linewidth()
-        assert line.get_zorder() < loud.get_zorder()
-    assert [text.get_text() for text in figures[0].legends[0].texts] == ["global", "each hospital"]
-
-
-def holdings(*counts):
-    series = [widgets.Series(f"class {k}", ["north", "south"], list(count)) for k, count in enumerate(counts)]
-    return widgets.Picture(
-        kind="stacked", series=series, x_title="hospital", y_title="cells", y_range=(0, 100), summary="s"
-    )
-
-
-def test_segments_of_a_stacked_bar_stand_on_each_other_and_stay_apart_in_print(figures):
-    drawing.draw(holdings((10, 20), (30, 0), (5, 6)), "alt")
-    bars = figures[0].axes[0].patches
-    assert [(bar.get_y(), bar.get_height()) for bar in bars[::2]] == [(0, 10), (10, 30), (40, 5)]
-    assert [(bar.get_y(), bar.get_height()) for bar in bars[1::2]] == [(0, 20), (20, 0), (20, 6)]
-    opacities = [bar.get_facecolor()[3] for bar in bars[::2]]
-    assert len(set(opacities)) == 3
+        widgets.static_face(saliency(packed=True))
 
 
 @pytest.mark.parametrize(
@@ -636,7 +592,7 @@ def test_an_explorer_refuses_to_make_the_page_heavy():
     def heavy(setting):
         x = list(range(9_000))
         series = widgets.Series("walk", x, [value * setting["alpha"] * setting["sites"] / 7 for value in x])
-        return widgets.Picture(
+        return widgets.Chart(
             kind="lines",
             series=[series],
             x_title="x",
@@ -647,7 +603,7 @@ def test_an_explorer_refuses_to_make_the_page_heavy():
         )
 
     with pytest.raises(HemaflError, match="300 kB"):
-        explorer(recorded=widgets.record(CONTROLS, heavy)).static()
+        widgets.static_face(explorer(recorded=widgets.record(CONTROLS, heavy)))
 
 
 def test_pictures_refuse_what_cannot_be_drawn():
@@ -666,7 +622,7 @@ def test_pictures_refuse_what_cannot_be_drawn():
         ("stacked", [line], "below 0"),
     ]:
         with pytest.raises(HemaflError, match=reason):
-            widgets.Picture(kind=kind, series=series, **shown)
+            widgets.Chart(kind=kind, series=series, **shown)
 
 
 # --- normal form ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Draws an explorer's charts as SVG, with a legend and a table of the numbers. Loaded before book.js.
+// Draws an explorer's charts as SVG, with a legend and a table of the numbers. Loaded before explorer.js.
 "use strict";
 
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"];

@@ -1,4 +1,4 @@
-// Draws a cell with a relevance map over it on a canvas. Loaded after charts.js and before book.js.
+// Draws a cell with a relevance map over it on a canvas. Loaded after charts.js and before explorer.js.
 "use strict";
 
 const VIRIDIS = (
