@@ -31,13 +31,13 @@ from hemafl_lib.errors import HemaflError
 from hemafl_lib.models import (
     BACKBONES,
     AttentionCNN,
+    Norm,
     SplitModel,
     activations,
     backbone,
     trained_part,
     with_norm,
 )
-from hemafl_lib.models.norms import Norm
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.training import Recipe
@@ -314,7 +314,7 @@ def as_site(cohort: ImageCohort, site: str) -> ImageCohort:
     return replace(cohort, site=np.full(len(cohort), site))
 
 
-EXTERNAL_ELEVEN = tuple(classes.SCHEMES["eleven"])
+EXTERNAL_ELEVEN = tuple(classes.CLASS_SCHEMES["eleven"])
 COHORTS = {"hospitals": hospitals, "eleven": eleven}
 
 
@@ -457,4 +457,4 @@ def balanced_accuracies(table: pd.DataFrame) -> pd.DataFrame:
 
 def chance(study: Study) -> float:
     """Return the balanced accuracy of always naming the same class."""
-    return 1 / len(classes.SCHEMES["four" if study.cohort == "hospitals" else "eleven"])
+    return 1 / len(classes.CLASS_SCHEMES["four" if study.cohort == "hospitals" else "eleven"])

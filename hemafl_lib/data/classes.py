@@ -1,6 +1,6 @@
 """What each source calls a cell, and what it is called here: the one table of class names.
 
-`OWN_NAMES` says what a source's own label means; `SCHEMES` says which cell types make up the
+`OWN_NAMES` says what a source's own label means; `CLASS_SCHEMES` says which cell types make up the
 classes of a study. `table` shows both side by side.
 """
 
@@ -152,7 +152,7 @@ NINE = (
     "promyelocyte",
 )
 
-SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+CLASS_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "four": {
         "neutrophil": ("segmented_neutrophil", "band_neutrophil", "neutrophil"),
         "lymphocyte": ("lymphocyte",),
@@ -182,7 +182,7 @@ def table() -> pd.DataFrame:
     columns = {
         source: {cell_type: own for own, cell_type in names.items()} for source, names in OWN_NAMES.items()
     }
-    columns |= {scheme: _class_of(scheme) for scheme in SCHEMES}
+    columns |= {scheme: _class_of(scheme) for scheme in CLASS_SCHEMES}
     return pd.DataFrame(columns, index=pd.Index(CELL_TYPES, name="cell type")).fillna("")
 
 
@@ -217,7 +217,7 @@ def harmonise(cohort: ImageCohort, scheme: str) -> ImageCohort:
         If the scheme is unknown, or no cell of the cohort belongs to it.
     """
     class_of = _class_of(scheme)
-    classes = tuple(SCHEMES[scheme])
+    classes = tuple(CLASS_SCHEMES[scheme])
     new = [classes.index(class_of[name]) if name in class_of else -1 for name in cohort.classes]
     labels = torch.tensor(new, dtype=torch.int64)[cohort.labels]
     keep = np.flatnonzero(labels.numpy() >= 0)
@@ -237,6 +237,6 @@ def harmonise(cohort: ImageCohort, scheme: str) -> ImageCohort:
 
 def _class_of(scheme: str) -> dict[str, str]:
     """Return the class of every cell type that ``scheme`` knows."""
-    if scheme not in SCHEMES:
-        raise DataError(f"scheme '{scheme}' is unknown; choose one of: {', '.join(SCHEMES)}.")
-    return {cell_type: name for name, types in SCHEMES[scheme].items() for cell_type in types}
+    if scheme not in CLASS_SCHEMES:
+        raise DataError(f"scheme '{scheme}' is unknown; choose one of: {', '.join(CLASS_SCHEMES)}.")
+    return {cell_type: name for name, types in CLASS_SCHEMES[scheme].items() for cell_type in types}

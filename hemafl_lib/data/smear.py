@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hemafl_lib.data.classes import SCHEMES
+from hemafl_lib.data.classes import CLASS_SCHEMES
 from hemafl_lib.data.cohort import ImageCohort, Provenance
 from hemafl_lib.data.smear_cells import RED_CELL_RADIUS, Drawing, draw_cell, draw_red_cells
 from hemafl_lib.data.smear_morphology import MORPHOLOGIES
@@ -42,13 +42,13 @@ __all__ = [
 VERSION = "1"
 """Changes whenever the same settings would give other images."""
 
-ELEVEN = tuple(SCHEMES["eleven"])
+ELEVEN = tuple(CLASS_SCHEMES["eleven"])
 """The classes of the blood morphology paper."""
 
-FOUR = tuple(SCHEMES["four"])
+FOUR = tuple(CLASS_SCHEMES["four"])
 """The classes that every public hospital shares; a neutrophil is segmented or a band."""
 
-LEUKAEMIA = tuple(SCHEMES["leukaemia"])
+LEUKAEMIA = tuple(CLASS_SCHEMES["leukaemia"])
 """The classes of the leukaemia smears: fields of several cells, one diagnosis a patient."""
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.models.model_file import load_model, save_model
+from hemafl_lib.models import load_model, save_model
 
 Value = TypeVar("Value")
 

@@ -31,8 +31,7 @@ from hemafl_lib.federation.exchange import (
 )
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.files import write_json
-from hemafl_lib.models import AttentionCNN
-from hemafl_lib.models.model_file import save_model
+from hemafl_lib.models import AttentionCNN, save_model
 from hemafl_lib.partition import Site, split
 from hemafl_lib.training import Recipe
 
@@ -49,7 +48,7 @@ def setting(config: UserConfig, name: str) -> str | int | float | bool:
 def job_of(config: UserConfig) -> Job:
     """Return what the run config asks all sites to do: train an attention CNN by a recipe."""
     model = AttentionCNN(
-        len(data.classes.SCHEMES[setting(config, "classes")]),
+        len(data.classes.CLASS_SCHEMES[setting(config, "classes")]),
         width=setting(config, "width"),
         attention=setting(config, "attention"),
         norm=setting(config, "norm"),

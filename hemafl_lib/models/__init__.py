@@ -1,7 +1,8 @@
 """Models: the attention CNN, pretrained backbones with a frozen prefix, and models of tables.
 
 Image models take float32[B, 3, H, W] in [0, 1], normalise by themselves, and return logits [B, C]. Models
-of tables take float32[B, F] and return logits [B, C] or, for survival, a log-risk [B, 1].
+of tables take float32[B, F] and return logits [B, C] or, for survival, a log-risk [B, 1]. The registry
+``MODELS`` ties each network to its name; ``image_model`` and ``table_model`` make one by it.
 """
 
 from hemafl_lib.models.attention_cnn import AttentionCNN
@@ -9,25 +10,34 @@ from hemafl_lib.models.backbones import BACKBONES, Backbone, backbone
 from hemafl_lib.models.deepsurv import DeepSurv
 from hemafl_lib.models.export import to_onnx
 from hemafl_lib.models.logistic import LogisticRegression
-from hemafl_lib.models.norms import with_norm
+from hemafl_lib.models.model_file import load_model, save_model
+from hemafl_lib.models.norms import Norm, with_norm
 from hemafl_lib.models.penalised import LogisticFit, firth_logistic, ridge_cox, ridge_logistic
 from hemafl_lib.models.prefix import SplitModel, activations, trained_part
+from hemafl_lib.models.registry import MODELS, Model, image_model, table_model
 from hemafl_lib.models.weights import RandomWeightsWarning
 
 __all__ = [
     "BACKBONES",
+    "MODELS",
     "AttentionCNN",
     "Backbone",
     "DeepSurv",
     "LogisticFit",
     "LogisticRegression",
+    "Model",
+    "Norm",
     "RandomWeightsWarning",
     "SplitModel",
     "activations",
     "backbone",
     "firth_logistic",
+    "image_model",
+    "load_model",
     "ridge_cox",
     "ridge_logistic",
+    "save_model",
+    "table_model",
     "to_onnx",
     "trained_part",
     "with_norm",

@@ -1,7 +1,8 @@
 """One cohort becomes sites, and how different those sites are.
 
-``sites`` cuts a cohort, ``groups`` finds what should stay together in a cut, ``stain`` gives sites
-colours of their own and ``normalisation`` takes them away, ``divergence`` measures label skew.
+``sites`` cuts a cohort and ``schemes`` ties each way to cut to its name (``SCHEMES``), ``groups`` finds what
+should stay together in a cut, ``stain`` gives sites colours of their own and ``normalisation`` takes them
+away, ``divergence`` measures label skew.
 """
 
 from hemafl_lib.partition.dealing import Unit
@@ -22,6 +23,7 @@ from hemafl_lib.partition.normalisation import (
     reinhard,
     reinhard_images,
 )
+from hemafl_lib.partition.schemes import SCHEMES, Scheme, make_sites
 from hemafl_lib.partition.sites import (
     ATTEMPTS,
     PARTS,
@@ -41,6 +43,8 @@ __all__ = [
     "ATTEMPTS",
     "DYES",
     "PARTS",
+    "SCHEMES",
+    "Scheme",
     "Site",
     "Stain",
     "Unit",
@@ -60,6 +64,7 @@ __all__ = [
     "label_distribution",
     "macenko",
     "macenko_images",
+    "make_sites",
     "natural",
     "near_duplicates",
     "pathological",

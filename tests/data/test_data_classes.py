@@ -32,15 +32,18 @@ def test_every_own_name_means_a_known_cell_type():
     for source, names in classes.OWN_NAMES.items():
         assert set(names.values()) <= set(classes.CELL_TYPES), source
         assert len(set(names.values())) == len(names), source
-    for scheme in classes.SCHEMES.values():
+    for scheme in classes.CLASS_SCHEMES.values():
         assert {name for types in scheme.values() for name in types} <= set(classes.CELL_TYPES)
 
 
 def test_schemes_are_those_of_the_paper():
-    assert tuple(classes.SCHEMES["four"]) == ("neutrophil", "lymphocyte", "monocyte", "eosinophil")
-    assert len(classes.SCHEMES["eleven"]) == 11
-    assert set(classes.SCHEMES["eleven"]) - set(classes.SCHEMES["nine"]) == {"erythroblast", "platelet"}
-    assert tuple(classes.SCHEMES["leukaemia"]) == ("benign", "early", "pre", "pro")
+    assert tuple(classes.CLASS_SCHEMES["four"]) == ("neutrophil", "lymphocyte", "monocyte", "eosinophil")
+    assert len(classes.CLASS_SCHEMES["eleven"]) == 11
+    assert set(classes.CLASS_SCHEMES["eleven"]) - set(classes.CLASS_SCHEMES["nine"]) == {
+        "erythroblast",
+        "platelet",
+    }
+    assert tuple(classes.CLASS_SCHEMES["leukaemia"]) == ("benign", "early", "pre", "pro")
 
 
 def test_table_shows_own_names_and_schemes():
@@ -53,7 +56,7 @@ def test_table_shows_own_names_and_schemes():
 
 @given(
     labels=st.lists(st.integers(0, len(classes.CELL_TYPES) - 1), min_size=1, max_size=30),
-    scheme=st.sampled_from(sorted(classes.SCHEMES)),
+    scheme=st.sampled_from(sorted(classes.CLASS_SCHEMES)),
 )
 def test_every_cell_is_kept_under_its_class_or_counted_as_dropped(labels, scheme):
     before = cohort(labels)
@@ -63,12 +66,12 @@ def test_every_cell_is_kept_under_its_class_or_counted_as_dropped(labels, scheme
             classes.harmonise(before, scheme)
         return
     after = classes.harmonise(before, scheme)
-    assert after.classes == tuple(classes.SCHEMES[scheme])
+    assert after.classes == tuple(classes.CLASS_SCHEMES[scheme])
     assert len(after) + sum(dropped.values()) == len(before)
     rows = [int(patient) for patient in after.patient]
     assert all(left < right for left, right in pairwise(rows))
     for row, label, image in zip(rows, after.labels, after.images, strict=True):
-        assert before.classes[labels[row]] in classes.SCHEMES[scheme][after.classes[label]]
+        assert before.classes[labels[row]] in classes.CLASS_SCHEMES[scheme][after.classes[label]]
         assert (image == row).all()
     for name, count in dropped.items():
         assert f"{count} {name}" in after.provenance.source

@@ -23,7 +23,7 @@ from sksurv.util import Surv
 from hemafl_lib import evaluation, federation, models
 from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import EvaluationError, HemaflError, ModelError
-from hemafl_lib.models.model_file import load_model, save_model
+from hemafl_lib.models import load_model, save_model
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Pairs, Recipe, compare_pairs, cox_loss, epoch_batches, fit, predict, score

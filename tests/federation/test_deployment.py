@@ -41,8 +41,7 @@ from hemafl_lib.federation.site_app import SiteApp, load_app, store_app
 from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.files import read_json, write_json
-from hemafl_lib.models import AttentionCNN, backbone, trained_part, with_norm
-from hemafl_lib.models.model_file import load_model, save_model
+from hemafl_lib.models import AttentionCNN, backbone, load_model, save_model, trained_part, with_norm
 from hemafl_lib.training import Recipe
 
 RECIPE = Recipe(learning_rate=0.05, batch_size=8)

@@ -9,6 +9,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from builders.federated import same_parameters
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
@@ -20,10 +21,15 @@ from torchvision.transforms.functional import pil_to_tensor
 from hemafl_lib.errors import ModelError
 from hemafl_lib.models import (
     BACKBONES,
+    MODELS,
     AttentionCNN,
     Backbone,
+    DeepSurv,
+    LogisticRegression,
     RandomWeightsWarning,
     backbone,
+    image_model,
+    table_model,
     trained_part,
     with_norm,
 )
@@ -413,3 +419,33 @@ def test_no_class_at_all_is_refused():
 def test_what_does_not_exist_is_refused(name, options, message):
     with pytest.raises(ModelError, match=message):
         backbone(name, 4, **{"pretrained": False, **options})
+
+
+def test_every_network_is_found_by_its_name():
+    assert set(MODELS) == {"attention_cnn", *BACKBONES, "logistic_regression", "deepsurv"}
+    by_name = image_model("attention_cnn", 4, size=32, norm="group", seed=3, width=8)
+    assert same_parameters(by_name, AttentionCNN(4, norm="group", seed=3, width=8))
+    by_name = image_model("resnet34", 4, size=64, trainable="head", pretrained=False, seed=3)
+    assert same_parameters(by_name, backbone("resnet34", 4, trainable="head", pretrained=False, seed=3))
+    assert same_parameters(table_model("deepsurv", 7, hidden=(8,), seed=3), DeepSurv(7, (8,), seed=3))
+    assert same_parameters(table_model("logistic_regression", 7, classes=3), LogisticRegression(7, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: image_model("cnn", 4), "model 'cnn' is unknown; for images, choose one of: attention_cnn, "),
+        (
+            lambda: image_model("deepsurv", 4),
+            "model 'deepsurv' reads tables with survival; for images, cho",
+        ),
+        (
+            lambda: table_model("deepsurv", 4, classes=2),
+            "for tables with labels, choose one of: logistic",
+        ),
+        (lambda: table_model("logistic_regression", 4), "for tables with survival, choose one of: deepsurv"),
+    ],
+)
+def test_a_name_that_does_not_fit_lists_those_that_do(make, message):
+    with pytest.raises(ModelError, match=message):
+        make()
