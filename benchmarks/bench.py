@@ -28,7 +28,7 @@ from hemafl_lib.aggregation import Parameters
 from hemafl_lib.augmentation import UNCHANGED, variants
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import Cohort, Provenance, TableCohort
-from hemafl_lib.federation.exchange import exchanged_names, get_arrays, parameter_hash
+from hemafl_lib.federation import by_hand, exchanged_names, get_arrays, parameter_hash
 from hemafl_lib.models import AttentionCNN, activations, backbone
 from hemafl_lib.parallel import cores
 from hemafl_lib.partition import Site
@@ -105,33 +105,27 @@ def noise_table(rows: int, features: int, seed: int) -> TableCohort:
 
 
 def bare_loop(work: Work, threads: int) -> Parameters:
-    """Do the job in plain PyTorch: copy, train each client in turn, weighted mean, evaluate if asked to.
+    """Do the job by `hemafl_lib.federation.by_hand`, with ``threads`` torch threads.
 
-    It takes the same steps on the same rows as the library, with ``threads`` torch threads. It knows
+    It takes the same steps on the same rows as the library, and evaluates if the job asks for it. It knows
     only what the job needs: cross-entropy, AdamW and no augmentation.
     """
     torch.set_num_threads(threads)
-    current = copy.deepcopy(work.model)
-    total = sum(len(site) for site in work.sites)
-    for number in range(1, work.rounds + 1):
-        mean = {name: torch.zeros_like(v, dtype=torch.float64) for name, v in current.state_dict().items()}
-        for site in work.sites:
-            model = copy.deepcopy(current).train()
-            rate, decay = work.recipe.learning_rate, work.recipe.weight_decay
-            optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
-            order = torch.randperm(len(site), generator=torch_generator(0, "fit", site.name, number))
-            for rows in order.split(work.recipe.batch_size):
-                optimiser.zero_grad()
-                scores = model(as_input(site.train.inputs[rows]))
-                F.cross_entropy(scores, site.train.targets[rows]).backward()
-                optimiser.step()
-            for name, value in model.state_dict().items():
-                mean[name] += len(site) / total * value
-        current.load_state_dict(mean)
-        if work.evaluate:
-            for site in work.sites:
-                bare_evaluation(current, site)
-    return get_arrays(current, exchanged_names(current))
+    recipe = work.recipe
+
+    def evaluate(number: int, model: nn.Module) -> None:
+        for site in work.sites if work.evaluate else []:
+            bare_evaluation(model, site)
+
+    model = by_hand.federated_averaging(
+        work.sites,
+        work.model,
+        lambda values: torch.optim.AdamW(values, recipe.learning_rate, weight_decay=recipe.weight_decay),
+        rounds=work.rounds,
+        batch_size=recipe.batch_size,
+        after_round=evaluate,
+    )
+    return get_arrays(model, exchanged_names(model))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ A new aggregator is a dataclass that overrides one of the two functions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -293,6 +293,22 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
         FedAdagrad,
     )
 }
+"""Every aggregator by its name; the only place where a name is tied to its class."""
+
+
+def by_name(name: str, **settings: Any) -> Aggregator:
+    """Return the aggregator of that name with these settings, those left out at their defaults.
+
+    Raises `FederationError` for a name or a setting that does not exist; it lists those that do.
+    """
+    if name not in AGGREGATORS:
+        raise FederationError(f"aggregator '{name}' is unknown; choose one of {', '.join(AGGREGATORS)}.")
+    known = [each.name for each in fields(AGGREGATORS[name]) if each.init]
+    for setting in settings:
+        if setting not in known:
+            choice = f"choose one of {', '.join(known)}" if known else "it has none"
+            raise FederationError(f"aggregator {name} has no setting '{setting}'; {choice}.")
+    return AGGREGATORS[name](**settings)
 
 
 def aggregate(

@@ -1,18 +1,49 @@
 """Federated runs: one Flower app, one strategy around any aggregator, several engines."""
 
+from hemafl_lib.federation import by_hand, mods
+from hemafl_lib.federation.client import Job, client_app, partition_of
+from hemafl_lib.federation.engines import ENGINES, run_app
 from hemafl_lib.federation.engines.local import LocalGrid, run_local
+from hemafl_lib.federation.exchange import (
+    exchanged_names,
+    from_record,
+    get_arrays,
+    parameter_hash,
+    set_arrays,
+    to_record,
+    trained_names,
+)
 from hemafl_lib.federation.quiet import quiet_flower
-from hemafl_lib.federation.runs import Run, centralised, isolated, pooled, run
+from hemafl_lib.federation.runs import HISTORY_COLUMNS, Run, centralised, isolated, pooled, run
+from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.strategy import AggregatorStrategy
+from hemafl_lib.federation.trainer import Trainer
 
 __all__ = [
+    "ENGINES",
+    "HISTORY_COLUMNS",
     "AggregatorStrategy",
+    "Job",
     "LocalGrid",
     "Run",
+    "SiteApp",
+    "Trainer",
+    "by_hand",
     "centralised",
+    "client_app",
+    "exchanged_names",
+    "from_record",
+    "get_arrays",
     "isolated",
+    "mods",
+    "parameter_hash",
+    "partition_of",
     "pooled",
     "quiet_flower",
     "run",
+    "run_app",
     "run_local",
+    "set_arrays",
+    "to_record",
+    "trained_names",
 ]

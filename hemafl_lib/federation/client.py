@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
@@ -23,15 +24,17 @@ from hemafl_lib.training import Recipe, score
 class Job(SiteApp):
     """What all sites are told once: the model to train and how.
 
-    ``model`` is a template and never trained itself; every client works on a copy.
+    ``model`` is a template and never trained itself; every client works on a copy. ``mods`` stand around
+    the client app, the first outermost.
     """
 
     model: nn.Module
     recipe: Recipe
     seed: int
     keep_local: str | None = None
-    device: str = "cpu"
+    device: str | None = None
     trainer: Trainer = field(default_factory=Trainer)
+    mods: tuple[Mod, ...] = ()
 
     def make_app(
         self, load_site: Callable[[int], Site], stop: Callable[[], bool] = lambda: False
@@ -47,7 +50,7 @@ def client_app(
 
     ``stop`` is asked between batches, so that an interrupted run ends at once.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(job.mods))
     travelling = exchanged_names(job.model, job.keep_local)
 
     @app.train()

@@ -17,8 +17,7 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from hemafl_lib import data
-from hemafl_lib.aggregation import AGGREGATORS, Aggregator
+from hemafl_lib import aggregation, data
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import Job, client_app, partition_of
 from hemafl_lib.federation.exchange import (
@@ -64,14 +63,6 @@ def job_of(config: UserConfig) -> Job:
     return Job(model, recipe, setting(config, "seed"))
 
 
-def aggregator_of(config: UserConfig) -> Aggregator:
-    """Return the aggregator that the run config names, with its default settings."""
-    name = setting(config, "aggregator")
-    if name not in AGGREGATORS:
-        raise FederationError(f"aggregator '{name}' is unknown; choose one of {', '.join(AGGREGATORS)}.")
-    return AGGREGATORS[name]()
-
-
 def own_site(context: Context) -> Site:
     """Read this node's images and split them; nothing but what is trained on them leaves the node."""
     node, config = context.node_config, context.run_config
@@ -96,7 +87,7 @@ def serve(grid: Grid, context: Context) -> None:
     config = context.run_config
     job, rounds = job_of(config), setting(config, "rounds")
     strategy = AggregatorStrategy(
-        aggregator_of(config),
+        aggregation.by_name(str(setting(config, "aggregator"))),
         nodes=setting(config, "hospitals"),
         rounds=rounds,
         trained=trained_names(job.model),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
@@ -83,6 +84,7 @@ def run(
     aggregator: Aggregator | None = None,
     recipe: Recipe | None = None,
     trainer: Trainer | None = None,
+    mods: Sequence[Mod] = (),
     rounds: int = 5,
     seed: int = 0,
     engine: Engine = "local",
@@ -92,7 +94,7 @@ def run(
     evaluate: bool = True,
     monitor: Mapping[str, Cohort] | None = None,
     checkpoint: Path | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     progress: bool | None = None,
     report: Callable[[pd.DataFrame], object] | None = None,
     stop: threading.Event | None = None,
@@ -110,6 +112,10 @@ def run(
     trainer
         What carries the recipe out at a site (default: `hemafl_lib.training.fit`), for example
         `hemafl_lib.privacy.RecordPrivacy`.
+    mods
+        Flower client mods around every site's client app, the first outermost, for example those of
+        `hemafl_lib.federation.mods`. For the deployment engine they must be dataclasses of the library, and
+        for a checkpoint dataclasses.
     rounds, seed
         Rounds of training, and the seed of every random draw.
     engine
@@ -130,7 +136,8 @@ def run(
     checkpoint
         File that is replaced after each round and from which an interrupted run goes on.
     device
-        Where the clients train, "cpu" or "cuda".
+        Where models are trained and evaluated, "cpu" or "cuda"; None leaves it to ``HEMAFL_DEVICE``, see
+        `hemafl_lib.device.choose`.
     progress
         Whether to show a bar; None shows it on a terminal only.
     report
@@ -153,15 +160,17 @@ def run(
         checkpoint stays as the last round left it.
     """
     aggregator, recipe, trainer = aggregator or FedAvg(), recipe or Recipe(), trainer or Trainer()
-    check_request(sites, rounds, engine, evaluate, keep_local, checkpoint, trainer)
+    check_request(sites, rounds, engine, evaluate, keep_local, checkpoint, trainer, mods)
     for site in sites:
         trainer.check(model, site.train, recipe)
     began = time.monotonic()
-    job = Job(copy.deepcopy(model), recipe, seed, keep_local, device, trainer)
+    job = Job(copy.deepcopy(model), recipe, seed, keep_local, device, trainer, tuple(mods))
     names = exchanged_names(model, keep_local)
     settings = [rounds, seed, keep_local, optimise_buffers]
     if trainer != Trainer():
         settings.append(repr(trainer))
+    if mods:
+        settings.append([repr(mod) for mod in mods])
     fingerprint = run_fingerprint(sites, model, aggregator, recipe, *settings)
     saved = checkpoints.load(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None
     strategy = AggregatorStrategy(
@@ -237,6 +246,7 @@ def check_request(
     keep_local: str | None,
     checkpoint: Path | None,
     trainer: Trainer,
+    mods: Sequence[Mod],
 ) -> None:
     """Raise `FederationError` if a run cannot start."""
     check_engine(engine)
@@ -263,6 +273,16 @@ def check_request(
             f"checkpoint with {type(trainer).__name__} needs engine='local': on other engines what the sites "
             "have spent cannot be read back."
         )
+    if engine != "local" and checkpoint and mods:
+        raise FederationError(
+            "checkpoint with mods needs engine='local': on other engines what a mod keeps at its site cannot "
+            "be read back."
+        )
+    for mod in mods:
+        if checkpoint and not dataclasses.is_dataclass(mod):
+            raise FederationError(
+                f"a checkpoint would not know the mod {mod} again; make the mod a frozen dataclass."
+            )
 
 
 def run_fingerprint(

@@ -38,7 +38,7 @@ class Trainer:
         state: RecordDict,
         *,
         progress: float = 0.0,
-        device: str = "cpu",
+        device: str | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
         """Train ``model`` in place, as `fit` does; return the metrics that the site reports.

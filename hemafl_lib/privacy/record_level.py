@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hemafl_lib.data.cohort import Cohort
+from hemafl_lib.device import choose
 from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError, Stopped
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.privacy.accounting import Steps, add_steps, budget_refusal, check_settings, epsilon
@@ -105,7 +106,7 @@ class RecordPrivacy(Trainer):
         state: RecordDict,
         *,
         progress: float = 0.0,
-        device: str = "cpu",
+        device: str | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
         """Train for one round within the budget; report the steps, and the epsilon spent so far."""
@@ -141,7 +142,7 @@ def private_fit(
     generator: torch.Generator,
     *,
     progress: float = 0.0,
-    device: str = "cpu",
+    device: str | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train ``model`` in place for one round, as `hemafl_lib.training.fit` does, but privately.
@@ -166,7 +167,8 @@ def private_fit(
         raise HemaflError("private_fit: the site has no training rows; give it some or leave it out.")
     privacy.check(model, cohort, recipe)
     refuse_dropout(model)
-    model.to(device).train()
+    chosen = choose(device)
+    model.to(chosen).train()
     trained = [value for value in model.parameters() if value.requires_grad]
     start = [value.detach().clone() for value in trained]
     steps = round_steps(len(cohort), recipe, privacy.noise)
@@ -175,7 +177,7 @@ def private_fit(
         noise_multiplier=privacy.noise,
         max_grad_norm=privacy.clip,
         expected_batch_size=len(cohort) * steps.sample_rate,
-        generator=noise_generator(generator, device),
+        generator=noise_generator(generator, chosen),
     )
     loss = make_loss(recipe)
     with gradients_by_row(model):
@@ -185,8 +187,8 @@ def private_fit(
             optimiser.zero_grad()
             index = poisson_sample(len(cohort), steps.sample_rate, generator)
             if len(index):
-                inputs = training_inputs(cohort, index, recipe.augmentation, generator, device)
-                loss(model(inputs), cohort.targets[index].to(device)).backward()
+                inputs = training_inputs(cohort, index, recipe.augmentation, generator, chosen)
+                loss(model(inputs), cohort.targets[index].to(chosen)).backward()
             else:
                 empty_gradients(trained)
             optimiser.pre_step()

@@ -23,6 +23,7 @@ from hemafl_lib.aggregation import (
     aggregate,
     as_vector,
     begin,
+    by_name,
 )
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.local import identify_process
@@ -218,3 +219,36 @@ def test_medians_do_not_depend_on_the_order_of_clients(seed):
 def test_impossible_settings_are_refused(make):
     with pytest.raises(FederationError):
         make()
+
+
+# --- by name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_every_aggregator_is_made_from_its_name(name):
+    aggregator = by_name(name)
+    assert type(aggregator) is AGGREGATORS[name]
+    assert aggregator.name == name
+
+
+def test_a_name_takes_settings():
+    assert by_name("FedAvgM", momentum=0.7) == FedAvgM(momentum=0.7)
+    assert by_name("Krum", malicious=2) == Krum(malicious=2)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(FederationError, match="'FedSum' is unknown; choose one of FedAvg, FedMedian"):
+        by_name("FedSum")
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("FedAvgM", "choose one of learning_rate, momentum"),
+        ("FedMedian", "it has none"),
+        ("Krum", "malicious"),
+    ],
+)
+def test_an_unknown_setting_lists_the_known_ones(name, match):
+    with pytest.raises(FederationError, match=match):
+        by_name(name, keep=1, wings=2)

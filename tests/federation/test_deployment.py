@@ -157,7 +157,7 @@ def test_a_model_file_that_cannot_be_read_is_one_sentence(tmp_path):
 
 def test_a_job_and_its_sites_come_back_from_their_folder(tmp_path):
     recipe = Recipe(loss="focal", clip=0.1, augmentation=Augmentation(rotate=5.0), schedule="cosine")
-    store_app(Job(linear(), recipe, 7, keep_local=r"^0\."), tmp_path)
+    store_app(Job(linear(), recipe, 7, keep_local=r"^0\.", device="cpu"), tmp_path)
     job, stored = load_app(tmp_path), store_sites(sites(2), tmp_path)
     assert (job.recipe, job.seed, job.keep_local, job.device) == (recipe, 7, r"^0\.", "cpu")
     assert same_parameters(job.model, linear())

@@ -1,0 +1,124 @@
+"""Client mods: what stands between a site's client app and the network, and may change what passes.
+
+A **mod** is Flower's word for a function ``(message, context, call_next) -> message`` around a client app:
+it may change the message, calls the app (or the next mod) by ``call_next(message, context)``, and may
+change the reply. Of several, the first is the outermost: it sees a message first and the reply last.
+
+The mods here are frozen dataclasses of plain values. So they go to the programs of the deployment engine, and
+a checkpoint knows its run by them.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Context, Message, MessageType
+from flwr.clientapp.typing import ClientAppCallable, Mod
+
+from hemafl_lib.aggregation import Parameters
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.exchange import from_record, to_record
+from hemafl_lib.seeds import numpy_generator
+
+__all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update"]
+
+
+@dataclass(frozen=True)
+class UpdateMod:
+    """Change the **update**: what a site sends after training, less what it received.
+
+    A subclass overrides `change`. By itself it changes nothing.
+
+    Attributes
+    ----------
+    sites
+        Numbers of the sites that it works on, in the order of the run's sites; None for all.
+    """
+
+    sites: tuple[int, ...] | None = field(default=None, kw_only=True)
+
+    def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
+        """Return the changed update, float64 by array; ``site`` is the site's number.
+
+        ``update`` holds no integer arrays: those are counters and pass unchanged.
+        """
+        return update
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Return the client's reply, with the changed update if it has trained."""
+        reply = call_next(message, context)
+        site = int(context.node_config["partition-id"])
+        trained = message.metadata.message_type == MessageType.TRAIN
+        chosen = self.sites is None or site in self.sites
+        if not (trained and chosen and reply.has_content() and "arrays" in reply.content):
+            return reply
+        received, sent = from_record(message.content["arrays"]), from_record(reply.content["arrays"])
+        update = {
+            name: value.astype(np.float64) - received[name]
+            for name, value in sent.items()
+            if not np.issubdtype(value.dtype, np.integer)
+        }
+        changed = self.change(update, site, int(message.content["config"]["server-round"]))
+        moved = {name: (received[name] + value).astype(sent[name].dtype) for name, value in changed.items()}
+        reply.content["arrays"] = to_record(sent | moved)
+        return reply
+
+
+@dataclass(frozen=True)
+class ClipUpdate(UpdateMod):
+    """Shorten an update to a norm of at most ``limit``, over all its arrays together.
+
+    Raises `FederationError` if ``limit`` is not positive.
+    """
+
+    limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise FederationError(f"ClipUpdate: limit={self.limit} must be positive.")
+
+    def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
+        """Return the update, scaled if it is too long."""
+        return clip_update(update, self.limit)
+
+
+@dataclass(frozen=True)
+class AddNoise(UpdateMod):
+    """Add normal noise of standard deviation ``deviation`` to every coordinate before it leaves the site.
+
+    After `ClipUpdate` (``mods=[AddNoise(...), ClipUpdate(...)]``: the last mod is next to the client) this is
+    the local model of differential privacy, which trusts no server and pays for it with much more noise than
+    `hemafl_lib.privacy.ClientPrivacy`. The noise comes from ``seed``; who knows it can take it off.
+
+    Raises `FederationError` if ``deviation`` is negative.
+    """
+
+    deviation: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.deviation >= 0:
+            raise FederationError(f"AddNoise: deviation={self.deviation} must not be negative.")
+
+    def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
+        """Return the update plus noise that is its own for every site and round."""
+        generator = numpy_generator(self.seed, "noise on an update", site, round_number)
+        return {
+            name: value + generator.normal(0, self.deviation, value.shape) for name, value in update.items()
+        }
+
+
+@dataclass(frozen=True)
+class ScaleUpdate(UpdateMod):
+    """Multiply an update by ``factor``: a negative one turns it against the others."""
+
+    factor: float = 1.0
+
+    def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
+        """Return the multiple."""
+        return {name: self.factor * value for name, value in update.items()}
+
+
+def clip_update(update: Parameters, limit: float) -> Parameters:
+    """Return the update scaled to a Euclidean norm of at most ``limit``, over all its arrays together."""
+    norm = float(np.sqrt(sum(np.sum(value**2) for value in update.values())))
+    return {name: value * min(1.0, limit / norm) if norm else value for name, value in update.items()}
