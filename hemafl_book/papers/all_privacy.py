@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from hemafl_book.papers import dealing, leukaemia, scores
+from hemafl_book.papers import baselines, dealing, leukaemia, scores
 from hemafl_book.papers.arms import Arm, Kind, Prediction, Trial, answers, train_each
-from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE
 from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, describe
 from hemafl_book.papers.where import HERE, Where
@@ -32,7 +32,7 @@ from hemafl_book.results import Results
 from hemafl_lib import partition
 from hemafl_lib.data.cohort import ImageCohort, VariantCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import BACKBONES, activations, backbone, trained_part
+from hemafl_lib.models import BACKBONES, activations, backbone
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, round_steps
 from hemafl_lib.training import Recipe
@@ -82,6 +82,8 @@ class Study:
         How a client trains, and the largest norm of an image's gradient or of a client's update.
     sampling
         Probability with which the server uses a client's reply; matters at the client level only.
+    deal
+        Another way to deal the images than by ``proportions``.
     """
 
     title: str
@@ -91,6 +93,11 @@ class Study:
     recipe: Recipe
     clip: float = 1.0
     sampling: float = 1.0
+    deal: Deal | None = None
+
+    def way(self) -> Deal:
+        """Return how the images are dealt to the clients."""
+        return self.deal or dealing.quantity(self.proportions)
 
 
 @dataclass(frozen=True)
@@ -178,8 +185,8 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     few = Study("client level, 3 clients", "client", FEW, noises, by_client)
     many = Study("client level, 60 clients", "client", MANY, noises, by_client)
     if changes.deals:
-        deal = changes.deal(own_deal(record))
-        record, few = (replace(study, title=f"{study.level} level, {deal}") for study in (record, few))
+        deal = changes.deal(record.way())
+        record, few = (replace(one, title=f"{one.level} level, {deal}", deal=deal) for one in (record, few))
         many = few
     halved = replace(many, title=f"{many.title}, half of them a round", sampling=0.5)
     studies = tuple(dict.fromkeys((record, few, many) if quick else (record, few, many, halved)))
@@ -188,11 +195,6 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     if quick:
         return Protocol(preset, source, 64, 400, 20, studies, seeds, (), rounds, network, changes)
     return Protocol(preset, source, 96, 1600, 89, studies, seeds, CLIPS, rounds, network, changes)
-
-
-def own_deal(study: Study) -> dealing.Deal:
-    """Return how a study deals its clients where nobody asks for another way."""
-    return dealing.quantity(study.proportions)
 
 
 # The data
@@ -219,9 +221,9 @@ def split_images(cohort: ImageCohort | VariantCohort, seed: int) -> Parts:
     return Parts(*partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
 
 
-def clients(train: VariantCohort, study: Study, seed: int, changes: Changes = UNCHANGED) -> list[Site]:
+def clients(train: VariantCohort, study: Study, seed: int) -> list[Site[VariantCohort]]:
     """Deal the training images to the clients of a study."""
-    return changes.deal(own_deal(study)).sites(train, seed=seed, validation=0.0, test=0.0)
+    return study.way().sites(train, seed=seed, validation=0.0, test=0.0)
 
 
 # Training
@@ -273,16 +275,16 @@ def tasks(study: Study, seeds: Sequence[int]) -> list[Task]:
 
 
 def trials(
-    wanted: Sequence[Task], asked: Protocol, parts: Mapping[int, Parts], head: nn.Module, judged: str
+    wanted: Sequence[Task], asked: Protocol, parts: Mapping[int, Parts], network: nn.Module, judged: str
 ) -> list[Trial]:
-    """Return one training of ``head`` a task; ``judged`` names the part that it answers for."""
+    """Return one training of the network a task; ``judged`` names the part that it answers for."""
     return [
         Trial(
             arm=task.arm(asked.plain_recipe()),
             seed=task.seed,
             rounds=asked.rounds,
-            sites=clients(parts[task.seed].train, task.study, task.seed, asked.changes),
-            model=head,
+            sites=clients(parts[task.seed].train, task.study, task.seed),
+            model=network,
             judged={judged: getattr(parts[task.seed], judged)},
             trainer=task.trainer(),
             labels=task.labels(),
@@ -339,11 +341,10 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     network = backbone(asked.network, len(images.classes), trainable="head")
     inputs = activations(network, images, batch_size=16, device=where.device, progress=False)
     parts = {seed: split_images(inputs, seed) for seed in asked.seeds}
-    head = trained_part(network)
     wanted = [task for study in asked.studies for task in tasks(study, asked.seeds)]
-    found = join(train_each(trials(wanted, asked, parts, head, "test"), where, trial_tables))
+    found = join(train_each(trials(wanted, asked, parts, network, "test"), where, trial_tables))
     tables = level_tables(asked, found)
-    tables["baselines"] = baselines(images, asked.seeds)
+    tables["baselines"] = baseline_table(images, asked.seeds)
     tables["epsilon"] = (
         found["epsilon"].query("arm == 'federated'").drop(columns="arm").reset_index(drop=True)
     )
@@ -355,7 +356,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
             for study in asked.studies
             for choice in candidates(study, asked.clips)
         ]
-        choices = trials(wanted, asked, parts, head, "validation")
+        choices = trials(wanted, asked, parts, network, "validation")
         found = join(train_each(choices, where, trial_tables, label="clips"))
         tables["choice of clip"] = choice_table(wanted, found["scores"])
     return Results(asked, tables, (images.provenance,))
@@ -396,14 +397,12 @@ def level_tables(asked: Protocol, found: Mapping[str, pd.DataFrame]) -> dict[str
     }
 
 
-def baselines(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
+def baseline_table(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
     """Return the scores of what needs no network: fifteen colour statistics, and the commonest class."""
-    found = []
+    found: list[Prediction] = []
     for seed in seeds:
         parts = split_images(images, seed)
-        for name, learner in learners(seed).items():
-            answer = learner(parts.train, parts.test)
-            found.append(Prediction(name, seed, "test", parts.test.labels.numpy(), answer))
+        found += baselines.answers(parts.train, {"test": parts.test}, seed, baselines.learners(seed))
     return scores.score_table(found)
 
 
@@ -418,7 +417,7 @@ def site_table(asked: Protocol, parts: Mapping[int, Parts]) -> pd.DataFrame:
     rows = []
     for study in asked.studies:
         for seed, part in parts.items():
-            for site in clients(part.train, study, seed, asked.changes):
+            for site in clients(part.train, study, seed):
                 steps = round_steps(len(site), study.recipe, 0.0)
                 sampling = {"sample rate": steps.sample_rate, "steps a round": steps.count}
                 rows.append(

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from hemafl_book.papers import dealing, leukaemia, scores
 from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, train_each
-from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE, recipe
 from hemafl_book.papers.protocol import (
     OPTIONS,
@@ -116,6 +117,8 @@ class Study:
         Whether the images are drawn, of patients that are known, even where the protocol's are real.
     curves
         Whether the accuracy is also noted after every round.
+    deal
+        Another way to deal the images than the study's own.
     """
 
     title: str
@@ -126,6 +129,13 @@ class Study:
     folds: bool = False
     simulated: bool = False
     curves: bool = False
+    deal: Deal | None = None
+
+    def way(self) -> Deal:
+        """Return how the images are dealt to the clients."""
+        alike = self.alpha is None
+        own = dealing.iid(CLIENTS, MINIMUM) if alike else dealing.dirichlet(CLIENTS, self.alpha, MINIMUM)
+        return self.deal or own
 
 
 @dataclass(frozen=True)
@@ -317,29 +327,25 @@ def unflipped(cohort: VariantCohort) -> VariantCohort:
     return replace(cohort, variants=cohort.variants[:, :1])
 
 
-def split_and_flip(
-    cohort: VariantCohort, study: Study, seed: int, changes: Changes = UNCHANGED
-) -> list[Site]:
+def split_and_flip(cohort: VariantCohort, study: Study, seed: int) -> list[Site[VariantCohort]]:
     """Split the images and deal them to the clients, in the order of flipping and splitting of the study.
 
     ``cohort`` is [N, 4, ...] and its patients are what the split keeps together.
     """
     if study.split == "leak":
-        return client_sites(in_rows(cohort), study, seed, "row", changes)
+        return client_sites(in_rows(cohort), study, seed, "row")
     held = unflipped if study.split == "training set only" else in_rows
     return [
         Site(site.name, in_rows(site.train), held(site.validation), held(site.test))
-        for site in client_sites(cohort, study, seed, "patient", changes)
+        for site in client_sites(cohort, study, seed, "patient")
     ]
 
 
 def client_sites(
-    cohort: VariantCohort, study: Study, seed: int, together: partition.Unit, changes: Changes
-) -> list[Site]:
+    cohort: VariantCohort, study: Study, seed: int, together: partition.Unit
+) -> list[Site[VariantCohort]]:
     """Deal rows to the clients; the sides of the split do not depend on the number of clients."""
-    alike = study.alpha is None
-    own = dealing.iid(CLIENTS, MINIMUM) if alike else dealing.dirichlet(CLIENTS, study.alpha, MINIMUM)
-    return changes.deal(own).sites(
+    return study.way().sites(
         cohort,
         seed=seed,
         validation=0.0 if study.folds else VALIDATION,
@@ -349,11 +355,11 @@ def client_sites(
     )
 
 
-def fold_sites(cohort: VariantCohort, study: Study, fold: int, changes: Changes = UNCHANGED) -> list[Site]:
+def fold_sites(cohort: VariantCohort, study: Study, fold: int) -> list[Site[VariantCohort]]:
     """Return the clients of one fold of a cross-validation; the first client holds all test rows."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=derive(0, "folds") % 2**32)
     train, test = list(folds.split(cohort.labels, cohort.labels, cohort.patient))[fold]
-    first, *others = split_and_flip(cohort.take(train), study, fold, changes)
+    first, *others = split_and_flip(cohort.take(train), study, fold)
     return [replace(first, test=in_rows(cohort.take(test))), *others]
 
 
@@ -395,11 +401,7 @@ class Inputs:
         kept = units(self.images(study), study.split)
         names = dict.fromkeys(arm.network for arm in study.arms)
         inputs = {name: partition.grouped(self.of_network(study, name), kept) for name in names}
-        return {
-            (seed, name): deal(inputs[name], study, seed, self.asked.changes)
-            for seed in study.seeds
-            for name in names
-        }
+        return {(seed, name): deal(inputs[name], study, seed) for seed in study.seeds for name in names}
 
     def provenance(self) -> tuple[Provenance, ...]:
         """Return where all images come from."""
@@ -445,7 +447,7 @@ def trials(study: Study, clients: Clients, networks: Mapping[str, nn.Module], ro
             seed=seed,
             rounds=rounds,
             sites=clients[seed, arm.network],
-            model=trained_part(networks[arm.network]),
+            model=networks[arm.network],
             judged={"test": tests[seed, arm.network]},
         )
         for seed in study.seeds
@@ -459,13 +461,12 @@ def baselines(images: ImageCohort, study: Study) -> list[Prediction]:
     Flipping changes neither, so they learn from and judge every image once. Every fourth pixel of every
     fourth line says enough of the colours.
     """
-    found = []
+    found: list[Prediction] = []
     thinned = replace(images, images=images.images[:, :, ::4, ::4])
     cohort = partition.grouped(thinned, units(images, study.split))
     for seed in study.seeds:
         train, _, test = partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed)
-        for name, learner in learners(seed).items():
-            found.append(Prediction(name, seed, "test", test.labels.numpy(), learner(train, test)))
+        found += answers(train, {"test": test}, seed, learners(seed))
     return found
 
 

@@ -15,6 +15,7 @@ from hemafl_lib.aggregation import Aggregator, FedAvg
 from hemafl_lib.data.cohort import Cohort, LabelledCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.federation.trainer import Trainer
+from hemafl_lib.models import trained_part, with_norm
 from hemafl_lib.models.norms import Norm
 from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
@@ -57,7 +58,7 @@ class Trial:
     sites
         The clients.
     model
-        The initial model; training does not change it.
+        The initial network, of which the trained part is trained, with the arm's norm; it is not changed.
     judged
         The cohorts that the trained models answer for, by the name that the tables show.
     trainer
@@ -111,7 +112,7 @@ def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> di
     """
     arm = trial.arm
     settings: dict[str, Any] = {
-        "model": trial.model,
+        "model": with_norm(trained_part(trial.model), arm.norm),
         "recipe": arm.recipe,
         "rounds": trial.rounds,
         "seed": trial.seed,

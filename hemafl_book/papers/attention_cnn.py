@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from hemafl_book.papers import arms, confidence, dealing, leukaemia, nuclei, scores
 from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
-from hemafl_book.papers.baselines import learners
+from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.protocol import (
     OPTIONS,
     UNCHANGED,
@@ -38,7 +38,7 @@ from hemafl_lib.aggregation import FedAvg
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.models import AttentionCNN, with_norm
+from hemafl_lib.models import AttentionCNN
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe
 
@@ -87,6 +87,8 @@ class Study:
         (`partition.macenko`).
     stain
         How far each client's stain is moved, 0 for not at all.
+    deal
+        Another way to deal the images than the paper's.
     """
 
     title: str
@@ -97,6 +99,11 @@ class Study:
     together: Kept = "image"
     colours: Colours = "as they are"
     stain: float = 0.0
+    deal: Deal | None = None
+
+    def way(self) -> Deal:
+        """Return how the images are dealt to the clients."""
+        return self.deal or dealing.dirichlet(self.clients, ALPHA, MINIMUM)
 
 
 @dataclass(frozen=True)
@@ -255,11 +262,10 @@ def as_seen(study: Study, images: ImageCohort) -> ImageCohort:
     return images
 
 
-def client_sites(images: ImageCohort, study: Study, seed: int, changes: Changes = UNCHANGED) -> list[Site]:
+def client_sites(images: ImageCohort, study: Study, seed: int) -> list[Site[ImageCohort]]:
     """Deal the images to the clients of a study; the test images are the same for any number of clients."""
-    deal = changes.deal(dealing.dirichlet(study.clients, ALPHA, MINIMUM))
     together = "row" if study.together == "image" else "patient"
-    sites = deal.sites(images, seed=seed, split_by=together, split_within="cohort")
+    sites = study.way().sites(images, seed=seed, split_by=together, split_within="cohort")
     return partition.stained(sites, strength=study.stain, seed=seed) if study.stain else sites
 
 
@@ -283,11 +289,6 @@ def order_of_content(cohort: ImageCohort) -> list[int]:
     return sorted(range(len(content)), key=content.__getitem__)
 
 
-def initial_network(arm: Arm, classes: int) -> nn.Module:
-    """Return the network that an arm begins with."""
-    return with_norm(NETWORKS[arm.network](classes), arm.norm)
-
-
 # The experiment
 
 
@@ -303,17 +304,17 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     """
     images = smears(asked, where.root)
     tables: dict[str, pd.DataFrame] = {}
-    answers: dict[str, list[Prediction]] = {}
+    said: dict[str, list[Prediction]] = {}
     for study in asked.studies:
         seen = as_seen(study, images)
-        sites = {seed: client_sites(seen, study, seed, asked.changes) for seed in study.seeds}
+        sites = {seed: client_sites(seen, study, seed) for seed in study.seeds}
         predictions, costs = compare(trials(study, sites), where)
-        answers[study.title] = [*predictions, *baselines(sites)]
-        tables |= study_tables(study, sites, answers[study.title], costs)
-    main = answers[asked.confidence]
+        said[study.title] = [*predictions, *baselines(sites)]
+        tables |= study_tables(study, sites, said[study.title], costs)
+    main = said[asked.confidence]
     tables |= confidence.tables(main, images.classes)
     if asked.pairs:
-        tables["pairs"] = pair_table(asked, answers)
+        tables["pairs"] = pair_table(asked, said)
     tables["confusion"] = confusion(federated(asked, asked.confidence, main), images.classes)
     if not asked.explained:
         return Results(asked, tables, (images.provenance,))
@@ -333,7 +334,7 @@ def trials(study: Study, sites: Mapping[int, Sequence[Site]]) -> list[Trial]:
                 seed=seed,
                 rounds=study.rounds,
                 sites=dealt,
-                model=initial_network(arm, classes),
+                model=NETWORKS[arm.network](classes),
                 judged=judged,
             )
             for arm in study.arms
@@ -341,19 +342,17 @@ def trials(study: Study, sites: Mapping[int, Sequence[Site]]) -> list[Trial]:
     return found
 
 
-def baselines(sites: Mapping[int, Sequence[Site]]) -> list[Prediction]:
+def baselines(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> list[Prediction]:
     """Return what needs no network: fifteen colour statistics, and always naming the commonest class.
 
-    Only the logistic regression also answers for validation images, for the tables of confidence.
+    The logistic regression also answers for validation images, for the tables of confidence.
     """
     found = []
     for seed, dealt in sites.items():
-        pooled = federation.pooled(dealt)
-        places = {"joint": pooled.test, "validation": pooled.validation}
-        for name, learner in learners(seed).items():
-            for where, cohort in places.items() if "logistic" in name else [("joint", pooled.test)]:
-                answer = learner(pooled.train, cohort)
-                found.append(Prediction(name, seed, where, cohort.labels.numpy(), answer))
+        pooled, known = federation.pooled(dealt), learners(seed)
+        regression = dict(list(known.items())[:1])
+        found += answers(pooled.train, {"joint": pooled.test}, seed, known)
+        found += answers(pooled.train, {"validation": pooled.validation}, seed, regression)
     return found
 
 
@@ -404,12 +403,12 @@ def divergences(sites: Mapping[int, Sequence[Site]]) -> pd.DataFrame:
     return pd.concat([partition.divergence_table(dealt).assign(seed=seed) for seed, dealt in sites.items()])
 
 
-def pair_table(asked: Protocol, answers: Mapping[str, Sequence[Prediction]]) -> pd.DataFrame:
+def pair_table(asked: Protocol, said: Mapping[str, Sequence[Prediction]]) -> pd.DataFrame:
     """Compare federated models of two studies on the same test images: one row a pair and seed."""
     rows = []
     for first, second in asked.pairs:
-        for one in federated(asked, first, answers[first]):
-            other = next(p for p in federated(asked, second, answers[second]) if p.seed == one.seed)
+        for one in federated(asked, first, said[first]):
+            other = next(p for p in federated(asked, second, said[second]) if p.seed == one.seed)
             rows.append({"first": first, "second": second, "seed": one.seed, **compare_answers(one, other)})
     return pd.DataFrame(rows)
 

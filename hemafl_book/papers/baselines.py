@@ -1,6 +1,6 @@
 """Baselines without any deep learning: what an accuracy has to beat to mean anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hemafl_book.papers.arms import Prediction
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import EvaluationError
 from hemafl_lib.seeds import derive
@@ -79,8 +80,12 @@ def majority_probabilities(train: LabelledCohort, test: LabelledCohort) -> np.nd
     return np.tile(train.counts() / len(train), (len(test), 1))
 
 
-def learners(seed: int) -> dict[str, Callable[[ImageCohort, ImageCohort], np.ndarray]]:
-    """Return what needs no network, by name: each learns from images and returns probabilities for others.
+Learner = Callable[[ImageCohort, ImageCohort], np.ndarray]
+"""Learns from images and returns probabilities for others."""
+
+
+def learners(seed: int) -> dict[str, Learner]:
+    """Return what needs no network, by name.
 
     ``seed`` decides the forest.
     """
@@ -89,3 +94,14 @@ def learners(seed: int) -> dict[str, Callable[[ImageCohort, ImageCohort], np.nda
         "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
         "commonest class": majority_probabilities,
     }
+
+
+def answers(
+    train: ImageCohort, judged: Mapping[str, ImageCohort], seed: int, named: Mapping[str, Learner]
+) -> list[Prediction]:
+    """Return what each learner, having learnt from ``train``, says about the cohorts that it is judged on."""
+    return [
+        Prediction(name, seed, where, cohort.labels.numpy(), learner(train, cohort))
+        for name, learner in named.items()
+        for where, cohort in judged.items()
+    ]

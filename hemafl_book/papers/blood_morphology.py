@@ -10,19 +10,20 @@ learning rates, batch size, gamma, mu) is our choice and stands in `recipe`.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from hemafl_book.papers import arms, dealing, scores
-from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
-from hemafl_book.papers.baselines import colour_probabilities
+from hemafl_book.papers.arms import Arm, Prediction, Trial, compare
+from hemafl_book.papers.baselines import answers, colour_probabilities
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
-from hemafl_lib import data, partition
+from hemafl_lib import data, federation, partition
 from hemafl_lib.aggregation import FedAdam, FedAvg, FedMedian
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
@@ -35,8 +36,6 @@ from hemafl_lib.models import (
     SplitModel,
     activations,
     backbone,
-    trained_part,
-    with_norm,
 )
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
@@ -48,6 +47,8 @@ REAL_CLIENTS, REAL_UNSEEN = ("barcelona", "bccd", "tecom"), ("barcelona-2", "cel
 DRAWN_CLIENTS, DRAWN_UNSEEN = ("east", "north", "south"), ("harbour", "west")
 SPLIT_CLIENTS, SPLIT_UNSEEN = ("first", "second"), ("third",)
 EXTERNAL_NINE = tuple(classes.NINE)
+Labelled = TypeVar("Labelled", bound=LabelledCohort)
+
 SIZE = 96
 """Side in pixels of the images that a network of no fixed size reads."""
 
@@ -68,7 +69,7 @@ class Study:
 
     ``cohort`` is "hospitals" (four shared classes) or "eleven" (eleven classes, one hospital made
     into sites), ``seeds`` are those of split and training, and ``common`` names classes to which the
-    evaluation is also restricted.
+    evaluation is also restricted. ``deal`` is another way to make clients of the cells than the hospitals'.
     """
 
     title: str
@@ -78,6 +79,11 @@ class Study:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     common: tuple[str, ...] = ()
+    deal: Deal | None = None
+
+    def way(self) -> Deal:
+        """Return how the cells become clients."""
+        return self.deal or dealing.natural(len(self.clients))
 
 
 @dataclass(frozen=True)
@@ -332,15 +338,16 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
         Folder of the data, engine and device.
     """
     tables: dict[str, pd.DataFrame] = {}
-    images = {
-        cohort: COHORTS[cohort](asked, where.root)
-        for cohort in dict.fromkeys(s.cohort for s in asked.studies)
-    }
+    names = dict.fromkeys(study.cohort for study in asked.studies)
+    images = {name: COHORTS[name](asked, where.root) for name in names}
     for study in asked.studies:
-        predictions, costs = compare(trials(study, asked, images[study.cohort], where), where)
-        simple = baselines(study, asked, images[study.cohort])
-        tables |= study_tables(study, images[study.cohort], [*predictions, *simple], costs)
-    return Results(asked, tables, tuple(cohort.provenance for cohort in images.values()))
+        cells = images[study.cohort]
+        ways = trials(study, asked, cells, where)
+        predictions, costs = compare(ways, where)
+        predictions += [p for seed in study.seeds for p in colour_alone(study, cells, seed)]
+        found = scores.study_tables(predictions, costs, cells, study.unseen, study.common)
+        tables |= {f"{study.title}: {name}": table for name, table in found.items()}
+    return Results(asked, tables, tuple(cells.provenance for cells in images.values()))
 
 
 def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> list[Trial]:
@@ -352,18 +359,10 @@ def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> 
     for name in dict.fromkeys(arm.network for arm in study.arms):
         network = initial_network(name, len(images.classes), asked.size)
         inputs = network_inputs(network, images, asked.variants, where.device)
-        models = {norm: with_norm(trained_part(network), norm) for norm in {arm.norm for arm in study.arms}}
         for seed in study.seeds:
-            sites = client_sites(inputs, study, asked, seed)
+            sites, judged = client_sites(inputs, study, seed)
             found += [
-                Trial(
-                    arm=arm,
-                    seed=seed,
-                    rounds=asked.rounds,
-                    sites=sites,
-                    model=models[arm.norm],
-                    judged=judged_cohorts(sites, study, inputs),
-                )
+                Trial(arm=arm, seed=seed, rounds=asked.rounds, sites=sites, model=network, judged=judged)
                 for arm in study.arms
                 if arm.network == name
             ]
@@ -388,57 +387,22 @@ def network_inputs(
     )
 
 
-def client_sites(cohort: LabelledCohort, study: Study, asked: Protocol, seed: int) -> list[Site]:
-    """Return the clients of a study, split by ``seed``."""
+def client_sites(
+    cohort: Labelled, study: Study, seed: int
+) -> tuple[list[Site[Labelled]], dict[str, Labelled]]:
+    """Return the clients of a study, split by ``seed``, and what every arm is judged on.
+
+    That is the clients' test rows and the unseen hospitals, which have no part in the clients.
+    """
     seen = cohort.take(np.flatnonzero(~np.isin(cohort.site, study.unseen)))
-    return asked.changes.deal(dealing.natural(len(study.clients))).sites(seen, seed=seed)
+    sites = study.way().sites(seen, seed=seed)
+    return sites, {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in study.unseen}}
 
 
-def judged_cohorts(sites: Sequence[Site], study: Study, cohort: LabelledCohort) -> dict[str, LabelledCohort]:
-    """Return what every arm predicts: the clients' test rows, and the unseen hospitals."""
-    return {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in study.unseen}}
-
-
-def baselines(study: Study, asked: Protocol, images: ImageCohort) -> list[Prediction]:
+def colour_alone(study: Study, images: ImageCohort, seed: int) -> list[Prediction]:
     """Return what colour alone says, learnt on the pooled training rows of the clients."""
-    found = []
-    for seed in study.seeds:
-        sites = client_sites(images, study, asked, seed)
-        train = data.join([site.train for site in sites], "pooled")
-        for where, cohort in judged_cohorts(sites, study, images).items():
-            answer = colour_probabilities(train, cohort)
-            found.append(Prediction("colour alone", seed, where, cohort.labels.numpy(), answer))
-    return found
-
-
-def study_tables(
-    study: Study, images: ImageCohort, predictions: Sequence[Prediction], costs: Sequence[Cost]
-) -> dict[str, pd.DataFrame]:
-    """Return the tables of one study, by title."""
-    everything = list(predictions)
-    if study.common:
-        places = ("joint", *study.unseen)
-        everything += [
-            scores.restrict(p, images.classes, study.common) for p in predictions if p.where in places
-        ]
-    wide = [p for p in predictions if p.where in ("joint", *study.unseen)]
-    tables = {
-        "scores": scores.score_table(everything),
-        "cost": scores.cost_table(costs),
-        "cells": cell_counts(images),
-    }
-    if any(arm.kind == "centralised" for arm in study.arms):
-        tables["per class"] = scores.per_class(wide, images.classes)
-        tables["differences"] = pd.concat(
-            scores.differences(predictions, "centralised", place) for place in study.unseen
-        )
-    return {f"{study.title}: {name}": table for name, table in tables.items()}
-
-
-def cell_counts(images: ImageCohort) -> pd.DataFrame:
-    """Return the number of cells of each class at each site."""
-    counts = {site: images.of_site(site).counts() for site in images.sites}
-    return pd.DataFrame(counts, index=images.classes).T.rename_axis("site").reset_index()
+    sites, judged = client_sites(images, study, seed)
+    return answers(federation.pooled(sites).train, judged, seed, {"colour alone": colour_probabilities})
 
 
 def report(results: Results) -> str:

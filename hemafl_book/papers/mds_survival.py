@@ -29,6 +29,7 @@ import torch
 
 from hemafl_book.papers import dealing
 from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.protocol import (
     OPTIONS,
     UNCHANGED,
@@ -98,6 +99,8 @@ class Study:
         patients are dealt to artificial hospitals.
     arms, rounds, seeds
         The networks that are trained, for how many rounds, and the seeds of split, deal and training.
+    deal
+        Another way to deal the patients than by ``proportions``.
     """
 
     title: str
@@ -107,6 +110,12 @@ class Study:
     rounds: int
     seeds: tuple[int, ...]
     smallest: int = 0
+    deal: Deal | None = None
+
+    def way(self) -> Deal:
+        """Return how the patients become hospitals."""
+        own = dealing.quantity(self.proportions) if self.proportions else dealing.natural(3)
+        return self.deal or own
 
 
 @dataclass(frozen=True)
@@ -198,13 +207,9 @@ def patients(study: Study, root: Path | None = None) -> TableCohort:
     return replace(cohort, features=features).take(np.flatnonzero(kept))
 
 
-def hospitals(
-    cohort: TableCohort, study: Study, seed: int, changes: Changes = UNCHANGED
-) -> list[Site[TableCohort]]:
+def hospitals(cohort: TableCohort, study: Study, seed: int) -> list[Site[TableCohort]]:
     """Return the hospitals: 70 % of the patients of each for training, the others for the test."""
-    count = len(cohort.sites)
-    own = dealing.quantity(study.proportions) if study.proportions else dealing.natural(count)
-    return changes.deal(own).sites(cohort, seed=seed, validation=0.0, test=0.3)
+    return study.way().sites(cohort, seed=seed, validation=0.0, test=0.3)
 
 
 # The models, each as a function from patients to log-risks float64[N]
@@ -303,7 +308,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     for study in asked.studies:
         cohort = patients(study, where.root)
         sources[study.cohort] = cohort.provenance
-        sites = {seed: standardised(hospitals(cohort, study, seed, asked.changes)) for seed in study.seeds}
+        sites = {seed: standardised(hospitals(cohort, study, seed)) for seed in study.seeds}
         learnt = iter(train_each(trials(study, sites), where, networks, label=study.title))
         parts = [
             seed_tables(seed, dealt, [one for arm in islice(learnt, len(study.arms)) for one in arm])

@@ -95,13 +95,18 @@ class Changes:
         return arms
 
     def studies(self, own: Sequence[Any]) -> tuple[Any, ...]:
-        """Return studies with other arms and seeds; those whose federated arms have all gone are left out."""
-        changed = [replace(study, arms=self.arms(study.arms), seeds=self.seeds(study.seeds)) for study in own]
+        """Return the studies with the changes; those whose federated arms have all gone are left out."""
+        changed = [self.study(study) for study in own]
         return tuple(
             after
             for before, after in zip(own, changed, strict=True)
             if federates(after) or not federates(before)
         )
+
+    def study(self, own: Any) -> Any:
+        """Return a study with other arms and seeds, dealt in another way."""
+        deal = self.deal(own.way()) if self.deals else None
+        return replace(own, arms=self.arms(own.arms), seeds=self.seeds(own.seeds), deal=deal)
 
 
 UNCHANGED = Changes()
@@ -222,8 +227,12 @@ def describe(protocol: Any, **fixed: Any) -> dict[str, Any]:
 
 
 def describe_study(study: Any) -> dict[str, Any]:
-    """Return a study as plain JSON values, its arms with the names of their aggregators."""
+    """Return a study as plain JSON values, its arms with the names of their aggregators.
+
+    Another deal than the study's own is named among the protocol's changes.
+    """
     plain = asdict(study)
+    plain.pop("deal", None)
     if "arms" in plain:
         plain["arms"] = [arm.described() for arm in study.arms]
     return plain

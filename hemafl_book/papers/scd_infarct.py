@@ -23,6 +23,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from hemafl_book.papers import dealing
 from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
 from hemafl_book.papers.scores import interval_table
 from hemafl_book.papers.where import HERE, Where
@@ -51,6 +52,7 @@ RIDGE = 3.0
 SMALLEST = 5
 """Fewest patients of a hospital that is dealt by their outcome, where a user asks for that."""
 
+UNEQUAL = dealing.quantity(PROPORTIONS, SMALLEST)
 ROUNDS = 20
 RECIPE = Recipe(optimiser="sgd", learning_rate=0.1, weight_decay=0.03, batch_size=64, local_epochs=2)
 
@@ -138,9 +140,8 @@ class Answers:
     predicted: np.ndarray
 
 
-def cross_validation(cohort: TableCohort, seed: int, changes: Changes = UNCHANGED) -> list[Fold]:
+def cross_validation(cohort: TableCohort, seed: int, deal: Deal = UNEQUAL) -> list[Fold]:
     """Hold out every patient once, and deal the others to the hospitals."""
-    deal = changes.deal(dealing.quantity(PROPORTIONS, SMALLEST))
     found = []
     for train, test in evaluation.repeated_folds(cohort.label.numpy(), folds=FOLDS, repeats=1, seed=seed):
         held = cohort.take(test)
@@ -264,7 +265,8 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
             seed: sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0) for seed in study.seeds
         }
         sources |= {cohort.provenance.checksum: cohort.provenance for cohort in cohorts.values()}
-        folds = {seed: cross_validation(cohort, seed, asked.changes) for seed, cohort in cohorts.items()}
+        deal = asked.changes.deal(UNEQUAL)
+        folds = {seed: cross_validation(cohort, seed, deal) for seed, cohort in cohorts.items()}
         ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
         learnt = iter(train_each(ways, where, network_answers, label=study.title))
         parts = [

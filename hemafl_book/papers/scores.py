@@ -8,6 +8,7 @@ import pandas as pd
 
 from hemafl_book.papers.arms import Cost, Prediction
 from hemafl_lib import evaluation
+from hemafl_lib.data.cohort import LabelledCohort
 
 
 def restrict(prediction: Prediction, classes: Sequence[str], common: Sequence[str]) -> Prediction:
@@ -15,6 +16,37 @@ def restrict(prediction: Prediction, classes: Sequence[str], common: Sequence[st
     kept = evaluation.restrict(prediction.labels, prediction.probabilities, classes, common)
     where = f"{prediction.where}, {len(common)} classes"
     return Prediction(prediction.arm, prediction.seed, where, kept.labels, kept.scores)
+
+
+def study_tables(
+    predictions: Sequence[Prediction],
+    costs: Sequence[Cost],
+    images: LabelledCohort,
+    unseen: Sequence[str],
+    common: Sequence[str] = (),
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of arms that are judged on clients' test rows and on unseen hospitals, by title.
+
+    ``images`` are all cells. With ``common`` classes the scores are repeated on these only. What is compared
+    with centralised training, class by class and in differences, needs an arm of that name.
+    """
+    wide = [p for p in predictions if p.where in ("joint", *unseen)]
+    narrow = [restrict(p, images.classes, common) for p in wide] if common else []
+    tables = {
+        "scores": score_table([*predictions, *narrow]),
+        "cost": cost_table(costs),
+        "cells": count_table(images),
+    }
+    if any(p.arm == "centralised" for p in predictions):
+        tables["per class"] = per_class(wide, images.classes)
+        tables["differences"] = pd.concat(differences(predictions, "centralised", place) for place in unseen)
+    return tables
+
+
+def count_table(images: LabelledCohort) -> pd.DataFrame:
+    """Return the number of cells of each class at each site."""
+    counts = {site: images.of_site(site).counts() for site in images.sites}
+    return pd.DataFrame(counts, index=list(images.classes)).T.rename_axis("site").reset_index()
 
 
 def score_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
