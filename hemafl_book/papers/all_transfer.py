@@ -27,7 +27,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
-from hemafl_book.papers import dealing, leukaemia, scores
+from hemafl_book.papers import leukaemia, scores
 from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, train_each
 from hemafl_book.papers.baselines import answers, learners
 from hemafl_book.papers.dealing import Deal
@@ -133,9 +133,11 @@ class Study:
 
     def way(self) -> Deal:
         """Return how the images are dealt to the clients."""
-        alike = self.alpha is None
-        own = dealing.iid(CLIENTS, MINIMUM) if alike else dealing.dirichlet(CLIENTS, self.alpha, MINIMUM)
-        return self.deal or own
+        if self.deal is not None:
+            return self.deal
+        if self.alpha is None:
+            return Deal("iid", CLIENTS, minimum=MINIMUM)
+        return Deal("dirichlet", CLIENTS, self.alpha, MINIMUM)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     isolated, federated, centralised = three_ways(network)
     transferred = replace(centralised, name="last layer")
     from_scratch = Arm("from scratch", kind="centralised", recipe=small_recipe(), network=SMALL)
-    main = str(changes.deal(dealing.iid(CLIENTS))) if changes.deals else "three equal clients"
+    main = str(changes.deal(Deal("iid", CLIENTS))) if changes.deals else "three equal clients"
     if preset == "quick":
         studies = (
             Study(main, (isolated, federated, centralised), (0,)),

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hemafl_book.papers import arms, confidence, dealing, leukaemia, nuclei, scores
+from hemafl_book.papers import arms, confidence, leukaemia, nuclei, scores
 from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
 from hemafl_book.papers.baselines import answers, learners
 from hemafl_book.papers.dealing import Deal
@@ -103,7 +103,7 @@ class Study:
 
     def way(self) -> Deal:
         """Return how the images are dealt to the clients."""
-        return self.deal or dealing.dirichlet(self.clients, ALPHA, MINIMUM)
+        return self.deal or Deal("dirichlet", self.clients, ALPHA, MINIMUM)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from hemafl_book.papers import arms, dealing, scores
+from hemafl_book.papers import arms, scores
 from hemafl_book.papers.arms import Arm, Prediction, Trial, compare
 from hemafl_book.papers.baselines import answers, colour_probabilities
 from hemafl_book.papers.dealing import Deal
@@ -83,7 +83,7 @@ class Study:
 
     def way(self) -> Deal:
         """Return how the cells become clients."""
-        return self.deal or dealing.natural(len(self.clients))
+        return self.deal or Deal("natural", len(self.clients))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """How an experiment's rows become clients: a scheme of `hemafl_lib.partition` and its settings."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from hemafl_lib import partition
+from hemafl_lib.data.cohort import CohortKind
 from hemafl_lib.partition import Site
 
-SCHEMES: dict[str, Callable[..., list[Site]]] = {
+SCHEMES: dict[str, Callable[..., list[Site[Any]]]] = {
     "natural": partition.natural,
     "iid": partition.iid,
     "quantity": partition.quantity,
@@ -32,53 +33,45 @@ class Deal:
         A key of `SCHEMES`.
     clients
         How many there are; the natural scheme takes as many as the cohort has sites.
-    settings
-        What else the scheme takes, besides the seed and the shares of the three sides.
-    minimum
-        Fewest rows of a client in the Dirichlet scheme, all sides together.
+    alpha, minimum
+        Dirichlet parameter of the clients' classes, and the fewest rows of a client, all sides together; they
+        matter to the Dirichlet scheme only.
+    proportions
+        Relative sizes of the clients, where they differ in size.
     """
 
     scheme: str
     clients: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    alpha: float = ALPHA
     minimum: int = 10
+    proportions: tuple[float, ...] = ()
 
-    def sites(self, cohort: Any, *, seed: int, **sides: Any) -> list[Site]:
+    def sites(self, cohort: CohortKind, *, seed: int, **sides: Any) -> list[Site[CohortKind]]:
         """Deal a cohort; ``sides`` are what every scheme takes: shares, and what a split keeps together."""
-        return SCHEMES[self.scheme](cohort, seed=seed, **self.settings, **sides)
+        return SCHEMES[self.scheme](cohort, seed=seed, **self.settings(), **sides)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the scheme takes besides the seed and the sides."""
+        if self.scheme == "natural":
+            return {}
+        if self.scheme == "quantity":
+            return {"proportions": self.proportions}
+        own = {
+            "dirichlet": {"alpha": self.alpha, "minimum": self.minimum},
+            "pathological": {"classes_per_site": CLASSES},
+        }
+        return {"sites": self.clients, **own.get(self.scheme, {})}
 
     def __str__(self) -> str:
-        alpha = f", alpha {self.settings['alpha']:g}" if self.scheme == "dirichlet" else ""
-        return (
-            f"{self.scheme} clients"
-            if self.scheme == "natural"
-            else f"{self.clients} clients, {self.scheme}{alpha}"
-        )
-
-
-def natural(clients: int) -> Deal:
-    """Every site of the cohort is a client."""
-    return Deal("natural", clients)
-
-
-def iid(clients: int, minimum: int = 10) -> Deal:
-    """All clients have equally many rows, and the same shares of the classes."""
-    return Deal("iid", clients, {"sites": clients}, minimum)
+        if self.scheme == "natural":
+            return "natural clients"
+        alpha = f", alpha {self.alpha:g}" if self.scheme == "dirichlet" else ""
+        return f"{self.clients} clients, {self.scheme}{alpha}"
 
 
 def quantity(proportions: tuple[float, ...], minimum: int = 10) -> Deal:
-    """The clients differ in size and have the same shares of the classes."""
-    return Deal("quantity", len(proportions), {"proportions": proportions}, minimum)
-
-
-def dirichlet(clients: int, alpha: float, minimum: int = 10) -> Deal:
-    """The clients differ in their classes; the smaller ``alpha``, the more."""
-    return Deal("dirichlet", clients, {"sites": clients, "alpha": alpha, "minimum": minimum}, minimum)
-
-
-def pathological(clients: int) -> Deal:
-    """Every client has rows of `CLASSES` classes only."""
-    return Deal("pathological", clients, {"sites": clients, "classes_per_site": CLASSES})
+    """Return a deal to clients of these relative sizes, with the same shares of the classes."""
+    return Deal("quantity", len(proportions), minimum=minimum, proportions=proportions)
 
 
 def changed(own: Deal, scheme: str | None, clients: int | None, alpha: float | None) -> Deal:
@@ -92,8 +85,5 @@ def changed(own: Deal, scheme: str | None, clients: int | None, alpha: float | N
     count = clients or own.clients
     if scheme is None:
         scheme = "dirichlet" if alpha is not None or own.scheme == "dirichlet" else "iid"
-    if scheme == "dirichlet":
-        return dirichlet(count, alpha or own.settings.get("alpha", ALPHA), own.minimum)
-    if scheme == "quantity":
-        return quantity(tuple(partition.power_law(count, 1.0).tolist()))
-    return {"natural": natural, "iid": iid, "pathological": pathological}[scheme](count)
+    sizes = tuple(partition.power_law(count, 1.0).tolist()) if scheme == "quantity" else ()
+    return Deal(scheme, count, alpha or own.alpha, own.minimum, sizes)

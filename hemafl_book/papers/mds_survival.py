@@ -114,7 +114,7 @@ class Study:
 
     def way(self) -> Deal:
         """Return how the patients become hospitals."""
-        own = dealing.quantity(self.proportions) if self.proportions else dealing.natural(3)
+        own = dealing.quantity(self.proportions) if self.proportions else Deal("natural", 3)
         return self.deal or own
 
 

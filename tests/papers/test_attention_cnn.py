@@ -123,7 +123,7 @@ def test_the_spread_over_clients_is_that_of_the_scores(tiny_results):
 
 
 def test_bytes_are_the_arrays_times_clients_times_rounds_times_two(tiny_results):
-    arrays = attention_cnn.initial_network(attention_cnn.FEDERATED, 4).state_dict().values()
+    arrays = attention_cnn.NETWORKS["attention_cnn"](4).state_dict().values()
     size = sum(value.numel() * value.element_size() for value in arrays)
     headers = 128 * len(arrays)
     cost = tiny_results.tables["3 clients: cost"].set_index("arm")

@@ -1,0 +1,202 @@
+"""What a user changes in a paper's protocol has its effect and is named, or is refused in one sentence."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from hemafl_book import papers, results
+from hemafl_book.papers import PAPERS, blood_morphology, dealing, running
+from hemafl_book.papers.dealing import Deal
+from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes
+from hemafl_book.papers.where import Where
+from hemafl_lib.aggregation import AGGREGATORS
+from hemafl_lib.data import smear
+from hemafl_lib.errors import HemaflError
+
+GIVEN = {
+    "aggregator": "FedMedian",
+    "clients": 4,
+    "alpha": 0.7,
+    "scheme": "iid",
+    "rounds": 3,
+    "local_epochs": 2,
+    "seed": 9,
+}
+"""A change of every kind that any paper takes; models and cohorts are each paper's own."""
+
+
+def change(paper, name: str) -> Changes:
+    """A change of one kind that a paper takes."""
+    own = {
+        "model": paper.OFFER.models[-1] if paper.OFFER.models else None,
+        "data": "bmt" if paper.OFFER.kind == "tables" else "bccd",
+    }
+    return Changes(**{name: GIVEN.get(name, own.get(name))})
+
+
+def described(paper, preset: str, changes: Changes) -> dict:
+    source = paper.OFFER.sources[0] if changes.data else paper.OFFER.sources[-1]
+    return json.loads(json.dumps(paper.protocol(preset, source, changes).described()))
+
+
+TAKEN = [(name, option) for name in PAPERS for option in papers.find(name).OFFER.takes]
+REFUSED = [(name, option) for name in PAPERS for option in OPTIONS if (name, option) not in TAKEN]
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize(("name", "option"), TAKEN)
+def test_a_change_is_named_in_the_protocol_and_changes_its_hash(name, option, preset):
+    paper = papers.find(name)
+    changes = change(paper, option)
+    plain, changed = described(paper, preset, UNCHANGED), described(paper, preset, changes)
+    assert "changes" not in plain
+    assert changed["changes"] == changes.given()
+    assert results.protocol_hash(plain) != results.protocol_hash(changed)
+
+
+@pytest.mark.parametrize(("name", "option"), REFUSED)
+def test_what_a_paper_does_not_take_it_refuses_and_says_what_it_takes(name, option):
+    paper = papers.find(name)
+    given = replace(change(paper, option), **{option: GIVEN.get(option) or "any"})
+    with pytest.raises(HemaflError) as refused:
+        paper.protocol("quick", paper.OFFER.sources[-1], given)
+    for taken in paper.OFFER.takes:
+        assert f"--{taken.replace('_', '-')}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        Changes(aggregator="Crumb"),
+        Changes(model="resnet1000"),
+        Changes(scheme="by moonlight"),
+        Changes(data="nowhere"),
+        Changes(data="ipssm"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(changes):
+    with pytest.raises(HemaflError, match=r"is unknown; choose one of .+,"):
+        blood_morphology.protocol("quick", "real", changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        Changes(clients=0),
+        Changes(rounds=0),
+        Changes(alpha=0.0),
+        Changes(alpha=0.3, scheme="iid"),
+        Changes(clients=3, scheme="natural"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(changes):
+    with pytest.raises(HemaflError, match=r"--(clients|rounds|alpha)"):
+        blood_morphology.protocol("quick", "smear", changes)
+
+
+@pytest.mark.parametrize("name", ["blood-morphology", "attention-cnn", "all-transfer", "mds-survival"])
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+def test_the_named_aggregator_stands_beside_isolated_and_centralised_training_alone(name, preset, aggregator):
+    paper = papers.find(name)
+    asked = paper.protocol(preset, paper.OFFER.sources[-1], Changes(aggregator=aggregator))
+    federated = [arm for study in asked.studies for arm in study.arms if arm.kind == "federated"]
+    assert {arm.aggregator for arm in federated} == {AGGREGATORS[aggregator]()}
+    assert aggregator in ("FedAvg", "FedAvgM") or not any("FedAvg" in arm.name for arm in federated)
+    kinds = {arm.kind for study in asked.studies for arm in study.arms}
+    assert kinds == {"isolated", "federated", "centralised"}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_seed_rounds_and_local_epochs_are_those_that_were_asked_for(name):
+    paper = papers.find(name)
+    changes = Changes(seed=7, rounds=3, local_epochs=2)
+    asked = paper.protocol("quick", paper.OFFER.sources[-1], changes)
+    assert asked.seeds == (7,)
+    text = json.dumps(asked.described())
+    assert '"rounds": 3' in text
+    assert set(_values(asked.described(), "local_epochs")) == {2}
+
+
+def _values(value: object, key: str) -> list:
+    """Every value that stands under a key, at any depth."""
+    if isinstance(value, dict):
+        own = [value[key]] if key in value else []
+        return own + [found for part in value.values() for found in _values(part, key)]
+    if isinstance(value, (list, tuple)):
+        return [found for part in value for found in _values(part, key)]
+    return []
+
+
+# How the clients are dealt
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        (Deal("natural", 3), {}, "natural clients"),
+        (Deal("natural", 3), {"clients": 5}, "5 clients, iid"),
+        (Deal("natural", 3), {"alpha": 0.3}, "3 clients, dirichlet, alpha 0.3"),
+        (Deal("natural", 3), {"clients": 5, "alpha": 0.3}, "5 clients, dirichlet, alpha 0.3"),
+        (Deal("dirichlet", 3, 0.5), {"clients": 5}, "5 clients, dirichlet, alpha 0.5"),
+        (Deal("dirichlet", 3, 0.5), {"scheme": "iid"}, "3 clients, iid"),
+        (dealing.quantity((6, 3, 1)), {"clients": 4}, "4 clients, iid"),
+        (Deal("iid", 3), {"scheme": "quantity"}, "3 clients, quantity"),
+        (Deal("iid", 3), {"scheme": "pathological", "clients": 4}, "4 clients, pathological"),
+    ],
+)
+def test_a_deal_is_the_papers_own_with_what_is_asked_for(own, asked, expected):
+    deal = dealing.changed(own, **{"scheme": None, "clients": None, "alpha": None, **asked})
+    assert str(deal) == expected
+    cohort = smear.simulate(240, size=16, sites=("north", "south", "east"), masks=False)
+    sites = deal.sites(cohort, seed=0)
+    assert len(sites) == deal.clients
+    assert sum(len(part) for site in sites for part in (site.train, site.validation, site.test)) == 240
+
+
+def test_the_clients_cells_are_dealt_anew_and_the_unseen_hospitals_stay_unseen():
+    asked = blood_morphology.protocol("quick", "smear", Changes(clients=4, alpha=1.0))
+    study = asked.studies[0]
+    cells = blood_morphology.hospitals(replace(asked, size=16, cells=60))
+    sites, judged = blood_morphology.client_sites(cells, study, seed=0)
+    assert [site.name for site in sites] == [f"site-{number}" for number in (1, 2, 3, 4)]
+    known = {name for site in sites for part in (site.train, site.validation) for name in part.site}
+    assert known == set(blood_morphology.DRAWN_CLIENTS)
+    assert set(judged) == {*(site.name for site in sites), "joint", *blood_morphology.DRAWN_UNSEEN}
+
+
+# Which data
+
+
+def test_a_cohort_that_is_one_of_the_papers_sources_changes_nothing():
+    offer = papers.find("attention-cnn").OFFER
+    assert offer.source(None, Changes(data="smear")) == ("smear", UNCHANGED)
+    assert offer.source(None, Changes(data="taleqani")) == ("real", UNCHANGED)
+    assert offer.source(None, Changes(data="tecom")) == ("real", Changes(data="tecom"))
+    assert offer.source(None, UNCHANGED) == ("smear", UNCHANGED)
+
+
+# The result
+
+
+def test_a_changed_result_is_never_written_over_the_papers(tmp_path, repository):
+    stored = tmp_path / "scd-infarct.json"
+    stored.write_bytes((repository / "book" / "results" / "scd-infarct.json").read_bytes())
+    before = stored.read_bytes()
+    with pytest.raises(HemaflError, match="to another file"):
+        running.run_and_report("scd-infarct", "quick", Changes(rounds=1), Where(), out=stored, say=print)
+    assert stored.read_bytes() == before
+
+
+def test_a_changed_result_names_its_changes_and_the_commit(tmp_path):
+    out, said = tmp_path / "out.json", []
+    changes = Changes(aggregator="FedMedian", rounds=1, local_epochs=1)
+    running.run_and_report("scd-infarct", "quick", changes, Where(progress=False), out=out, say=said.append)
+    frozen = results.load(out)
+    assert frozen.changes == {"aggregator": "FedMedian", "rounds": 1, "local_epochs": 1}
+    assert frozen.commit == results.commit()
+    assert frozen.protocol["changes"] == frozen.changes
+    assert [line for line in said if "aggregator FedMedian, rounds 1, local epochs 1" in line]
+    assert set(frozen.table("one cohort: scores")["arm"]) >= {"FedMedian", "centralised", "isolated: site-1"}
+    running.run_and_report("scd-infarct", "quick", changes, Where(progress=False), out=out, say=said.append)

@@ -1,0 +1,76 @@
+"""Frozen results on disk: older files are read as they are, and the code that made them is known."""
+
+import json
+import subprocess
+
+import pandas as pd
+import pytest
+
+from hemafl_book import papers, results
+from hemafl_book.papers import PAPERS
+from hemafl_lib.data.cohort import Provenance
+from hemafl_lib.errors import DataError
+
+
+def freeze(path, **changes):
+    source = Provenance("cells", "drawn", "free", simulated=True, checksum="00")
+    settings = {"protocol": {"rounds": 1}, "data": [source], "seeds": [0], "seconds": 1.0, "device": "none"}
+    tables = {"scores": pd.DataFrame({"arm": ["FedAvg"], "accuracy": [0.5]})}
+    return results.freeze(path, tables=tables, **(settings | changes))
+
+
+def test_a_result_says_which_code_made_it(tmp_path):
+    written = freeze(tmp_path / "out.json")
+    assert results.load(tmp_path / "out.json") == written
+    assert written.versions["hemafl_lib"] != "not installed"
+    assert written.changes == {}
+
+
+def test_the_commit_bears_a_mark_where_the_code_differs_from_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True)
+
+    (tmp_path / "hemafl_lib").mkdir()
+    (tmp_path / "hemafl_lib" / "code.py").write_text("one = 1\n")
+    monkeypatch.setattr(results, "CODE", tmp_path)
+    assert results.commit() is None, "no checkout"
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "first")
+    clean = results.commit()
+    assert len(clean) == 40
+    (tmp_path / "note.txt").write_text("no part of the code\n")
+    assert results.commit() == clean
+    (tmp_path / "hemafl_lib" / "code.py").write_text("one = 2\n")
+    assert results.commit() == f"{clean}-dirty"
+
+
+def test_older_files_have_an_unknown_commit_and_no_changes(tmp_path):
+    written = freeze(tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    del content["commit"], content["changes"]
+    (tmp_path / "out.json").write_text(json.dumps(content))
+    older = results.load(tmp_path / "out.json")
+    assert (older.commit, older.changes) == (None, {})
+    assert older.tables == written.tables
+
+
+@pytest.mark.parametrize("broken", [{"tables": None}, {"surplus": 1}])
+def test_what_lacks_a_field_or_has_another_is_no_result(tmp_path, broken):
+    freeze(tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text()) | broken
+    content = {name: value for name, value in content.items() if value is not None or name == "commit"}
+    (tmp_path / "out.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="not a frozen result"):
+        results.load(tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_paper_has_a_frozen_result_that_is_not_stale(name, repository):
+    """Whoever changes a protocol has to compute the results again (`make results`)."""
+    paper = papers.find(name)
+    frozen = results.load(repository / "book" / "results" / f"{name}.json")
+    asked = paper.protocol("paper", paper.OFFER.sources[0])
+    assert not results.stale(frozen, asked.described())
+    assert frozen.seeds == list(asked.seeds)
+    assert frozen.changes == {}
