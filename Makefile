@@ -49,13 +49,12 @@ book: $(READY)  ## build the book as web pages that need no network
 	@echo "The book is built. Open this page in a browser:"
 	@echo "  $(CURDIR)/_build/html/index.html"
 
-# Stored outputs come from the embedded default data and hold no progress bars; the comparison runs alike.
 test: $(READY)  ## check everything: style, types, library, notebooks and the built book in a browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST) tests
-	$(if $(NOTEBOOKS),env -u HEMAFL_DATA HEMAFL_PROGRESS=off $(PYTEST) --nbval --nbval-cell-timeout 300 $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(PYTEST) --nbval $(NOTEBOOKS))
 
 quick: $(READY)  ## check style, types, and the fast tests of the rooms that you touched, within two minutes
 	$(BIN)/ruff format --check .
@@ -94,7 +93,8 @@ lint: $(READY)  ## bring the code into its normal style and name what is left
 	$(BIN)/ruff check --fix .
 
 notebooks: $(READY)  ## run every notebook in place on the embedded default data
-	$(BIN)/python -m hemafl_book.build.execute $(NOTEBOOKS)
+	$(BIN)/jupyter execute --inplace --timeout=600 $(NOTEBOOKS)
+	$(BIN)/python -m hemafl_book.build.normalise $(NOTEBOOKS)
 
 normalise: $(READY)  ## bring every notebook into its normal form without running it
 	$(BIN)/python -m hemafl_book.build.normalise $(NOTEBOOKS)

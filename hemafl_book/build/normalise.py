@@ -1,9 +1,9 @@
 """Notebooks that are the same whoever ran them: ``python -m hemafl_book.build.normalise PATHS [--check]``.
 
 Without ``--check`` the notebooks are rewritten in their normal form: cell ids derived from the
-content, no widget state, no execution times, counted cells, one kernel name. With ``--check`` nothing
-is written, and every notebook that is not in its normal form, or that holds what no page should hold,
-is named with its reason.
+content, no widget state, no execution times, no progress bars, counted cells, one kernel name. With
+``--check`` nothing is written, and every notebook that is not in its normal form, or that holds what no
+page should hold, is named with its reason.
 """
 
 import argparse
@@ -29,10 +29,10 @@ NOTEBOOK_METADATA = {
 MACHINE_PATH = re.compile(
     r"(?<![\w.<:/])/(?:content|home|mnt|opt|private|root|tmp|Users|usr|var|work|workspaces?)/|(?<!\w)[A-Za-z]:\\\w"
 )
-PROGRESS_BAR = re.compile(r"\r|(?:it/s|s/it)[\],]")
+PROGRESS_BAR = re.compile(r"\r|\[\d+:\d\d[<,]|(?:it/s|s/it)[\],]")
 
 
-def normalised(notebook: NotebookNode) -> NotebookNode:
+def normal_form(notebook: NotebookNode) -> NotebookNode:
     """Return a copy of ``notebook`` in its normal form."""
     result = copy.deepcopy(notebook)
     result.nbformat, result.nbformat_minor = 4, 5
@@ -51,7 +51,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
 
 def problems(notebook: NotebookNode) -> Iterator[str]:
     """Yield a sentence for everything that ``notebook`` must not hold."""
-    if notebook != normalised(notebook):
+    if notebook != normal_form(notebook):
         yield "it is not in its normal form; run `make normalise`"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if code and not any(cell.outputs for cell in code):
@@ -74,7 +74,7 @@ def read(path: Path) -> NotebookNode:
 def write(path: Path, notebook: NotebookNode) -> None:
     """Write a notebook in its normal form."""
     with replacing(path) as temporary:
-        temporary.write_text(nbformat.writes(normalised(notebook)) + "\n", encoding="utf-8")
+        temporary.write_text(nbformat.writes(normal_form(notebook)) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in options.paths:
         notebook = read(path)
         if not options.check:
-            notebook = normalised(notebook)
+            notebook = normal_form(notebook)
             write(path, notebook)
         for problem in problems(notebook):
             print(f"{path}: {problem}", file=sys.stderr)
@@ -108,7 +108,7 @@ def _identifiers(cells: Sequence[NotebookNode]) -> list[str]:
 
 def _normalise_code(cell: NotebookNode, count: int) -> None:
     cell.execution_count = count
-    cell.outputs = _joined_streams(cell.outputs)
+    cell.outputs = _join_streams([output for output in cell.outputs if not _is_bar(output)])
     for output in cell.outputs:
         if output.output_type == "execute_result":
             output.execution_count = count
@@ -119,7 +119,13 @@ def _normalise_code(cell: NotebookNode, count: int) -> None:
             cell.metadata.setdefault("mystnb", NotebookNode())["image"] = NotebookNode(alt=alt)
 
 
-def _joined_streams(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+def _is_bar(output: NotebookNode) -> bool:
+    """Return whether this is what a progress bar leaves behind where a person ran the notebook."""
+    data = output.get("data", {})
+    return WIDGET_VIEW in data and bool(PROGRESS_BAR.search(data.get("text/plain", "")))
+
+
+def _join_streams(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
     """Join neighbouring outputs of one stream, which a kernel splits as it pleases."""
     joined: list[NotebookNode] = []
     for output in outputs:

@@ -36,7 +36,7 @@ def check(name: str, live: float, recorded: float, tolerance: float, unit: str =
         Printed behind the numbers, for example ``" %"`` or ``" s"``.
     """
     _require_tolerance(name, tolerance)
-    shown = f"{_rounded(recorded, tolerance)}{unit}"
+    shown = f"{_digits(recorded, tolerance)}{unit}"
     if not abs(live - recorded) <= tolerance:
         raise CheckError(
             f"{name} is {live:.6g}{unit} and the page says {shown} within {tolerance:g}{unit}; "
@@ -83,7 +83,7 @@ def check_table(
                     "value only if the new one is right."
                 )
     print(f"{name} ({_describe(tolerances)})")
-    display(_formatted(recorded, tolerances))
+    display(_with_digits(recorded, tolerances))
 
 
 def _as_frame(name: str, columns: Mapping[str, Sequence[Any]], index: pd.Index) -> pd.DataFrame:
@@ -124,18 +124,18 @@ def _close(here: Any, there: Any, tolerance: float) -> bool:
     return bool(here == there) if tolerance == 0 else bool(abs(here - there) <= tolerance)
 
 
-def _rounded(value: float, tolerance: float) -> str:
+def _digits(value: float, tolerance: float) -> str:
     """Show as many decimals as the tolerance has, for example 0.870 for a tolerance of 0.005."""
     if tolerance == 0:
         return f"{value:g}"
     return f"{value:.{max(0, -math.floor(math.log10(tolerance)))}f}"
 
 
-def _formatted(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.DataFrame:
+def _with_digits(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.DataFrame:
     """Return a copy in which every column with a tolerance is text with the digits that it deserves."""
     shown = table.copy()
     for column, tolerance in tolerances.items():
-        shown[column] = ["" if pd.isna(value) else _rounded(value, tolerance) for value in table[column]]
+        shown[column] = ["" if pd.isna(value) else _digits(value, tolerance) for value in table[column]]
     return shown
 
 

@@ -14,7 +14,7 @@ import hemafl_lib
 from hemafl_book.build import normalise
 
 BIN = Path(sys.executable).parent
-NOTEBOOK = nbformat.writes(normalise.normalised(nbformat.v4.new_notebook())) + "\n"
+NOTEBOOK = nbformat.writes(normalise.normal_form(nbformat.v4.new_notebook())) + "\n"
 SCHEMAS = {
     ".github/workflows/*.yml": ["vendor.github-workflows", "custom.github-workflows-require-timeout"],
     ".github/ISSUE_TEMPLATE/config.yml": ["vendor.github-issue-config"],

@@ -187,7 +187,7 @@ def sample_notebook() -> nbformat.NotebookNode:
     for item in shown:
         output = nbformat.v4.new_output("display_data", data=item._repr_mimebundle_())
         cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
-    return normalise.normalised(nbformat.v4.new_notebook(cells=cells))
+    return normalise.normal_form(nbformat.v4.new_notebook(cells=cells))
 
 
 @pytest.fixture(scope="session")

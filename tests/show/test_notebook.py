@@ -5,9 +5,12 @@ import io
 import itertools
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -16,12 +19,10 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from hemafl_book import results as frozen
 from hemafl_book.build import normalise
-from hemafl_book.build.execute import execute
 from hemafl_book.show import CheckError, check, check_table, plots, results, widgets
 from hemafl_book.show.recording import place_of
 from hemafl_lib.data.cohort import Provenance
@@ -650,11 +651,11 @@ def test_normal_form_does_not_depend_on_who_ran_the_notebook():
             cells=[nbformat.v4.new_markdown_cell("# T"), cell, code("w", view)]
         )
         notebook.metadata = nbformat.from_dict({"widgets": {"state": stamp}, "kernelspec": {"name": stamp}})
-        return normalise.normalised(notebook)
+        return normalise.normal_form(notebook)
 
     first, second = run("1"), run("2")
     assert first == second
-    assert normalise.normalised(first) == first
+    assert normalise.normal_form(first) == first
     assert first.cells[1].metadata == {"tags": ["hide-input"]}
     assert [cell.get("execution_count") for cell in first.cells] == [None, 1, 2]
     assert first.cells[1].outputs[0].text == "a\nb\n"
@@ -663,8 +664,10 @@ def test_normal_form_does_not_depend_on_who_ran_the_notebook():
 
 
 def test_cell_ids_follow_the_content():
-    one = normalise.normalised(nbformat.v4.new_notebook(cells=[code("x"), code("y")]))
-    two = normalise.normalised(nbformat.v4.new_notebook(cells=[code("new"), code("x"), code("y"), code("x")]))
+    one = normalise.normal_form(nbformat.v4.new_notebook(cells=[code("x"), code("y")]))
+    two = normalise.normal_form(
+        nbformat.v4.new_notebook(cells=[code("new"), code("x"), code("y"), code("x")])
+    )
     assert [cell.id for cell in two.cells][1:3] == [cell.id for cell in one.cells]
     assert len({cell.id for cell in two.cells}) == 4
 
@@ -672,7 +675,7 @@ def test_cell_ids_follow_the_content():
 def test_the_words_of_a_picture_reach_the_built_page():
     shown = output(image_png="AAAA", text_plain="A line.")
     shown.metadata = nbformat.from_dict({"image/png": {"alt": "A line."}})
-    notebook = normalise.normalised(nbformat.v4.new_notebook(cells=[code("p", shown)]))
+    notebook = normalise.normal_form(nbformat.v4.new_notebook(cells=[code("p", shown)]))
     assert notebook.cells[0].metadata.mystnb.image.alt == "A line."
     assert list(normalise.problems(notebook)) == []
 
@@ -705,7 +708,7 @@ def test_a_notebook_with_what_no_page_should_hold_is_refused(cell, reason, tmp_p
 def test_addresses_and_fractions_are_no_paths():
     text = "see https://docs.org/usr/lib/, and/or a/opt/b, </div>, 1/private/2"
     cell = code("x", nbformat.v4.new_output("stream", text=text))
-    assert list(normalise.problems(normalise.normalised(nbformat.v4.new_notebook(cells=[cell])))) == []
+    assert list(normalise.problems(normalise.normal_form(nbformat.v4.new_notebook(cells=[cell])))) == []
 
 
 def test_check_changes_nothing_and_normalise_mends(tmp_path):
@@ -728,19 +731,36 @@ def test_a_missing_or_damaged_notebook_is_named(tmp_path):
         normalise.read(tmp_path / "bad.ipynb")
 
 
-def test_execution_uses_the_embedded_data_and_keeps_the_old_file_if_a_cell_fails(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEMAFL_DATA", "somewhere")
+def test_what_a_bar_leaves_behind_where_a_person_ran_the_notebook_goes():
+    bar = output(text_plain="  0%|          | 0/3 [00:00<?, ?message/s]")
+    bar.data[normalise.WIDGET_VIEW] = {"model_id": "1"}
+    said = nbformat.v4.new_output("stream", text="done\n")
+    notebook = normalise.normal_form(nbformat.v4.new_notebook(cells=[code("x", bar, said)]))
+    assert notebook.cells[0].outputs == [said]
+    assert list(normalise.problems(notebook)) == []
+
+
+EXPLORING = """
+from hemafl_book.show import widgets
+from hemafl_lib.progress import bar
+
+steps = list(bar(range(3), delay=0))
+one = widgets.Chart(kind="bars", series=[widgets.Series("n", ["a"], [1])], x_title="x", y_title="y", y_range=(0, 1), summary="One.")
+widgets.show(widgets.Explorer("one", [widgets.Control("k", "K", [1])], "A bar.", {(1,): one}))
+"""  # noqa: E501
+
+
+def test_two_runs_and_the_normal_form_store_the_same_file_without_the_state_of_widgets(tmp_path, monkeypatch):
+    monkeypatch.delenv("HEMAFL_PROGRESS", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     path = tmp_path / "chapter.ipynb"
-    source = (
-        "import os\nfrom hemafl_lib import progress\nsteps = list(progress.bar(range(3)))\n"
-        "print(os.environ.get('HEMAFL_DATA'), os.environ['OMP_NUM_THREADS'])"
-    )
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
-    assert execute(path) > 0
-    assert normalise.read(path).cells[0].outputs[0].text == "None 1\n"
-    assert normalise.main([str(path), "--check"]) == 0
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1/0")]), path)
-    before = path.read_bytes()
-    with pytest.raises(CellExecutionError):
-        execute(path)
-    assert path.read_bytes() == before
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(EXPLORING)]), path)
+    stored = []
+    for _ in range(2):
+        run = [str(Path(sys.executable).with_name("jupyter")), "execute", "--inplace", str(path)]
+        subprocess.run(run, check=True, capture_output=True)
+        assert normalise.main([str(path)]) == 0
+        stored.append(path.read_text())
+    assert stored[0] == stored[1]
+    (shown,) = normalise.read(path).cells[0].outputs
+    assert sorted(shown.data) == ["text/html", "text/plain"]
