@@ -1,6 +1,6 @@
 """Progress bars for a person who waits, and for nobody else: never in a stored output.
 
-Budget: 50 lines.
+Budget: 60 lines.
 """
 
 import os

@@ -19,7 +19,7 @@ NUCLEUS = 192
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image: ``pixels`` is uint8[size, size, 3]; ``width`` and ``height`` are the file's own."""
 
     pixels: np.ndarray
@@ -27,7 +27,7 @@ class Picture:
     height: int
 
 
-def decode(path: Path, size: int) -> Picture:
+def decode(path: Path, size: int) -> DecodedImage:
     """Read an image file as RGB and resize it to ``size`` x ``size`` pixels.
 
     The resize is bilinear with antialiasing and does not keep the aspect ratio. Orientation tags
@@ -42,7 +42,7 @@ def decode(path: Path, size: int) -> Picture:
     """
     with _open(path) as image:
         rgb = _rgb(image, path)
-        return Picture(resize(rgb, size), image.width, image.height)
+        return DecodedImage(resize(rgb, size), image.width, image.height)
 
 
 def decode_mask(path: Path, size: int) -> np.ndarray:

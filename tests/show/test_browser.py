@@ -31,6 +31,7 @@ from hemafl_book.explorers import heterogeneity as heterogeneity_explorer
 from hemafl_book.explorers import partition as partition_explorer
 from hemafl_book.explorers import saliency as saliency_explorer
 from hemafl_book.show import plots, results, widgets
+from hemafl_book.show.recording import plain
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -612,6 +613,139 @@ def test_the_saliency_sliders_of_chapter_2_lead_to_the_recorded_answers(html, vi
         assert said in explorer.locator("canvas").get_attribute("aria-label")
         drawn.add(explorer.locator("canvas").evaluate("(canvas) => canvas.toDataURL()"))
     assert len(drawn) == 1 + len(saliency_explorer.CONTROLS)
+
+
+# --- the live face, with a notebook played by the test ------------------------------------------------
+
+NOTEBOOK = """
+async ({ script, state }) => {
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const { render } = (await import(url)).default;
+  const listeners = [];
+  const model = {
+    get: (name) => state[name],
+    set: (name, value) => {
+      state[name] = value;
+      listeners.filter(([event]) => event === `change:${name}`).forEach(([, listener]) => listener());
+    },
+    save_changes: () => window.asked.push(state.place),
+    on: (event, listener) => listeners.push([event, listener]),
+    off: (event, listener) => listeners.splice(listeners.findIndex((each) => each[1] === listener), 1),
+  };
+  window.asked = [];
+  window.listening = () => listeners.length;
+  window.answer = (answer) => model.set("answer", answer);
+  window.openView = () => render({ model, el: document.body.appendChild(document.createElement("div")) });
+  window.closeView = window.openView();
+}
+"""
+
+
+@pytest.fixture
+def live(visit):
+    """Open the live face of an explorer; its Python side is the test."""
+
+    def start(explorer):
+        face = widgets.LiveFace(explorer)
+        state = {name: getattr(face, name) for name in ("markup", "content", "place", "answer")}
+        seen = visit()
+        seen.page.goto("about:blank")
+        seen.page.add_style_tag(content=str(face._css))
+        seen.page.evaluate(NOTEBOOK, {"script": str(face._esm), "state": state})
+        return seen.page
+
+    return start
+
+
+def tell(page, place, picture, text=None):
+    page.evaluate(
+        "answer", {"place": place, "picture": picture and plain(picture), "text": text or picture.summary}
+    )
+
+
+def partly_recorded(setting=(2, 0.1)):
+    recorded = {setting: bars({"sites": setting[0], "alpha": setting[1]})}
+    return widgets.Explorer("part", CONTROLS, "Recall by class.", recorded, compute=bars)
+
+
+def test_the_live_face_draws_what_is_recorded_as_the_page_does(live):
+    page = live(widgets.Explorer("skew", CONTROLS, "Recall by class.", widgets.record(CONTROLS, bars)))
+    page.get_by_label("Hospitals").press("End")
+    after = bars({"sites": 5, "alpha": 0.1})
+    explorer = page.locator("section")
+    assert shown_numbers(explorer) == expected_numbers(after)
+    assert explorer.locator("[aria-live=polite]").inner_text() == after.summary
+    assert explorer.locator("svg[role=img] rect").count() == 4
+    assert page.evaluate("asked") == ["2,0"]
+
+
+def test_the_live_face_grows_with_the_answers_to_its_own_question(live):
+    page = live(partly_recorded())
+    explorer = page.locator("section")
+    spoken, first = explorer.locator("[aria-live]"), bars({"sites": 2, "alpha": 0.1})
+    page.get_by_label("Hospitals").press("ArrowRight")
+    assert page.evaluate("asked") == ["1,0"]
+    assert spoken.inner_text() == "Computing ..."
+    assert shown_numbers(explorer) == expected_numbers(first), "the picture stays until there is another"
+    tell(page, "2,0", bars({"sites": 5, "alpha": 0.1}))
+    assert spoken.inner_text() == "Computing ...", "an answer to another question is none"
+    half, whole = bars({"sites": 3, "alpha": 0.5}), bars({"sites": 3, "alpha": 0.1})
+    tell(page, "1,0", half, "After round 1 of 2.")
+    assert spoken.inner_text() == "After round 1 of 2."
+    assert shown_numbers(explorer) == expected_numbers(half)
+    tell(page, "1,0", None, "Round 2 of 2.")
+    assert spoken.inner_text() == "Round 2 of 2."
+    assert shown_numbers(explorer) == expected_numbers(half)
+    tell(page, "1,0", whole)
+    assert shown_numbers(explorer) == expected_numbers(whole)
+    page.get_by_label("Hospitals").press("ArrowLeft")
+    assert spoken.inner_text() == first.summary
+    assert shown_numbers(explorer) == expected_numbers(first)
+
+
+def test_a_slider_asks_when_it_is_let_go_and_not_on_its_way(live):
+    page = live(partly_recorded())
+    slider = page.get_by_label("Hospitals")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in (0.5, 0.75, 1):
+        page.mouse.move(box["x"] + share * (box["width"] - 8), box["y"] + box["height"] / 2)
+    assert page.locator("output").first.inner_text() == "5 hospitals"
+    assert page.evaluate("asked") == []
+    page.mouse.up()
+    assert page.evaluate("asked") == ["2,0"]
+
+
+def test_two_views_of_one_explorer_move_together_and_each_label_has_its_slider(live):
+    page = live(partly_recorded())
+    page.evaluate("void openView()")
+    sliders = page.get_by_label("Hospitals")
+    assert sliders.count() == 2
+    sliders.first.press("End")
+    assert [sliders.nth(i).input_value() for i in (0, 1)] == ["2", "2"]
+    tell(page, "2,0", bars({"sites": 5, "alpha": 0.1}))
+    said = page.locator("[aria-live]").all_inner_texts()
+    assert said == [bars({"sites": 5, "alpha": 0.1}).summary] * 2
+    listening = page.evaluate("listening()")
+    page.evaluate("closeView()")
+    assert page.evaluate("listening()") == listening / 2, "a view that is closed listens no more"
+
+
+def test_a_computed_cell_is_drawn_like_a_recorded_one(live):
+    cells, methods = (control.values for control in PLACES)
+    recorded = {(cells[0], methods[0]): overlay({"cell": cells[0], "method": methods[0]})}
+    page = live(widgets.Explorer("places", PLACES, "Where the model looked.", recorded, compute=overlay))
+    explorer = page.locator("section")
+    explorer.locator("canvas").wait_for()
+    page.get_by_label("Cell").press("End")
+    page.get_by_label("Method").press("End")
+    setting = {"cell": cells[1], "method": methods[2]}
+    tell(page, "1,2", overlay(setting))
+    page.locator(f"canvas[aria-label*='{overlay(setting).title}']").wait_for()
+    assert_shows(explorer, setting, 0.5, smooth=False)
+    explorer.get_by_role("checkbox").check()
+    assert_shows(explorer, setting, 0.5, smooth=True)
 
 
 LIVE_CELL = """
