@@ -69,21 +69,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 results: $(READY)  ## compute the frozen results again on the real data that HEMAFL_DATA names
-	@test -d "$${HEMAFL_DATA:-}" \
-	  || { echo "HEMAFL_DATA names no folder; set it to the folder that holds the public data sets."; exit 1; }
-	$(BIN)/hemafl run blood-morphology --preset paper --out book/results/blood-morphology.json
-	$(BIN)/hemafl run attention-cnn --preset paper --out book/results/attention-cnn.json
-	$(BIN)/hemafl run all-transfer --preset paper --out book/results/all-transfer.json
-	$(BIN)/hemafl run all-privacy --preset paper --out book/results/all-privacy.json
-	$(BIN)/hemafl run mds-survival --preset paper --out book/results/mds-survival.json
-	$(BIN)/hemafl run scd-infarct --preset paper --out book/results/scd-infarct.json
-	$(BIN)/hemafl sweep blood-morphology --out book/results/explorer-blood-morphology.json
-	$(BIN)/hemafl sweep heterogeneity --out book/results/explorer-heterogeneity.json
-	$(BIN)/hemafl sweep attack --out book/results/explorer-attack.json
-	$(BIN)/hemafl sweep partition --out book/results/explorer-partition.json
-	$(BIN)/hemafl sweep saliency --out book/results/explorer-saliency.json
-	$(BIN)/hemafl sweep privacy --out book/results/explorer-privacy.json
-	$(BIN)/hemafl sweep survival --out book/results/explorer-survival.json
+	$(BIN)/hemafl results book/results
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

@@ -182,6 +182,19 @@ def sweep(
     explorers.record(explorer, out, typer.echo)
 
 
+@app.command("results")
+def compute_results(
+    folder: Annotated[Path, typer.Argument(help="Folder of the frozen results, for example 'book/results'.")],
+    root: Root = None,
+) -> None:
+    """Compute all frozen results of the book again, of every paper and every explorer; this takes hours."""
+    from hemafl_book.papers import running
+    from hemafl_book.papers.where import Where
+
+    running.run_all(folder, Where(root=data.data_root(root)), typer.echo)
+    explorers.record_all(folder, typer.echo)
+
+
 @bench_app.command("engines")
 def bench_engines(
     out: Out,

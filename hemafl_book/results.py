@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from hemafl_lib.data.cohort import Provenance
+from hemafl_lib.device import choose
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import read_json, write_json
+from hemafl_lib.parallel import cores
 
 PACKAGES = ("hemafl_lib", "flwr", "numpy", "scikit-learn", "timm", "torch", "torchvision")
 """The packages whose versions are stored with every result."""
@@ -159,6 +162,11 @@ def _git(*arguments: str) -> str:
     """Return what git says about the code."""
     done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def describe_device(device: str | None = None) -> str:
+    """Return in words where networks run: on ``device``, by default as ``HEMAFL_DEVICE`` says."""
+    return torch.cuda.get_device_name() if choose(device) == "cuda" else f"{cores()} CPU cores"
 
 
 def _split(frame: pd.DataFrame) -> str:

@@ -1,10 +1,16 @@
-"""What corrupted hospitals do: to the labels of their cells, and to what they send back."""
+"""What corrupted hospitals do: to the labels of their cells, and to the updates that they send."""
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hemafl_lib.data.cohort import LabelledCohort
+import numpy as np
+
+from hemafl_lib.aggregation import Parameters
+from hemafl_lib.data.cohort import LabelledCohort, VariantCohort
+from hemafl_lib.federation.mods import ScaleUpdate, UpdateMod
 from hemafl_lib.partition import Site
+from hemafl_lib.seeds import numpy_generator
 
 Labelled = TypeVar("Labelled", bound=LabelledCohort)
 
@@ -13,3 +19,40 @@ def mislabel(site: Site[Labelled]) -> Site[Labelled]:
     """Return the site with every training label moved to the next class."""
     labels = (site.train.labels + 1) % len(site.train.classes)
     return replace(site, train=replace(site.train, labels=labels))
+
+
+@dataclass(frozen=True)
+class SendNoise(UpdateMod):
+    """Send normal noise in the place of an update, of the same norm in each array; ``seed`` decides it."""
+
+    seed: int = 0
+
+    def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
+        """Return the noise, its own for every site and round."""
+        generator = numpy_generator(self.seed, "corruption", site, round_number)
+        drawn = {name: generator.standard_normal(value.shape) for name, value in update.items()}
+        return {
+            name: drawn[name] * (np.linalg.norm(value) / np.linalg.norm(drawn[name]))
+            for name, value in update.items()
+        }
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What corrupted clients change.
+
+    ``site`` changes the training cells of each of them. ``mods(sites, seed)`` returns what changes the
+    updates of the sites with these numbers.
+    """
+
+    site: Callable[[Site[VariantCohort]], Site[VariantCohort]] = lambda site: site
+    mods: Callable[[tuple[int, ...], int], Sequence[UpdateMod]] = lambda sites, seed: ()
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "wrong labels": Corruption(site=mislabel),
+    "noise": Corruption(mods=lambda sites, seed: [SendNoise(seed=seed, sites=sites)]),
+    "opposite step x 10": Corruption(mods=lambda sites, seed: [ScaleUpdate(factor=-10, sites=sites)]),
+    "opposite step x 1,000,000": Corruption(mods=lambda sites, seed: [ScaleUpdate(factor=-1e6, sites=sites)]),
+}
+"""Ways to be corrupted; the server refuses the last as implausibly large."""

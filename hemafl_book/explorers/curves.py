@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hemafl_book.explorers.leukaemia import SHARED_TEST
-from hemafl_lib.federation import Run
+from hemafl_lib import federation
+from hemafl_lib.data.cohort import VariantCohort
+from hemafl_lib.partition import Site
 
 WORST, MEAN = "worst client", "mean of clients"
 TABLE = "settings"
@@ -31,11 +34,29 @@ class FederationOutcome:
     refused: int
 
 
-def outcome(run: Run, clients: Sequence[str]) -> FederationOutcome:
-    """Return the outcome of a run that monitors the shared test and the tests of the ``clients``."""
-    return FederationOutcome(
-        curves(run.history, clients), run.bytes_sent, run.total_steps(), len(run.refused)
+def follow(
+    sites: Sequence[Site[VariantCohort]],
+    *,
+    followed: Sequence[Site[VariantCohort]],
+    shared_test: VariantCohort,
+    report: Report,
+    **how: Any,
+) -> FederationOutcome:
+    """Train a federation and follow its accuracy on a shared test and on the tests of the ``followed`` sites.
+
+    ``report`` is called before the first round and after each, with the curves so far; ``how`` goes to
+    `hemafl_lib.federation.run`.
+    """
+    names = [site.name for site in followed]
+    run = federation.run(
+        sites,
+        evaluate=False,
+        monitor={SHARED_TEST: shared_test, **{site.name: site.test for site in followed}},
+        progress=False,
+        report=lambda history: report(curves(history, names)),
+        **how,
     )
+    return FederationOutcome(curves(run.history, names), run.bytes_sent, run.total_steps(), len(run.refused))
 
 
 def curves(history: pd.DataFrame, clients: Sequence[str]) -> pd.DataFrame:

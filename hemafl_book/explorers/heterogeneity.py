@@ -5,7 +5,6 @@ import threading
 from hemafl_book.explorers import curves, leukaemia
 from hemafl_book.explorers.curves import FederationOutcome, Report
 from hemafl_book.explorers.sweep import Sweep
-from hemafl_lib import federation
 from hemafl_lib.aggregation import Aggregator, FedAvg, FedAvgM, FedMedian
 
 AGGREGATORS: dict[str, Aggregator] = {
@@ -62,24 +61,18 @@ def explore(
         curve is for cells in its stain and with its mix of classes, of the same test patients.
     """
     sites = leukaemia.deal(clients, alpha, stain, seed)
-    names = [site.name for site in sites]
-    run = federation.run(
+    return curves.follow(
         sites,
+        followed=sites,
+        shared_test=leukaemia.join_tests(clients, stain),
+        report=report,
         model=leukaemia.head(seed),
         aggregator=AGGREGATORS[aggregator],
         recipe=leukaemia.RECIPE,
         rounds=leukaemia.ROUNDS,
         seed=seed,
-        evaluate=False,
-        monitor={
-            leukaemia.SHARED_TEST: leukaemia.join_tests(clients, stain),
-            **{site.name: site.test for site in sites},
-        },
-        progress=False,
-        report=lambda history: report(curves.curves(history, names)),
         stop=stop,
     )
-    return curves.outcome(run, names)
 
 
 def protocol() -> dict:

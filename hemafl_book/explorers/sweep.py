@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
-from hemafl_book.results import FrozenResult, freeze
+from hemafl_book.results import FrozenResult, describe_device, freeze
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
-from hemafl_lib.parallel import cores
 from hemafl_lib.progress import bar
 
 Outcome = TypeVar("Outcome")
@@ -75,7 +74,7 @@ class Sweep(Generic[Outcome]):
             data=self.data(),
             seeds=self.seeds,
             seconds=time.monotonic() - began,
-            device=f"{cores()} CPU cores",
+            device=describe_device(),
             tables={**tables, **self.extra()},
         )
         say(f"{len(settings)} settings are in {out}.")

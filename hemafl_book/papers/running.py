@@ -4,16 +4,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from hemafl_book import papers
 from hemafl_book.papers.protocol import Changes
 from hemafl_book.papers.where import Where
-from hemafl_book.results import freeze, load
+from hemafl_book.results import describe_device, freeze, load
 from hemafl_lib.device import choose
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines import check_engine
-from hemafl_lib.parallel import cores
 
 
 def run_and_report(
@@ -49,7 +46,7 @@ def run_and_report(
     say(paper.report(results))
     if changes:
         say(f"Changed from the paper's protocol: {changes}.")
-    device = describe_device(choose(where.device))
+    device = describe_device(where.device)
     say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
     if out is not None:
         freeze(
@@ -65,14 +62,15 @@ def run_and_report(
         say(f"All tables are in {out}.")
 
 
+def run_all(folder: Path, where: Where, say: Callable[[str], object]) -> None:
+    """Run every paper by its full protocol and write each result to ``folder`` as ``NAME.json``."""
+    for name in papers.PAPERS:
+        run_and_report(name, "paper", Changes(), where, out=folder / f"{name}.json", say=say)
+
+
 def check_overwriting(out: Path, changes: Changes) -> None:
     """Raise `HemaflError` if ``out`` holds the result of a paper's own protocol and this one is changed."""
     if changes and out.exists() and not load(out).changes:
         raise HemaflError(
             f"{out} holds the result of the paper's own protocol; write this one ({changes}) to another file."
         )
-
-
-def describe_device(device: str) -> str:
-    """Return a device in words."""
-    return torch.cuda.get_device_name() if device == "cuda" else f"{cores()} CPU cores"

@@ -19,7 +19,7 @@ from hemafl_lib.data.cohort import (
     join,
 )
 from hemafl_lib.data.fetching import fetch
-from hemafl_lib.data.loading import available, known_root, load, load_images, load_table
+from hemafl_lib.data.loading import available, data_root, known_root, load, load_images, load_table
 from hemafl_lib.data.tables import impute, known_means, select
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "card",
     "catalogue",
     "check",
+    "data_root",
     "fetch",
     "harmonise",
     "impute",
