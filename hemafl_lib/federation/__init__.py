@@ -14,14 +14,13 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.quiet import quiet_flower
-from hemafl_lib.federation.runs import HISTORY_COLUMNS, Run, centralised, isolated, pooled, run
+from hemafl_lib.federation.runs import Run, centralised, isolated, pooled, run
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer
 
 __all__ = [
     "ENGINES",
-    "HISTORY_COLUMNS",
     "AggregatorStrategy",
     "Job",
     "LocalGrid",

@@ -40,7 +40,7 @@ class Checkpoint:
     aggregated_rounds: int = 0
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Replace the file at ``path`` by this checkpoint."""
     tensors = {f"global|{name}": value for name, value in checkpoint.arrays.items()}
     for slot, values in (checkpoint.server_state or {}).items():
@@ -68,7 +68,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         save_file(contiguous, temporary, metadata={"checkpoint": json.dumps(head)})
 
 
-def load(path: Path, fingerprint: str) -> Checkpoint:
+def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
     """Read a checkpoint; raise `FederationError` if it is damaged or belongs to another run."""
     try:
         with safe_open(path, framework="np") as file:

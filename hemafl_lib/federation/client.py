@@ -4,14 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import BudgetSpent, FederationError
-from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, set_arrays, to_record
+from hemafl_lib.federation.exchange import (
+    exchanged_names,
+    from_record,
+    get_arrays,
+    get_record,
+    set_arrays,
+    to_record,
+)
 from hemafl_lib.federation.model_copy import copy_model
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.trainer import Trainer
@@ -56,13 +63,13 @@ def client_app(
     @app.train()
     def train(message: Message, context: Context) -> Message:
         site, model = load_site(partition_of(context)), site_model(job, message, context)
-        config = message.content["config"]
+        config = get_record(message.content, "config", ConfigRecord)
         try:
             measured = job.trainer.train(
                 model,
                 site.train,
                 job.recipe,
-                torch_generator(job.seed, "fit", site.name, int(config["server-round"])),
+                torch_generator(job.seed, "fit", site.name, whole_number(config, "server-round")),
                 context.state,
                 progress=schedule_progress(job.recipe, config),
                 device=job.device,
@@ -96,9 +103,9 @@ def site_model(job: Job, message: Message, context: Context) -> nn.Module:
     """Return a copy of the template with the global arrays, and with those that stayed at the site."""
     torch.set_num_threads(1)
     model = copy_model(job.model)
-    set_arrays(model, from_record(message.content["arrays"]))
+    set_arrays(model, from_record(get_record(message.content, "arrays", ArrayRecord)))
     if "local-arrays" in context.state:
-        set_arrays(model, from_record(context.state["local-arrays"]))
+        set_arrays(model, from_record(get_record(context.state, "local-arrays", ArrayRecord)))
     return model
 
 
@@ -114,12 +121,20 @@ def keep_at_site(job: Job, model: nn.Module, context: Context) -> None:
 def schedule_progress(recipe: Recipe, config: ConfigRecord) -> float:
     """Return the share of rounds already done; raise `FederationError` if the schedule needs it in vain."""
     if "num-rounds" in config:
-        return (int(config["server-round"]) - 1) / int(config["num-rounds"])
+        return (whole_number(config, "server-round") - 1) / whole_number(config, "num-rounds")
     if recipe.schedule != "constant":
         raise FederationError(
             f"schedule='{recipe.schedule}' needs 'num-rounds' in the train config; let the strategy send it."
         )
     return 0.0
+
+
+def whole_number(config: ConfigRecord, name: str) -> int:
+    """Return a whole number of a message's config; raise `FederationError` if it holds none."""
+    value = config.get(name)
+    if not isinstance(value, int):
+        raise FederationError(f"the message's config has no whole number '{name}'; let the strategy send it.")
+    return value
 
 
 def reply(

@@ -5,15 +5,19 @@ import hashlib
 import re
 from collections.abc import Iterable
 from io import BytesIO
+from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.common.constant import SType
 from numpy.lib.format import dtype_to_descr, read_array_header_1_0, write_array_header_1_0
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
+from hemafl_lib.errors import FederationError
+
+Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 
 NPY_VERSION_1 = b"\x93NUMPY\x01\x00"
 """The first bytes of an .npy file of version 1.0."""
@@ -114,6 +118,14 @@ def read_array(value: Array) -> np.ndarray:
 def read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, whether columns come first, and dtype from the head of an .npy file of version 1."""
     return read_array_header_1_0(BytesIO(head[8:]))
+
+
+def get_record(content: RecordDict, name: str, kind: type[Record]) -> Record:
+    """Return a record of a message or of a site's state; raise `FederationError` if it is not there."""
+    found = content.get(name)
+    if not isinstance(found, kind):
+        raise FederationError(f"the message holds no {kind.__name__} '{name}'; put one into its content.")
+    return found
 
 
 def byte_count(record: ArrayRecord) -> int:

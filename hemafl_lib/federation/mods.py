@@ -11,12 +11,13 @@ a checkpoint knows its run by them.
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Context, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.exchange import from_record, to_record
+from hemafl_lib.federation.client import partition_of, whole_number
+from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.seeds import numpy_generator
 
 __all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update"]
@@ -46,18 +47,21 @@ class UpdateMod:
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Return the client's reply, with the changed update if it has trained."""
         reply = call_next(message, context)
-        site = int(context.node_config["partition-id"])
+        site = partition_of(context)
         trained = message.metadata.message_type == MessageType.TRAIN
         chosen = self.sites is None or site in self.sites
         if not (trained and chosen and reply.has_content() and "arrays" in reply.content):
             return reply
-        received, sent = from_record(message.content["arrays"]), from_record(reply.content["arrays"])
+        received, sent = (
+            from_record(get_record(each.content, "arrays", ArrayRecord)) for each in (message, reply)
+        )
+        round_number = whole_number(get_record(message.content, "config", ConfigRecord), "server-round")
         update = {
             name: value.astype(np.float64) - received[name]
             for name, value in sent.items()
             if not np.issubdtype(value.dtype, np.integer)
         }
-        changed = self.change(update, site, int(message.content["config"]["server-round"]))
+        changed = self.change(update, site, round_number)
         moved = {name: (received[name] + value).astype(sent[name].dtype) for name, value in changed.items()}
         reply.content["arrays"] = to_record(sent | moved)
         return reply

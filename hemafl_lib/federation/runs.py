@@ -12,36 +12,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.clientapp.typing import Mod
-from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
 from hemafl_lib.data.cohort import Cohort, join
-from hemafl_lib.errors import FederationError, Stopped
-from hemafl_lib.federation import checkpoint as checkpoints
+from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.checkpoint import read_checkpoint
 from hemafl_lib.federation.client import Job
 from hemafl_lib.federation.engines import check_engine, run_app
-from hemafl_lib.federation.engines.local import LocalGrid
 from hemafl_lib.federation.exchange import (
     exchanged_names,
-    from_record,
     get_arrays,
     parameter_hash,
     set_arrays,
-    to_record,
     trained_names,
 )
-from hemafl_lib.federation.model_copy import copy_model
+from hemafl_lib.federation.server import HISTORY_COLUMNS, Server
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
-from hemafl_lib.training import Recipe, score
+from hemafl_lib.training import Recipe
 
 Engine = Literal["local", "simulation", "deployment"]
-HISTORY_COLUMNS = ["round", "phase", "site", "metric", "value"]
 REFUSED_COLUMNS = ["round", "phase", "site", "reason"]
 
 
@@ -165,44 +159,35 @@ def run(
         trainer.check(model, site.train, recipe)
     began = time.monotonic()
     job = Job(copy.deepcopy(model), recipe, seed, keep_local, device, trainer, tuple(mods))
-    names = exchanged_names(model, keep_local)
-    settings = [rounds, seed, keep_local, optimise_buffers]
-    if trainer != Trainer():
-        settings.append(repr(trainer))
-    if mods:
-        settings.append([repr(mod) for mod in mods])
-    fingerprint = run_fingerprint(sites, model, aggregator, recipe, *settings)
-    saved = checkpoints.load(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None
     strategy = AggregatorStrategy(
         aggregator,
         nodes=len(sites),
         rounds=rounds,
         trained=None if optimise_buffers else trained_names(model),
         evaluate=evaluate,
-        done=saved.round if saved else 0,
     )
-    session = Session(job, strategy, rounds, dict(monitor or {}), checkpoint, fingerprint)
-    session.report = report
-    session.stop = stop or session.stop
-    session.restore(saved, get_arrays(model, names))
-    run_app(
-        engine,
-        session.server_app(),
+    fingerprint = run_fingerprint(sites, job, aggregator, rounds, optimise_buffers)
+    server = Server(
         job,
-        sites,
-        workers=workers,
-        progress=progress,
-        stop=session.stop,
-        prepare=session.restore_sites,
+        strategy,
+        get_arrays(model, exchanged_names(model, keep_local)),
+        rounds,
+        monitor=dict(monitor or {}),
+        report=report,
+        stop=stop or threading.Event(),
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        saved=read_checkpoint(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None,
     )
+    run_app(engine, server.app(), job, sites, workers=workers, progress=progress, stop=server.stop)
     if rounds and not strategy.aggregated_rounds:
         first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
         raise FederationError(f"no round had a usable reply; the first was refused because {first}.")
     final = copy.deepcopy(model)
-    set_arrays(final, session.arrays)
+    set_arrays(final, server.arrays)
     return Run(
         model=final,
-        parameters=session.arrays,
+        parameters=server.arrays,
         history=pd.DataFrame(strategy.history, columns=HISTORY_COLUMNS),
         refused=pd.DataFrame(strategy.refused, columns=REFUSED_COLUMNS),
         bytes_sent=strategy.bytes_sent,
@@ -286,96 +271,19 @@ def check_request(
 
 
 def run_fingerprint(
-    sites: Sequence[Site], model: nn.Module, aggregator: Aggregator, recipe: Recipe, *settings: Any
+    sites: Sequence[Site], job: Job, aggregator: Aggregator, rounds: int, optimise_buffers: bool
 ) -> str:
     """Return a hash of all that decides a run's result, so that a checkpoint fits its run only."""
+    settings: list[Any] = [rounds, job.seed, job.keep_local, optimise_buffers]
+    if job.trainer != Trainer():
+        settings.append(repr(job.trainer))
+    if job.mods:
+        settings.append([repr(mod) for mod in job.mods])
     described = {
         "sites": [(site.name, len(site.train), site.train.provenance.checksum) for site in sites],
-        "model": parameter_hash(get_arrays(model, model.state_dict())),
+        "model": parameter_hash(get_arrays(job.model, job.model.state_dict())),
         "aggregator": repr(aggregator),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(job.recipe),
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass
-class Session:
-    """One run under way: the server app, and what happens after each round."""
-
-    job: Job
-    strategy: AggregatorStrategy
-    rounds: int
-    monitor: dict[str, Cohort]
-    checkpoint: Path | None
-    fingerprint: str
-    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
-    report: Callable[[pd.DataFrame], object] | None = None
-    arrays: Parameters = dataclasses.field(default_factory=dict)
-    saved: checkpoints.Checkpoint | None = None
-
-    def restore(self, saved: checkpoints.Checkpoint | None, initial: Parameters) -> None:
-        """Begin with the initial arrays, or where a checkpoint ended."""
-        self.saved, self.arrays = saved, saved.arrays if saved else initial
-        if saved:
-            self.strategy.state = saved.server_state
-            self.strategy.history, self.strategy.refused = saved.history, saved.refused
-            self.strategy.bytes_sent = saved.bytes_sent
-            self.strategy.aggregated_rounds = saved.aggregated_rounds
-
-    def server_app(self) -> ServerApp:
-        """Return the Flower app of the server."""
-        app = ServerApp()
-
-        @app.main()
-        def main(grid: Grid, context: Context) -> None:
-            self.strategy.start(
-                grid,
-                to_record(self.arrays),
-                num_rounds=self.rounds - self.strategy.done,
-                evaluate_fn=lambda number, arrays: self.after_round(number, arrays, grid),
-            )
-
-        return app
-
-    def after_round(self, number: int, arrays: ArrayRecord, grid: Grid) -> MetricRecord | None:
-        """Evaluate on the monitored cohorts and write the checkpoint; ``number`` 0 is before round 1."""
-        if self.stop.is_set():
-            raise Stopped
-        if number == 0 and self.saved:
-            return None
-        self.arrays = from_record(arrays)
-        done = self.strategy.done + number
-        for name, cohort in self.monitor.items():
-            model = copy_model(self.job.model)
-            set_arrays(model, self.arrays)
-            for metric, value in score(model, cohort, self.job.recipe, device=self.job.device).items():
-                row = {"round": done, "phase": "monitor", "site": name, "metric": metric, "value": value}
-                self.strategy.history.append(row)
-        if self.checkpoint and number > 0:
-            checkpoints.save(self.snapshot(done, grid), self.checkpoint)
-        if self.report:
-            self.report(pd.DataFrame(self.strategy.history, columns=HISTORY_COLUMNS))
-        return None
-
-    def snapshot(self, done: int, grid: Grid) -> checkpoints.Checkpoint:
-        """Return what the run needs to go on after round ``done``."""
-        contexts = grid.contexts.values() if isinstance(grid, LocalGrid) else ()
-        return checkpoints.Checkpoint(
-            fingerprint=self.fingerprint,
-            round=done,
-            arrays=self.arrays,
-            server_state=self.strategy.state,
-            site_states={int(context.node_config["partition-id"]): context.state for context in contexts},
-            history=self.strategy.history,
-            refused=self.strategy.refused,
-            bytes_sent=self.strategy.bytes_sent,
-            aggregated_rounds=self.strategy.aggregated_rounds,
-        )
-
-    def restore_sites(self, grid: LocalGrid) -> None:
-        """Give the nodes back what they kept when the checkpoint was written."""
-        states = self.saved.site_states if self.saved else {}
-        for node_id in grid.get_node_ids():
-            context = grid.context(node_id)
-            context.state = states.get(int(context.node_config["partition-id"]), context.state)

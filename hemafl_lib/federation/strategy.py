@@ -1,6 +1,10 @@
-"""The one Flower strategy of the library: it puts any `Aggregator` to work and refuses bad replies."""
+"""The one Flower strategy of the library: it puts any `Aggregator` to work and refuses bad replies.
 
-import time
+`AggregatorStrategy.train_round` and `evaluate_round` are one round, for the loop in
+`hemafl_lib.federation.server`. The four functions that Flower asks of a strategy do the same in steps, so
+that Flower's own loop, `start`, can drive it too.
+"""
+
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,8 +14,21 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from hemafl_lib.aggregation import Aggregator, Parameters, State, aggregate, begin
-from hemafl_lib.errors import BudgetSpent, FederationError
 from hemafl_lib.federation.exchange import byte_count, from_record, to_record
+from hemafl_lib.federation.replies import (
+    NUMBER,
+    Reply,
+    end_if_spent,
+    read_reply,
+    refusal,
+    reply_order,
+    update_norm,
+    wait_for_nodes,
+    weighted_metrics,
+)
+
+PATIENCE = 3600.0
+"""Seconds to wait for the replies of a round, as Flower does."""
 
 
 class AggregatorStrategy(Strategy):
@@ -30,12 +47,23 @@ class AggregatorStrategy(Strategy):
         Names on which a server optimiser may step; None for all floating-point arrays.
     evaluate
         Whether the sites evaluate the new global model after each round.
-    done
-        Rounds that an earlier, interrupted run has finished.
     implausible
         An update is refused if its norm exceeds this many times the median norm of the round.
     deadline
         Seconds to wait for the nodes.
+
+    Attributes
+    ----------
+    current
+        The global arrays.
+    state
+        The aggregator's state.
+    history, refused
+        Rows of the tables of a `hemafl_lib.federation.Run`.
+    bytes_sent
+        Bytes of the arrays in both directions.
+    aggregated_rounds
+        Rounds with a usable reply.
     """
 
     def __init__(
@@ -46,12 +74,11 @@ class AggregatorStrategy(Strategy):
         rounds: int,
         trained: frozenset[str] | None = None,
         evaluate: bool = True,
-        done: int = 0,
         implausible: float = 1000.0,
         deadline: float = 120.0,
     ) -> None:
         self.aggregator, self.nodes, self.rounds, self.trained = aggregator, nodes, rounds, trained
-        self.evaluate, self.done, self.implausible, self.deadline = evaluate, done, implausible, deadline
+        self.evaluate, self.implausible, self.deadline = evaluate, implausible, deadline
         self.asked: dict[int, str] = {}
         self.current: Parameters = {}
         self.state: State | None = None
@@ -60,21 +87,35 @@ class AggregatorStrategy(Strategy):
         self.bytes_sent = 0
         self.aggregated_rounds = 0
 
+    # --- one round -----------------------------------------------------------------------------------
+
+    def train_round(self, number: int, arrays: Parameters, grid: Grid) -> Parameters:
+        """Have every site train from ``arrays``; return the new global arrays.
+
+        Without any good reply they stay as they are. Raises `BudgetSpent` if a site must not train any more.
+        """
+        self.current = arrays
+        messages = self._messages(number, to_record(arrays), MessageType.TRAIN, grid)
+        self._aggregate(number, grid.send_and_receive(messages=messages, timeout=PATIENCE))
+        return self.current
+
+    def evaluate_round(self, number: int, arrays: Parameters, grid: Grid) -> None:
+        """Have every site evaluate ``arrays`` and keep its metrics, or do nothing if nobody evaluates."""
+        if self.evaluate:
+            messages = self._messages(number, to_record(arrays), MessageType.EVALUATE, grid)
+            self._keep_metrics(number, grid.send_and_receive(messages=messages, timeout=PATIENCE))
+
+    # --- the same in Flower's steps ------------------------------------------------------------------
+
     def summary(self) -> None:
         """Say nothing: the settings stand in the `Run`."""
 
     def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord | None, grid: Grid
     ) -> Iterable[Message]:
         """Send the global arrays to every node."""
         self.current = from_record(arrays)
         return self._messages(server_round, arrays, MessageType.TRAIN, grid)
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Send the new global arrays to every node, or to none if nobody evaluates."""
-        return self._messages(server_round, arrays, MessageType.EVALUATE, grid) if self.evaluate else []
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -83,37 +124,23 @@ class AggregatorStrategy(Strategy):
 
         Raises `BudgetSpent` if a site must not train any more.
         """
-        number = self.done + server_round
-        replies = sorted(replies, key=reply_order)
-        end_if_spent(number, replies)
-        good = self._good_replies(number, "train", replies)
-        good = self._plausible(number, good)
-        if not good:
-            return None, None
-        self.bytes_sent += sum(byte_count(reply.content["arrays"]) for reply in good)
-        if self.state is None:
-            self.state = begin(self.aggregator, self.current, self.trained)
-        self.current, self.state = aggregate(
-            self.aggregator,
-            self.current,
-            [from_record(reply.content["arrays"]) for reply in good],
-            [float(reply.content["metrics"]["num-examples"]) for reply in good],
-            self.state,
-            self.trained,
-        )
-        self.aggregated_rounds += 1
-        self._record(number, "train", good)
-        return to_record(self.current), weighted_metrics(good)
+        good = self._aggregate(server_round, replies)
+        return (to_record(self.current), MetricRecord({**weighted_metrics(good)})) if good else (None, None)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord | None, grid: Grid
+    ) -> Iterable[Message]:
+        """Send the new global arrays to every node, or to none if nobody evaluates."""
+        return self._messages(server_round, arrays, MessageType.EVALUATE, grid) if self.evaluate else []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Keep every site's metrics, and their mean weighted by examples."""
-        number = self.done + server_round
-        good = self._good_replies(number, "evaluate", replies)
-        self._record(number, "evaluate", good)
-        return weighted_metrics(good) if good else None
+        """Keep every site's metrics, and return their mean weighted by examples."""
+        good = self._keep_metrics(server_round, replies)
+        return MetricRecord({**weighted_metrics(good)}) if good else None
 
-    def _messages(self, server_round: int, arrays: ArrayRecord, kind: str, grid: Grid) -> list[Message]:
-        number = self.done + server_round
+    # --- asking --------------------------------------------------------------------------------------
+
+    def _messages(self, number: int, arrays: ArrayRecord, kind: str, grid: Grid) -> list[Message]:
         nodes = self._online(number, kind, grid)
         self.bytes_sent += byte_count(arrays) * len(nodes)
         config = ConfigRecord({"server-round": number, "num-rounds": self.rounds})
@@ -125,131 +152,75 @@ class AggregatorStrategy(Strategy):
         nodes = wait_for_nodes(grid, 1 if self.asked else self.nodes, self.deadline)
         for node, site in self.asked.items():
             if node not in nodes:
-                reason = "its node was not online when the server asked"
-                self.refused.append({"round": number, "phase": phase, "site": site, "reason": reason})
+                self._refuse(number, phase, site, "its node was not online when the server asked")
         self.asked = {node: f"node {node}" for node in nodes} | self.asked
         return nodes
 
-    def _good_replies(self, number: int, phase: str, replies: Iterable[Message]) -> list[Message]:
+    # --- what comes back -----------------------------------------------------------------------------
+
+    def _aggregate(self, number: int, messages: Iterable[Message]) -> list[Reply]:
+        replies = self._read(messages)
+        end_if_spent(number, replies)
+        good = self._plausible(number, self._usable(number, "train", replies, self.current))
+        if not good:
+            return []
+        self.bytes_sent += sum(reply.byte_count for reply in good)
+        if self.state is None:
+            self.state = begin(self.aggregator, self.current, self.trained)
+        self.current, self.state = aggregate(
+            self.aggregator,
+            self.current,
+            [reply.arrays for reply in good if reply.arrays is not None],
+            [reply.examples for reply in good],
+            self.state,
+            self.trained,
+        )
+        self.aggregated_rounds += 1
+        self._record(number, "train", good)
+        return good
+
+    def _keep_metrics(self, number: int, messages: Iterable[Message]) -> list[Reply]:
+        good = self._usable(number, "evaluate", self._read(messages), None)
+        self._record(number, "evaluate", good)
+        return good
+
+    def _read(self, messages: Iterable[Message]) -> list[Reply]:
+        """Return the replies in the order of the sites, and note which node is which site."""
+        replies = [read_reply(message) for message in sorted(messages, key=reply_order)]
+        self.asked |= {reply.node: reply.site for reply in replies}
+        return replies
+
+    def _usable(
+        self, number: int, phase: str, replies: Sequence[Reply], current: Parameters | None
+    ) -> list[Reply]:
         good = []
-        for reply in sorted(replies, key=reply_order):
-            self.asked[reply.metadata.src_node_id] = site_name(reply)
-            reason = refusal(reply, self.current if phase == "train" else None)
+        for reply in replies:
+            reason = refusal(reply, current)
             if reason is None:
                 good.append(reply)
             else:
-                self._refuse(number, phase, reply, reason)
+                self._refuse(number, phase, reply.site, reason)
         return good
 
-    def _plausible(self, number: int, replies: list[Message]) -> list[Message]:
+    def _plausible(self, number: int, replies: list[Reply]) -> list[Reply]:
         if len(replies) < 3:
             return replies
-        norms = [update_norm(from_record(reply.content["arrays"]), self.current) for reply in replies]
+        norms = [update_norm(reply.arrays or {}, self.current) for reply in replies]
         good, median = [], float(np.median(norms))
         for reply, norm in zip(replies, norms, strict=True):
             if norm > self.implausible * median > 0:
                 reason = f"its update's norm {norm:.3g} is implausible beside the median {median:.3g}"
-                self._refuse(number, "train", reply, reason)
+                self._refuse(number, "train", reply.site, reason)
             else:
                 good.append(reply)
         return good
 
-    def _refuse(self, number: int, phase: str, reply: Message, reason: str) -> None:
-        self.refused.append({"round": number, "phase": phase, "site": site_name(reply), "reason": reason})
+    def _refuse(self, number: int, phase: str, site: str, reason: str) -> None:
+        self.refused.append({"round": number, "phase": phase, "site": site, "reason": reason})
 
-    def _record(self, number: int, phase: str, replies: Sequence[Message]) -> None:
+    def _record(self, number: int, phase: str, replies: Sequence[Reply]) -> None:
         for reply in replies:
-            row = {"round": number, "phase": phase, "site": site_name(reply)}
-            for metric, value in reply.content["metrics"].items():
-                if metric != "partition-id":
+            row = {"round": number, "phase": phase, "site": reply.site}
+            for metric, value in reply.metrics.items():
+                if metric != NUMBER:
                     self.history.append({**row, "metric": metric, "value": value})
-
-
-def wait_for_nodes(grid: Grid, nodes: int, deadline: float) -> list[int]:
-    """Return the sorted IDs of all nodes once there are ``nodes``; raise after ``deadline`` seconds."""
-    end = time.monotonic() + deadline
-    while len(found := sorted(grid.get_node_ids())) < nodes:
-        if time.monotonic() > end:
-            raise FederationError(
-                f"only {len(found)} of {nodes} nodes came up within {deadline:.0f} s; start the others first."
-            )
-        time.sleep(0.1)
-    return found
-
-
-def reply_order(reply: Message) -> tuple[int, int]:
-    """Order replies by site, so that sums do not depend on who answers first or on node IDs."""
-    if reply.has_content() and "partition-id" in reply.content.get("metrics", {}):
-        return 0, int(reply.content["metrics"]["partition-id"])
-    return 1, reply.metadata.src_node_id
-
-
-def end_if_spent(number: int, replies: Iterable[Message]) -> None:
-    """Raise `BudgetSpent` if a site answered in round ``number`` that it must not train any more."""
-    for reply in replies:
-        if reply.has_content() and "spent" in reply.content:
-            reason = reply.content["spent"]["reason"]
-            raise BudgetSpent(f"site '{site_name(reply)}' ends the run after round {number - 1}: {reason}")
-
-
-def site_name(reply: Message) -> str:
-    """Return the name that a site gave with its reply, else its node's number."""
-    if reply.has_content() and "name" in reply.content.get("site", {}):
-        return str(reply.content["site"]["name"])
-    return f"node {reply.metadata.src_node_id}"
-
-
-def refusal(reply: Message, current: Parameters | None) -> str | None:
-    """Return why a reply cannot be used, or None if it can.
-
-    ``current`` holds the global arrays that the reply's must match; None for an evaluation.
-    """
-    if reply.has_error():
-        return f"the client failed: {last_line(reply.error.reason)}"
-    metrics = reply.content.get("metrics", {})
-    examples = metrics.get("num-examples")
-    if not isinstance(examples, int | float) or not np.isfinite(examples) or examples <= 0:
-        return f"its number of examples is {examples}"
-    if current is None:
-        return None
-    if "arrays" not in reply.content:
-        return "it holds no arrays"
-    return arrays_refusal(from_record(reply.content["arrays"]), current)
-
-
-def arrays_refusal(arrays: Parameters, current: Parameters) -> str | None:
-    """Return why arrays do not match the global ones, or None if they do."""
-    if missing := sorted(set(current) - set(arrays)):
-        return f"array '{missing[0]}' is missing"
-    if unknown := sorted(set(arrays) - set(current)):
-        return f"array '{unknown[0]}' is unknown"
-    for name, value in arrays.items():
-        if value.shape != current[name].shape:
-            return f"array '{name}' has shape {value.shape} instead of {current[name].shape}"
-        if not np.isfinite(value).all():
-            return f"array '{name}' is not finite"
-    return None
-
-
-def last_line(text: str | None) -> str:
-    """Return the last line of an error's text that says anything."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
-
-
-def update_norm(arrays: Parameters, current: Parameters) -> float:
-    """Return the Euclidean norm of a reply's difference from the global arrays (counters left out)."""
-    squares = (
-        float(np.square(np.subtract(arrays[k], current[k], dtype=np.float64)).sum())
-        for k in current
-        if not np.issubdtype(current[k].dtype, np.integer)
-    )
-    return float(np.sqrt(sum(squares)))
-
-
-def weighted_metrics(replies: Sequence[Message]) -> MetricRecord:
-    """Return each metric's mean over the replies, weighted by their examples."""
-    metrics = [dict(reply.content["metrics"].items()) for reply in replies]
-    total = float(sum(m["num-examples"] for m in metrics))
-    names = [k for k in metrics[0] if k not in ("num-examples", "partition-id")]
-    return MetricRecord({k: sum(m[k] * m["num-examples"] for m in metrics) / total for k in names})

@@ -16,8 +16,8 @@ from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import partition_of, reply
 from hemafl_lib.federation.engines import check_engine, run_app
 from hemafl_lib.federation.exchange import from_record, to_record
+from hemafl_lib.federation.replies import last_line, reply_order, site_name, wait_for_nodes
 from hemafl_lib.federation.site_app import SiteApp
-from hemafl_lib.federation.strategy import last_line, reply_order, site_name, wait_for_nodes
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.agreed_grid import NEXT_FULL_CELL
 from hemafl_lib.statistics.baseline import HAZARD_SUMS

@@ -346,11 +346,12 @@ def test_the_app_for_hospitals_trains_on_what_each_node_holds(repository, tmp_pa
     """Its own settings, on the local engine: two nodes that stand for two sites of the smear."""
     settings = {**hospital_settings(repository), "rounds": 1, "size": 16, "width": 4, "out": str(tmp_path)}
 
-    def introduce(grid):
+    def serve(grid, context):
         for node_id, site in zip(grid.get_node_ids(), ("north", "south"), strict=True):
             grid.context(node_id).node_config.update({"cohort": "smear", "site": site})
+        hospital.server_app(grid, context)
 
-    run_local(hospital.server_app, hospital.node_app, 2, run_config=settings, prepare=introduce)
+    run_local(serve, hospital.node_app, 2, run_config=settings)
     model = load_model(tmp_path / "model.safetensors")
     assert not same_parameters(model, hospital.job_of(settings).model)
     outcome = read_json(tmp_path / "history.json")

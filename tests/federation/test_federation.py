@@ -15,11 +15,13 @@ from flwr.serverapp import strategy as flower
 from hemafl_lib import federation
 from hemafl_lib.aggregation import AGGREGATORS, FedAdam, FedAvg, FedMedian
 from hemafl_lib.errors import FederationError, HemaflError, Stopped
-from hemafl_lib.federation import client, runs
+from hemafl_lib.federation import client
+from hemafl_lib.federation import server as server_room
 from hemafl_lib.federation.client import Job, client_app
 from hemafl_lib.federation.engines.local import LocalGrid, run_local
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, to_record
-from hemafl_lib.federation.strategy import AggregatorStrategy, arrays_refusal
+from hemafl_lib.federation.replies import arrays_refusal
+from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Recipe, fit, predict
@@ -371,15 +373,15 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, monkeypatch, settings):
     arguments = {"model": linear(), "recipe": RECIPE, "rounds": 4, **settings}
     whole = federation.run(sites(3), **arguments)
     path = tmp_path / "run.safetensors"
-    save, calls = runs.checkpoints.save, []
+    write, calls = server_room.write_checkpoint, []
 
     def crash_after_two(*args):
-        save(*args)
+        write(*args)
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.checkpoints, "save", crash_after_two)
+    monkeypatch.setattr(server_room, "write_checkpoint", crash_after_two)
     with pytest.raises(KeyboardInterrupt):
         federation.run(sites(3), **arguments, checkpoint=path)
     resumed = federation.run(sites(3), **arguments, checkpoint=path)

@@ -18,7 +18,7 @@ from hemafl_book.cli import app
 from hemafl_lib.data import smear
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.deployment.processes import find_program
-from hemafl_lib.federation.strategy import wait_for_nodes
+from hemafl_lib.federation.replies import wait_for_nodes
 
 PROGRAMS = (
     "flower-superlink",

@@ -6,21 +6,19 @@ does is any Flower server app of this process.
 
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.local import LocalGrid, run_local
+from hemafl_lib.federation.engines.local import run_local
 from hemafl_lib.federation.engines.ray import run_simulation
 from hemafl_lib.federation.quiet import quiet_flower
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.partition import Site
-
-Prepare = Callable[[LocalGrid], None]
 
 
 class Engine(Protocol):
@@ -35,7 +33,6 @@ class Engine(Protocol):
         workers: int | None,
         progress: bool | None,
         stop: threading.Event,
-        prepare: Prepare,
     ) -> None:
         """Return when the server app has ended."""
 
@@ -49,7 +46,6 @@ def run_app(
     workers: int | None = None,
     progress: bool | None = None,
     stop: threading.Event | None = None,
-    prepare: Prepare = lambda grid: None,
 ) -> None:
     """Run a server app in this process and a site app at every site; return when the server app has ended.
 
@@ -65,8 +61,6 @@ def run_app(
         Whether to show a bar, on the local engine; None shows it where somebody may watch.
     stop
         On the local engine, set it to end running clients early; Ctrl-C sets it too.
-    prepare
-        On the local engine, it sees the grid before the first message.
 
     Raises
     ------
@@ -84,7 +78,6 @@ def run_app(
             workers=workers,
             progress=progress,
             stop=stop or threading.Event(),
-            prepare=prepare,
         )
 
 
@@ -102,7 +95,6 @@ def run_on_threads(
     workers: int | None,
     progress: bool | None,
     stop: threading.Event,
-    prepare: Prepare,
 ) -> None:
     """Run the sites in threads of this process; they share its memory."""
     client_app = site_app.make_app(sites.__getitem__, stop.is_set)
@@ -113,7 +105,6 @@ def run_on_threads(
         workers=workers,
         progress=progress,
         interrupt=stop.set,
-        prepare=prepare,
     )
 
 
@@ -125,7 +116,6 @@ def run_on_ray(
     workers: int | None,
     progress: bool | None,
     stop: threading.Event,
-    prepare: Prepare,
 ) -> None:
     """Run the sites in Ray's processes, which read their data from a folder."""
     with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
@@ -141,7 +131,6 @@ def run_on_supernodes(
     workers: int | None,
     progress: bool | None,
     stop: threading.Event,
-    prepare: Prepare,
 ) -> None:
     """Run the sites as SuperNodes that speak to a SuperLink over TLS, each a program of its own."""
     from hemafl_lib.federation.engines.deployment.node import run_deployment  # Flower's servers, for few runs

@@ -8,7 +8,7 @@ process starts, and a round of a small model costs milliseconds.
 import copy
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -168,6 +168,11 @@ class LocalGrid(Grid):
             self.contexts[node_id] = Context(RUN_ID, node_id, config, RecordDict(), dict(self.run_config))
         return self.contexts[node_id]
 
+    def restore_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Give nodes, by their "partition-id", the state that they had in an earlier run."""
+        for number, state in states.items():
+            self.context(FIRST_NODE_ID + number).state = state
+
     def _answer(self, message: Message) -> Message:
         node_id = message.metadata.dst_node_id
         with self._locks[node_id]:
@@ -189,13 +194,11 @@ def run_local(
     run_config: dict | None = None,
     progress: bool | None = None,
     interrupt: Callable[[], None] = lambda: None,
-    prepare: Callable[[LocalGrid], None] = lambda grid: None,
 ) -> Context:
     """Run any Flower app on ``nodes`` nodes in this process; return the server app's context.
 
     ``progress`` shows a bar (None: only on a terminal). On Ctrl-C, ``interrupt`` is called so that
     running clients can stop, nothing new begins, and `KeyboardInterrupt` goes on once all have ended.
-    ``prepare`` sees the grid before the first message, to restore the nodes' states for example.
     """
     threads = torch.get_num_threads()
     with bar(unit="message", desc="federation", show=progress) as shown:
@@ -203,7 +206,6 @@ def run_local(
         context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config or {}))
         try:
             torch.set_num_threads(1)
-            prepare(grid)
             server_app(grid, context)
         except BaseException:
             interrupt()
