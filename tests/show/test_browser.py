@@ -537,6 +537,38 @@ def test_without_scripts_the_page_still_says_what_the_figures_show(html, chromiu
     context.close()
 
 
+CONTRAST = """
+(element) => {
+  const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const brightness = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => linear(value / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const groundOf = (one) => getComputedStyle(one).backgroundColor;
+  let ground = element;
+  while (/, 0\\)$|^transparent$/.test(groundOf(ground))) ground = ground.parentElement;
+  const style = getComputedStyle(element);
+  const words = element instanceof SVGElement ? style.fill : style.color;
+  const [dark, light] = [words, groundOf(ground)].map(brightness).sort((a, b) => a - b);
+  return (light + 0.05) / (dark + 0.05);
+}
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_of_figures_stand_out_from_the_ground_by_day_and_by_night(html, visit, theme):
+    page = visit().open(html.as_uri(), "book/sample.html")
+    page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    for words in (
+        "#skew label",
+        "#skew output",
+        "#skew .hemafl-summary",
+        "#skew svg[role=img] text",
+        "figcaption",
+    ):
+        assert page.locator(words).first.evaluate(CONTRAST) >= 4.5, words
+
+
 def test_the_first_page_leads_to_the_book(address, visit):
     page = visit().open(address, "index.html")
     page.wait_for_url("**/book/intro.html")
