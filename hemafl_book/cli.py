@@ -101,10 +101,10 @@ def list_names() -> None:
 
 def known_names() -> dict[str, Iterable[str]]:
     """Return all registries' names by what they name, in the plural."""
-    from hemafl_book.papers.dealing import SCHEMES  # loads PyTorch and Flower, as others below
-    from hemafl_lib.aggregation import AGGREGATORS
+    from hemafl_lib.aggregation import AGGREGATORS  # loads PyTorch, as others below
     from hemafl_lib.federation.engines import ENGINES
     from hemafl_lib.models import BACKBONES
+    from hemafl_lib.partition import SCHEMES
 
     return {
         "papers": PAPERS,

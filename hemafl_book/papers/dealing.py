@@ -1,26 +1,13 @@
 """How an experiment's rows become clients: a scheme of `hemafl_lib.partition` and its settings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hemafl_lib import partition
 from hemafl_lib.data.cohort import CohortKind
-from hemafl_lib.partition import Site
-
-SCHEMES: dict[str, Callable[..., list[Site[Any]]]] = {
-    "natural": partition.natural,
-    "iid": partition.iid,
-    "quantity": partition.quantity,
-    "dirichlet": partition.dirichlet,
-    "pathological": partition.pathological,
-}
+from hemafl_lib.partition import SCHEMES, Site
 
 ALPHA = 0.5
 """Dirichlet parameter where neither the paper nor the user names one."""
-
-CLASSES = 2
-"""Classes of a client in the pathological scheme."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +17,7 @@ class Deal:
     Attributes
     ----------
     scheme
-        A key of `SCHEMES`.
+        A key of `hemafl_lib.partition.SCHEMES`.
     clients
         How many there are; the natural scheme takes as many as the cohort has sites.
     alpha, minimum
@@ -48,19 +35,16 @@ class Deal:
 
     def sites(self, cohort: CohortKind, *, seed: int, **sides: Any) -> list[Site[CohortKind]]:
         """Deal a cohort; ``sides`` are what every scheme takes: shares, and what a split keeps together."""
-        return SCHEMES[self.scheme](cohort, seed=seed, **self.settings(), **sides)
+        return SCHEMES[self.scheme].cut(cohort, seed=seed, **self.settings(), **sides)
 
     def settings(self) -> dict[str, Any]:
         """Return what the scheme takes besides the seed and the sides."""
-        if self.scheme == "natural":
-            return {}
-        if self.scheme == "quantity":
-            return {"proportions": self.proportions}
-        own = {
-            "dirichlet": {"alpha": self.alpha, "minimum": self.minimum},
-            "pathological": {"classes_per_site": CLASSES},
-        }
-        return {"sites": self.clients, **own.get(self.scheme, {})}
+        settings = SCHEMES[self.scheme].settings(self.clients, self.alpha)
+        if self.scheme == "dirichlet":
+            settings["minimum"] = self.minimum
+        if self.proportions:
+            settings["proportions"] = self.proportions
+        return settings
 
     def __str__(self) -> str:
         if self.scheme == "natural":
@@ -85,5 +69,4 @@ def changed(own: Deal, scheme: str | None, clients: int | None, alpha: float | N
     count = clients or own.clients
     if scheme is None:
         scheme = "dirichlet" if alpha is not None or own.scheme == "dirichlet" else "iid"
-    sizes = tuple(partition.power_law(count, 1.0).tolist()) if scheme == "quantity" else ()
-    return Deal(scheme, count, alpha or own.alpha, own.minimum, sizes)
+    return Deal(scheme, count, alpha or own.alpha, own.minimum)

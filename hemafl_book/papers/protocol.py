@@ -7,10 +7,11 @@ from typing import Any
 
 from hemafl_book.papers import dealing
 from hemafl_book.papers.arms import Arm
-from hemafl_book.papers.dealing import SCHEMES, Deal
+from hemafl_book.papers.dealing import Deal
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.partition import SCHEMES
 
 PRESETS = ("quick", "paper")
 

@@ -1,6 +1,6 @@
 """One cohort becomes sites, and how different those sites are.
 
-``sites`` cuts a cohort and ``schemes`` ties each way to cut to its name (``SCHEMES``), ``groups`` finds what
+``sites`` cuts a cohort, in each of the ways that ``SCHEMES`` names, ``groups`` finds what
 should stay together in a cut, ``stain`` gives sites colours of their own and ``normalisation`` takes them
 away, ``divergence`` measures label skew.
 """
@@ -23,10 +23,11 @@ from hemafl_lib.partition.normalisation import (
     reinhard,
     reinhard_images,
 )
-from hemafl_lib.partition.schemes import SCHEMES, Scheme, make_sites
 from hemafl_lib.partition.sites import (
     ATTEMPTS,
     PARTS,
+    SCHEMES,
+    Scheme,
     Site,
     Within,
     dirichlet,
@@ -64,7 +65,6 @@ __all__ = [
     "label_distribution",
     "macenko",
     "macenko_images",
-    "make_sites",
     "natural",
     "near_duplicates",
     "pathological",

@@ -22,9 +22,9 @@ A third says where the shares of the three sides are met:
 The label of a row is its class, or in a survival table whether death was observed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Any, Generic, Literal
 
 import numpy as np
 from typing_extensions import TypeVar
@@ -268,6 +268,32 @@ def pathological(
         for site, part in zip(holders, cut(units, ends), strict=True):
             assignment[rows_of(part)] = site
     return _sites(cohort, assignment, _names(sites), validation, test, split_by, split_within, seed)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to cut a cohort into sites, and what it is told for a number of sites.
+
+    Attributes
+    ----------
+    cut
+        Takes a cohort, ``seed``, how rows are split (see `natural`) and its own settings.
+    settings
+        Returns these own settings, from the number of sites and ``alpha``, the strength of label skew.
+    """
+
+    cut: Callable[..., list[Site[Any]]]
+    settings: Callable[[int, float], dict[str, Any]]
+
+
+SCHEMES: dict[str, Scheme] = {
+    "natural": Scheme(natural, lambda sites, alpha: {}),
+    "iid": Scheme(iid, lambda sites, alpha: {"sites": sites}),
+    "quantity": Scheme(quantity, lambda sites, alpha: {"proportions": tuple(power_law(sites, 1.0).tolist())}),
+    "dirichlet": Scheme(dirichlet, lambda sites, alpha: {"sites": sites, "alpha": alpha}),
+    "pathological": Scheme(pathological, lambda sites, alpha: {"sites": sites, "classes_per_site": 2}),
+}
+"""Every way to cut a cohort by its name: the only place where the two are tied."""
 
 
 def _names(sites: int) -> tuple[str, ...]:

@@ -425,47 +425,22 @@ def test_the_taleqani_reader_keeps_the_order_of_the_file_numbers(taleqani):
 # Schemes by name
 
 
-def test_a_scheme_is_found_by_its_name_and_its_choices_are_passed_on():
-    cohort = drawn(400)
-    pairs = [
-        (partition.make_sites("natural", cohort, seed=1), partition.natural(cohort, seed=1)),
-        (partition.make_sites("iid", cohort, sites=3, seed=1), partition.iid(cohort, sites=3, seed=1)),
-        (
-            partition.make_sites("dirichlet", cohort, sites=3, alpha=0.3, seed=1, minimum=5, test=0.3),
-            partition.dirichlet(cohort, sites=3, alpha=0.3, seed=1, minimum=5, test=0.3),
-        ),
-        (
-            partition.make_sites("quantity", cohort, sites=3, seed=1),
-            partition.quantity(cohort, proportions=partition.power_law(3, 1.0), seed=1),
-        ),
-        (
-            partition.make_sites("pathological", cohort, sites=4, classes_per_site=2, seed=1),
-            partition.pathological(cohort, sites=4, classes_per_site=2, seed=1),
-        ),
-    ]
-    assert set(partition.SCHEMES) == {"natural", "iid", "dirichlet", "quantity", "pathological"}
-    for ours, expected in pairs:
-        assert [site.name for site in ours] == [site.name for site in expected]
-        assert all(same(one.train, other.train) for one, other in zip(ours, expected, strict=True))
-
-
 @pytest.mark.parametrize(
-    ("scheme", "choices", "sentence"),
+    ("scheme", "settings"),
     [
-        (
-            "fair",
-            {},
-            "scheme 'fair' is unknown; choose one of: natural, iid, dirichlet, quantity, pathological.",
-        ),
-        ("iid", {"sites": 2, "alpha": 1.0}, "scheme 'iid' has no 'alpha'; it has sites."),
-        ("natural", {"sites": 2}, "scheme 'natural' has no 'sites'; it has nothing to choose."),
-        ("dirichlet", {"sites": 2}, "scheme 'dirichlet' needs 'alpha'; give it."),
+        ("natural", {}),
+        ("iid", {"sites": 3}),
+        ("quantity", {"proportions": tuple(partition.power_law(3, 1.0))}),
+        ("dirichlet", {"sites": 3, "alpha": 0.3}),
+        ("pathological", {"sites": 3, "classes_per_site": 2}),
     ],
 )
-def test_a_scheme_that_cannot_be_is_refused(scheme, choices, sentence):
-    with pytest.raises(PartitionError) as refusal:
-        partition.make_sites(scheme, drawn(100), seed=0, **choices)
-    assert str(refusal.value) == sentence
+def test_a_scheme_is_found_by_its_name_with_its_settings_for_a_number_of_sites(scheme, settings):
+    found, cohort = partition.SCHEMES[scheme], drawn(400, hospitals=2)
+    assert found.settings(3, 0.3) == settings
+    by_name = found.cut(cohort, seed=1, test=0.3, **settings)
+    by_hand = getattr(partition, scheme)(cohort, seed=1, test=0.3, **settings)
+    assert everything(by_name) == everything(by_hand)
 
 
 # Refusals
