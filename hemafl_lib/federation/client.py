@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
@@ -19,6 +18,7 @@ from hemafl_lib.federation.exchange import (
     set_arrays,
     to_record,
 )
+from hemafl_lib.federation.flower_private import Mod
 from hemafl_lib.federation.model_copy import copy_model
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.trainer import Trainer

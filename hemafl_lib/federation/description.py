@@ -7,14 +7,12 @@ file. Reading a description imports no class but the library's own dataclasses, 
 import dataclasses
 import importlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.models import load_model, save_model
-
-Value = TypeVar("Value")
 
 LIBRARY = "hemafl_lib"
 
@@ -58,30 +56,23 @@ def describe(value: Any, folder: Path, name: str) -> Any:
     )
 
 
-def restore(description: Any, folder: Path, kind: type[Value]) -> Value:
+def restore(description: Any, folder: Path) -> Any:
     """Return the value that `describe` described.
 
     Raises
     ------
     FederationError
-        If it is not of ``kind``, or names a class that is not a dataclass of the library.
+        If it names a class that is not a dataclass of the library.
     """
-    value = _restore(description, folder)
-    if not isinstance(value, kind):
-        raise FederationError(f"{folder} describes no {kind.__name__}; store it again.")
-    return value
-
-
-def _restore(description: Any, folder: Path) -> Any:
     if not isinstance(description, dict):
         return description
     if "model" in description:
         return load_model(folder / description["model"])
     if "class" in description:
-        settings = {name: _restore(value, folder) for name, value in description["settings"].items()}
+        settings = {name: restore(value, folder) for name, value in description["settings"].items()}
         return find_class(description["class"])(**settings)
     ((kind, elements),) = description.items()
-    restored = [_restore(element, folder) for element in elements]
+    restored = [restore(element, folder) for element in elements]
     return tuple(restored) if kind == "tuple" else restored
 
 

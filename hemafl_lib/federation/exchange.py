@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from flwr.common.constant import SType
 from numpy.lib.format import dtype_to_descr, read_array_header_1_0, write_array_header_1_0
 from torch import nn
 
@@ -18,6 +17,9 @@ from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import FederationError
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
+
+NUMPY = Array(np.zeros(0)).stype
+"""What Flower calls an array that travels as the bytes of an .npy file."""
 
 NPY_VERSION_1 = b"\x93NUMPY\x01\x00"
 """The first bytes of an .npy file of version 1.0."""
@@ -83,7 +85,7 @@ def write_array(value: np.ndarray) -> Array:
     columns_first = value.flags.f_contiguous and not value.flags.c_contiguous
     head = write_header(value.dtype, value.shape, columns_first)
     data = head + value.tobytes("F" if columns_first else "C")
-    return Array(str(value.dtype), value.shape, SType.NUMPY, data)
+    return Array(str(value.dtype), value.shape, NUMPY, data)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,14 +10,16 @@ about itself, its node config, never leaves it, apart from its number and its si
 - ``site``: the name under which it takes part; of a cohort of several sites the one it stands for.
 """
 
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
 
-from flwr.app import Context, Message
-from flwr.app.user_config import UserConfig
+from flwr.app import Context, Message, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib import aggregation, data
+from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import Job, client_app, partition_of
 from hemafl_lib.federation.exchange import (
@@ -30,73 +32,127 @@ from hemafl_lib.federation.exchange import (
 )
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.files import write_json
-from hemafl_lib.models import AttentionCNN, save_model
+from hemafl_lib.models import AttentionCNN, Norm, save_model
+from hemafl_lib.models.attention_cnn import Attention
 from hemafl_lib.partition import Site, split
+from hemafl_lib.settings import Count, Positive, Settings, Whole
 from hemafl_lib.training import Recipe
 
 MODEL_FILE, HISTORY_FILE = "model.safetensors", "history.json"
 
-
-def setting(config: UserConfig, name: str) -> str | int | float | bool:
-    """Return a setting; raise `FederationError` if it was not given."""
-    if name not in config:
-        raise FederationError(f"the setting '{name}' is missing; give it in the run config or node config.")
-    return config[name]
+Kind = TypeVar("Kind", bound=Settings)
 
 
-def job_of(config: UserConfig) -> Job:
-    """Return what the run config asks all sites to do: train an attention CNN by a recipe."""
-    model = AttentionCNN(
-        len(data.classes.CLASS_SCHEMES[setting(config, "classes")]),
-        width=setting(config, "width"),
-        attention=setting(config, "attention"),
-        norm=setting(config, "norm"),
-        seed=setting(config, "seed"),
-    )
-    recipe = Recipe(
-        loss=setting(config, "loss"),
-        learning_rate=setting(config, "learning-rate"),
-        batch_size=setting(config, "batch-size"),
-        local_epochs=setting(config, "local-epochs"),
-        balanced_sampler=setting(config, "balanced-sampler"),
-    )
-    return Job(model, recipe, setting(config, "seed"))
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """The run config: what the server asks of all hospitals (``hospitals/pyproject.toml``).
+
+    ``hospitals`` is how many to wait for, at most ``deadline`` seconds; ``out`` the server's folder.
+    """
+
+    ERROR: ClassVar[type[FederationError]] = FederationError
+
+    hospitals: Count
+    rounds: Whole
+    deadline: Positive
+    out: str
+    seed: Whole
+    classes: str
+    size: Count
+    width: Count
+    attention: Attention
+    norm: Norm
+    aggregator: str
+    loss: Literal["cross_entropy", "focal"]
+    learning_rate: Positive
+    batch_size: Count
+    local_epochs: Count
+    balanced_sampler: bool
+
+    def __post_init__(self) -> None:
+        """Raise `FederationError` for a value that is not allowed."""
+        super().__post_init__()
+        if self.classes not in data.classes.CLASS_SCHEMES:
+            known = ", ".join(data.classes.CLASS_SCHEMES)
+            raise FederationError(f"classes='{self.classes}' is unknown; choose one of: {known}.")
+
+    def job(self) -> Job:
+        """Return what all sites are asked to do: train an attention CNN by a recipe."""
+        model = AttentionCNN(
+            len(data.classes.CLASS_SCHEMES[self.classes]),
+            width=self.width,
+            attention=self.attention,
+            norm=self.norm,
+            seed=self.seed,
+        )
+        recipe = Recipe(
+            loss=self.loss,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            local_epochs=self.local_epochs,
+            balanced_sampler=self.balanced_sampler,
+        )
+        return Job(model, recipe, self.seed)
 
 
-def own_site(context: Context) -> Site:
+@dataclass(frozen=True)
+class NodeSettings(Settings):
+    """The node config: what a node knows about itself, as said at the top of this module."""
+
+    ERROR: ClassVar[type[FederationError]] = FederationError
+
+    cohort: str
+    site: str
+    data_folder: str | None = None
+
+
+def read_settings(kind: type[Kind], config: UserConfig) -> Kind:
+    """Return the settings that Flower's config holds, whose names have hyphens for underscores.
+
+    Raises `FederationError` if one is missing or its value not allowed; others are left alone.
+    """
+    given = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # mypy does not see that subclasses are dataclasses
+        name = field.name.replace("_", "-")
+        if name in config:
+            given[field.name] = config[name]
+        elif field.default is MISSING:
+            raise FederationError(
+                f"the setting '{name}' is missing; give it in the run config or node config."
+            )
+    return kind(**given)
+
+
+def own_site(context: Context, run: RunSettings) -> Site[ImageCohort]:
     """Read this node's images and split them; nothing but what is trained on them leaves the node."""
-    node, config = context.node_config, context.run_config
-    name = str(setting(node, "site"))
-    cohort = data.load(
-        str(setting(node, "cohort")), size=setting(config, "size"), root=node.get("data-folder")
-    )
+    node = read_settings(NodeSettings, context.node_config)
+    cohort = data.load_images(node.cohort, size=run.size, root=node.data_folder)
     if len(cohort.sites) > 1:
-        cohort = cohort.of_site(name)
-    cohort = data.harmonise(cohort, str(setting(config, "classes")))
-    return Site(name, *split(cohort, seed=setting(config, "seed")))
+        cohort = cohort.of_site(node.site)
+    return Site(node.site, *split(data.harmonise(cohort, run.classes), seed=run.seed))
 
 
 def answer(message: Message, context: Context) -> Message:
     """Train or evaluate on this node's images, as every client app of the library does."""
-    site = own_site(context)
-    return client_app(job_of(context.run_config), {partition_of(context): site}.__getitem__)(message, context)
+    run = read_settings(RunSettings, context.run_config)
+    site = own_site(context, run)
+    return client_app(run.job(), {partition_of(context): site}.__getitem__)(message, context)
 
 
 def serve(grid: Grid, context: Context) -> None:
     """Train over the hospitals, then write the model and the history into the folder ``out``."""
-    config = context.run_config
-    job, rounds = job_of(config), setting(config, "rounds")
+    run = read_settings(RunSettings, context.run_config)
+    job, out = run.job(), Path(run.out)
     strategy = AggregatorStrategy(
-        aggregation.by_name(str(setting(config, "aggregator"))),
-        nodes=setting(config, "hospitals"),
-        rounds=rounds,
+        aggregation.by_name(run.aggregator),
+        nodes=run.hospitals,
+        rounds=run.rounds,
         trained=trained_names(job.model),
-        deadline=setting(config, "deadline"),
+        deadline=run.deadline,
     )
-    names = exchanged_names(job.model)
-    result = strategy.start(grid, to_record(get_arrays(job.model, names)), num_rounds=rounds)
+    initial = to_record(get_arrays(job.model, exchanged_names(job.model)))
+    result = strategy.start(grid, initial, num_rounds=run.rounds)
     set_arrays(job.model, from_record(result.arrays))
-    out = Path(str(setting(config, "out")))
     save_model(job.model, out / MODEL_FILE)
     write_json(out / HISTORY_FILE, {"history": strategy.history, "refused": strategy.refused})
 

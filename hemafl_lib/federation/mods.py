@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType
-from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import partition_of, whole_number
 from hemafl_lib.federation.exchange import from_record, get_record, to_record
+from hemafl_lib.federation.flower_private import ClientAppCallable, Mod
 from hemafl_lib.seeds import numpy_generator
 
 __all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update"]

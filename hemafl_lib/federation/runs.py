@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from flwr.clientapp.typing import Mod
 from torch import nn
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
@@ -28,6 +27,7 @@ from hemafl_lib.federation.exchange import (
     set_arrays,
     trained_names,
 )
+from hemafl_lib.federation.flower_private import Mod
 from hemafl_lib.federation.server import HISTORY_COLUMNS, Server
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer

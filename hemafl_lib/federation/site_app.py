@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flwr.clientapp import ClientApp
 
+from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.description import describe, restore
 from hemafl_lib.files import read_json, write_json
 from hemafl_lib.partition import Site
@@ -37,4 +38,7 @@ def store_app(app: SiteApp, folder: Path) -> None:
 
 def load_app(folder: Path) -> SiteApp:
     """Read what `store_app` wrote; raise `FederationError` if it is no app of the library."""
-    return restore(read_json(folder / FILE), folder, SiteApp)
+    app = restore(read_json(folder / FILE), folder)
+    if not isinstance(app, SiteApp):
+        raise FederationError(f"{folder / FILE} describes no site app; store it again.")
+    return app

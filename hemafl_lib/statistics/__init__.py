@@ -13,7 +13,7 @@ from hemafl_lib.statistics.cox import CoxFit, cox
 from hemafl_lib.statistics.cox_stratified import cox_stratified
 from hemafl_lib.statistics.follow_up import on_grid
 from hemafl_lib.statistics.kaplan_meier import SurvivalCurve, kaplan_meier
-from hemafl_lib.statistics.logistic import LogisticFit, logistic
+from hemafl_lib.statistics.logistic import FederatedLogisticFit, logistic
 from hemafl_lib.statistics.messages import MINIMUM, Account, Hospitals, Statistic, hospitals_of
 from hemafl_lib.statistics.standardise import Standardisation, standardise
 
@@ -25,8 +25,8 @@ __all__ = [
     "BaselineHazard",
     "Concordance",
     "CoxFit",
+    "FederatedLogisticFit",
     "Hospitals",
-    "LogisticFit",
     "Standardisation",
     "Statistic",
     "SurvivalCurve",

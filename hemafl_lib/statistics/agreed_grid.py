@@ -12,7 +12,7 @@ import numpy as np
 from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.partition import Site
-from hemafl_lib.statistics.follow_up import checked_grid, follow_up
+from hemafl_lib.statistics.follow_up import check_grid, follow_up
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
@@ -56,7 +56,7 @@ class AgreedGrid:
 
 
 def agreed_grid(
-    sites: Sequence[Site] | Hospitals, candidates: np.ndarray, *, minimum: int = MINIMUM
+    sites: Sequence[Site[TableCohort]] | Hospitals, candidates: np.ndarray, *, minimum: int = MINIMUM
 ) -> AgreedGrid:
     """Return the finest grid, point by point, in each cell of which enough patients leave at every site.
 
@@ -77,7 +77,7 @@ def agreed_grid(
         If a site has too few patients for even one cell, or ``candidates`` do not rise.
     """
     hospitals = hospitals_of(sites, minimum)
-    shared = {"candidates": checked_grid(candidates)}
+    shared = {"candidates": check_grid(candidates)}
     times = [BEFORE_ALL]
     while np.isfinite(times[-1]):
         replies = hospitals.ask(NEXT_FULL_CELL, shared | {"after": np.array(times[-1])})

@@ -6,12 +6,13 @@ with them is the code that runs over sites in memory, so the estimates agree to 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import partition_of, reply
 from hemafl_lib.federation.engines import check_engine, run_app
@@ -76,11 +77,11 @@ def query_app(load_site: Callable[[int], Site], minimum: int = MINIMUM) -> Clien
 
 def answer_query(message: Message, context: Context, site: Site, minimum: int) -> Message:
     """Return one node's reply: arrays, or the sentence with which it refuses."""
-    asked = message.content["config"]
+    asked = message.content.config_records["config"]
     try:
-        statistic = known_statistic(str(asked["statistic"]))
-        question = from_record(message.content["arrays"])
-        arrays = answer(statistic, site, question, asked["features"], minimum)
+        statistic = find_statistic(str(asked["statistic"]))
+        question = from_record(message.content.array_records["arrays"])
+        arrays = answer(statistic, site, question, cast(list[str], asked["features"]), minimum)
     except FederationError as refusal:
         refused = reply(message, context, site, {})
         refused.content["refusal"] = ConfigRecord({"reason": str(refusal)})
@@ -88,7 +89,7 @@ def answer_query(message: Message, context: Context, site: Site, minimum: int) -
     return reply(message, context, site, {}, arrays)
 
 
-def known_statistic(name: str) -> Statistic:
+def find_statistic(name: str) -> Statistic:
     """Return the statistic of that name; raise `FederationError` for one outside the `CATALOGUE`."""
     if name not in CATALOGUE:
         raise FederationError(f"statistic '{name}' is unknown; ask for one of {', '.join(CATALOGUE)}.")
@@ -105,12 +106,12 @@ def hospitals_behind(grid: Grid, names: Sequence[str], features: Sequence[str]) 
         messages = [
             Message(content=content, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
         ]
-        return checked_replies(grid.send_and_receive(messages), len(names))
+        return read_replies(grid.send_and_receive(messages), len(names))
 
     return Hospitals(names, features, send)
 
 
-def checked_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
+def read_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
     """Return the arrays of all replies by site.
 
     Raises `FederationError` with a site's own sentence if it refuses, or if a node failed or is missing.
@@ -120,10 +121,10 @@ def checked_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
         if message.has_error():
             raise FederationError(f"{site_name(message)} failed: {last_line(message.error.reason)}")
         if "refusal" in message.content:
-            raise FederationError(str(message.content["refusal"]["reason"]))
+            raise FederationError(str(message.content.config_records["refusal"]["reason"]))
     if len(ordered) < expected:
         raise FederationError(f"only {len(ordered)} of {expected} nodes replied; start the others again.")
-    return [from_record(message.content["arrays"]) for message in ordered]
+    return [from_record(message.content.array_records["arrays"]) for message in ordered]
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Answers(SiteApp):
 
 
 def over_flower(
-    sites: Sequence[Site],
+    sites: Sequence[Site[TableCohort]],
     task: Callable[[Hospitals], Outcome],
     *,
     engine: str = "local",

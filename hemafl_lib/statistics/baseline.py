@@ -72,7 +72,7 @@ class BaselineHazard:
 
 
 def baseline_hazard(
-    sites: Sequence[Site] | Hospitals,
+    sites: Sequence[Site[TableCohort]] | Hospitals,
     coefficients: np.ndarray,
     *,
     grid: np.ndarray | None = None,

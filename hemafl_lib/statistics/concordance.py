@@ -99,7 +99,7 @@ class Concordance:
 
 
 def concordance(
-    sites: Sequence[Site] | Hospitals, coefficients: np.ndarray, *, minimum: int = MINIMUM
+    sites: Sequence[Site[TableCohort]] | Hospitals, coefficients: np.ndarray, *, minimum: int = MINIMUM
 ) -> Concordance:
     """Return how well coefficients order the pairs of training rows within sites; one round.
 

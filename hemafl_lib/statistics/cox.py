@@ -173,7 +173,7 @@ class CoxFit:
 
 
 def cox(
-    sites: Sequence[Site] | Hospitals,
+    sites: Sequence[Site[TableCohort]] | Hospitals,
     *,
     ties: Ties = "efron",
     grid: np.ndarray | None = None,

@@ -21,7 +21,7 @@ from hemafl_lib.statistics.cox import (
     risk_and_tie_sums,
     risk_sums,
 )
-from hemafl_lib.statistics.follow_up import checked_grid, follow_up
+from hemafl_lib.statistics.follow_up import check_grid, follow_up
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Arrays,
@@ -64,7 +64,7 @@ LOCAL_LIKELIHOOD = Statistic(
 
 
 def cox_stratified(
-    sites: Sequence[Site] | Hospitals,
+    sites: Sequence[Site[TableCohort]] | Hospitals,
     *,
     ties: Ties = "efron",
     grid: np.ndarray | None = None,
@@ -82,7 +82,7 @@ def cox_stratified(
     hospitals = hospitals_of(sites, minimum)
     settings = {"efron": np.array(int(ties == "efron"))}
     if grid is not None:
-        settings["grid"] = checked_grid(grid)
+        settings["grid"] = check_grid(grid)
 
     def evaluate(beta: np.ndarray) -> Point:
         sums = add_up(hospitals.ask(LOCAL_LIKELIHOOD, settings | {"beta": beta}))

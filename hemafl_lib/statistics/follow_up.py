@@ -88,14 +88,14 @@ def shared_times(hospitals: Hospitals, grid: np.ndarray | None) -> Arrays:
     Without a grid this costs a round, in which the sites send their distinct event times.
     """
     if grid is not None:
-        return {"grid": checked_grid(grid)}
+        return {"grid": check_grid(grid)}
     times = np.unique(np.concatenate([reply["times"] for reply in hospitals.ask(EVENT_TIMES)]))
     if len(times) == 0:
         raise FederationError("no site has a death among its training rows; there is nothing to estimate.")
     return {"times": times}
 
 
-def checked_grid(grid: np.ndarray) -> np.ndarray:
+def check_grid(grid: np.ndarray) -> np.ndarray:
     """Return the grid as float64[J]; raise `FederationError` unless it is positive and rises."""
     points = np.asarray(grid, dtype=np.float64)
     if points.ndim != 1 or not len(points) or not np.isfinite(points).all() or points[0] <= 0:

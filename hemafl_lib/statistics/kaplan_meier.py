@@ -71,7 +71,7 @@ class SurvivalCurve:
 
 
 def kaplan_meier(
-    sites: Sequence[Site] | Hospitals,
+    sites: Sequence[Site[TableCohort]] | Hospitals,
     *,
     grid: np.ndarray | None = None,
     small: Literal["refuse", "suppress"] = "refuse",

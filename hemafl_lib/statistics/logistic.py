@@ -76,7 +76,7 @@ LOGISTIC_DERIVATIVES = Statistic(
 
 
 @dataclass(frozen=True)
-class LogisticFit:
+class FederatedLogisticFit:
     """A fitted logistic regression.
 
     ``table`` has one row for the intercept and one per feature: ``coefficient``, ``se``, the limits
@@ -98,7 +98,9 @@ class LogisticFit:
         return expit(with_intercept(covariates(cohort)) @ self.coefficients)
 
 
-def logistic(sites: Sequence[Site] | Hospitals, *, ridge: float = 0.0, minimum: int = MINIMUM) -> LogisticFit:
+def logistic(
+    sites: Sequence[Site[TableCohort]] | Hospitals, *, ridge: float = 0.0, minimum: int = MINIMUM
+) -> FederatedLogisticFit:
     """Fit the logistic regression of all training rows together; no row leaves its site.
 
     Parameters
@@ -127,4 +129,4 @@ def logistic(sites: Sequence[Site] | Hospitals, *, ridge: float = 0.0, minimum: 
     penalty = np.array([0.0] + [float(ridge)] * len(hospitals.features))
     beta, point = maximise(evaluate, names, penalty)
     table = wald_table(beta, np.sqrt(np.diag(point.covariance())), names)
-    return LogisticFit(table, point.value, hospitals.account())
+    return FederatedLogisticFit(table, point.value, hospitals.account())

@@ -124,7 +124,7 @@ def add_up(messages: Iterable[Arrays]) -> Arrays:
     return total
 
 
-def hospitals_of(sites: Sequence[Site] | Hospitals, minimum: int = MINIMUM) -> Hospitals:
+def hospitals_of(sites: Sequence[Site[TableCohort]] | Hospitals, minimum: int = MINIMUM) -> Hospitals:
     """Return the sites as the server sees them, with an empty account.
 
     Sites in memory answer from their training rows and obey ``minimum``; `Hospitals` that were made
@@ -148,8 +148,14 @@ def check_sites(sites: Sequence[Site]) -> None:
     if len({site.name for site in sites}) < len(sites):
         raise FederationError("two sites have the same name; give each its own.")
     for site in sites:
-        if not isinstance(site.train, TableCohort):
-            raise FederationError(f"site '{site.name}' holds no table; give sites of a TableCohort.")
+        table_of(site)
+
+
+def table_of(site: Site) -> TableCohort:
+    """Return a site's training rows; raise `FederationError` if they are not those of a table."""
+    if not isinstance(site.train, TableCohort):
+        raise FederationError(f"site '{site.name}' holds no table; give sites of a TableCohort.")
+    return site.train
 
 
 def answer(
@@ -162,9 +168,10 @@ def answer(
     FederationError
         If the site's features are not those of the question, or the site refuses; names the site.
     """
+    table = table_of(site)
     try:
-        check_features(site.train, features)
-        return statistic.compute(site.train, question, minimum)
+        check_features(table, features)
+        return statistic.compute(table, question, minimum)
     except FederationError as error:
         raise FederationError(f"site '{site.name}': {error}") from None
 

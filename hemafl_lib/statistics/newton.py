@@ -43,7 +43,7 @@ class Point:
         return np.linalg.inv(self.information)
 
 
-def penalised(point: Point, ridge: np.ndarray) -> Point:
+def penalise(point: Point, ridge: np.ndarray) -> Point:
     """Subtract ``ridge / 2 * beta**2``, summed over the coefficients, from the log-likelihood."""
     return Point(
         point.beta,
@@ -68,7 +68,7 @@ def maximise(
     """
     if not (np.isfinite(ridge) & (ridge >= 0)).all():
         raise FederationError("'ridge' must be a number, 0 or more.")
-    start = point = penalised(evaluate(np.zeros(len(names))), ridge)
+    start = point = penalise(evaluate(np.zeros(len(names))), ridge)
     check_information(start.information, names)
     for _ in range(ROUNDS):
         try:
@@ -77,7 +77,7 @@ def maximise(
             break
         if point.gradient @ step < TOLERANCE:
             return point.beta + step, point
-        climbed = climb(lambda beta: penalised(evaluate(beta), ridge), point, step)
+        climbed = climb(lambda beta: penalise(evaluate(beta), ridge), point, step)
         if climbed is None:
             break
         point = climbed

@@ -69,18 +69,18 @@ class Standardisation:
     table: pd.DataFrame
     account: Account
 
-    def apply(self, sites: Sequence[Site], *, scale: bool = True) -> list[Site]:
+    def apply(self, sites: Sequence[Site[TableCohort]], *, scale: bool = True) -> list[Site[TableCohort]]:
         """Return sites whose missing values are the mean of all sites, in all three parts.
 
         With ``scale``, features then have mean 0 and standard deviation 1 over all training rows; a
         constant feature becomes 0. Nothing is learned from validation or test rows.
         """
         return [
-            Site(site.name, *(self._filled(part, scale) for part in (site.train, site.validation, site.test)))
+            Site(site.name, *(self._fill(part, scale) for part in (site.train, site.validation, site.test)))
             for site in sites
         ]
 
-    def _filled(self, cohort: TableCohort, scale: bool) -> TableCohort:
+    def _fill(self, cohort: TableCohort, scale: bool) -> TableCohort:
         if list(cohort.feature_names) != list(self.table.index):
             raise FederationError("'sites' have other features than were standardised; give the same sites.")
         mean, sd = self.table["mean"].to_numpy(), self.table["sd"].to_numpy()
@@ -91,7 +91,7 @@ class Standardisation:
         return replace(cohort, features=torch.from_numpy(values).to(cohort.features.dtype))
 
 
-def standardise(sites: Sequence[Site] | Hospitals, *, minimum: int = MINIMUM) -> Standardisation:
+def standardise(sites: Sequence[Site[TableCohort]] | Hospitals, *, minimum: int = MINIMUM) -> Standardisation:
     """Return every feature's mean and standard deviation over the training rows of all sites; one round.
 
     Equal to those of the pooled rows, as far as float64 sums of squares allow: a spread below about a

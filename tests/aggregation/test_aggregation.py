@@ -26,7 +26,7 @@ from hemafl_lib.aggregation import (
     by_name,
 )
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.local import identify_process
+from hemafl_lib.federation.flower_private import identify_process
 
 
 def example(clients=5, seed=0):
@@ -47,7 +47,7 @@ def one_round(aggregator, current, replies, weights, trained=None):
 
 def flower_round(strategy, current, replies, weights):
     """One round of Flower's own strategy on the same replies."""
-    identify_process()
+    identify_process(1, 1)
     record = ArrayRecord({k: Array(v) for k, v in current.items()})
     if hasattr(strategy, "current_arrays"):
         plain = isinstance(strategy, flower.FedAvgM)

@@ -1,10 +1,12 @@
 """The deployment engine: real programs over TLS, the same bits, deadlines, and nothing left behind."""
 
+import contextlib
 import functools
 import io
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -18,8 +20,6 @@ import numpy as np
 import pytest
 import torch
 from builders.federated import linear, pictures, same_parameters, sites, small_cnn
-from cryptography import x509
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from flwr.app import Context
 from flwr.cli.build import build_fab_from_disk
 from flwr.serverapp import Grid, ServerApp
@@ -31,12 +31,24 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.errors import FederationError, ModelError
 from hemafl_lib.federation import hospital
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.engines.deployment import deployment
-from hemafl_lib.federation.engines.deployment.certificates import make_certificates, make_node_key
-from hemafl_lib.federation.engines.deployment.deployment import Deployment
-from hemafl_lib.federation.engines.deployment.processes import Programs, free_ports, wait_until
+from hemafl_lib.federation.engines.deployment import deployment, programs
+from hemafl_lib.federation.engines.deployment.deployment import deploy, flower_environment
+from hemafl_lib.federation.engines.deployment.keys import (
+    AUTHORITY,
+    CERTIFICATE,
+    KEY,
+    make_certificates,
+    make_node_key,
+)
+from hemafl_lib.federation.engines.deployment.programs import (
+    Programs,
+    find_program,
+    free_ports,
+    wait_until,
+)
 from hemafl_lib.federation.engines.local import run_local
 from hemafl_lib.federation.exchange import to_record
+from hemafl_lib.federation.mods import AddNoise, ClipUpdate
 from hemafl_lib.federation.site_app import SiteApp, load_app, store_app
 from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.federation.strategy import AggregatorStrategy
@@ -157,9 +169,10 @@ def test_a_model_file_that_cannot_be_read_is_one_sentence(tmp_path):
 
 def test_a_job_and_its_sites_come_back_from_their_folder(tmp_path):
     recipe = Recipe(loss="focal", clip=0.1, augmentation=Augmentation(rotate=5.0), schedule="cosine")
-    store_app(Job(linear(), recipe, 7, keep_local=r"^0\.", device="cpu"), tmp_path)
+    mods = (AddNoise(deviation=0.5, seed=3), ClipUpdate(limit=2.0, sites=(0, 1)))
+    store_app(Job(linear(), recipe, 7, keep_local=r"^0\.", device="cpu", mods=mods), tmp_path)
     job, stored = load_app(tmp_path), store_sites(sites(2), tmp_path)
-    assert (job.recipe, job.seed, job.keep_local, job.device) == (recipe, 7, r"^0\.", "cpu")
+    assert (job.recipe, job.seed, job.keep_local, job.mods) == (recipe, 7, r"^0\.", mods)
     assert same_parameters(job.model, linear())
     assert [stored(k).name for k in range(2)] == ["site 0", "site 1"]
     assert torch.equal(stored(1).train.features, sites(2)[1].train.features)
@@ -181,25 +194,35 @@ def test_only_the_librarys_own_settings_are_written_and_read(tmp_path):
         with pytest.raises(FederationError, match=f"'{name}' is not a dataclass of hemafl_lib"):
             load_app(tmp_path)
     write_json(tmp_path / "site-app.json", {"class": "hemafl_lib.training:Recipe", "settings": {}})
-    with pytest.raises(FederationError, match="describes no SiteApp"):
+    with pytest.raises(FederationError, match="describes no site app"):
         load_app(tmp_path)
 
 
 # --- keys, programs, deadlines ---------------------------------------------------------------------
 
 
+def shake_hands(folder: Path, name: str) -> None:
+    """A client that trusts the authority calls the server ``name``, over TLS and without a network."""
+    trusting = ssl.create_default_context(cafile=folder / AUTHORITY)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(down, up, server_hostname=name)
+    server = serving.wrap_bio(up, down, server_side=True)
+    for side in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+
 def test_the_authority_vouches_for_this_machine_only(tmp_path):
-    files = make_certificates(tmp_path)
-    authority, server = (
-        x509.load_pem_x509_certificate(path.read_bytes()) for path in (files.authority, files.certificate)
-    )
-    verifier = PolicyBuilder().store(Store([authority]))
-    verifier.build_server_verifier(x509.DNSName("localhost")).verify(server, [])
-    with pytest.raises(VerificationError):
-        verifier.build_server_verifier(x509.DNSName("hospital.example")).verify(server, [])
+    make_certificates(tmp_path)
+    for name in ("localhost", "127.0.0.1"):
+        shake_hands(tmp_path, name)
+    with pytest.raises(ssl.SSLCertVerificationError, match="not valid for"):
+        shake_hands(tmp_path, "hospital.example")
     make_node_key(tmp_path / "node.key")
-    for secret in (files.key, tmp_path / "node.key"):
-        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    for secret in (KEY, "node.key"):
+        assert stat.S_IMODE((tmp_path / secret).stat().st_mode) == 0o600
 
 
 def test_programs_end_with_their_folder():
@@ -215,7 +238,7 @@ def test_programs_end_with_their_folder():
 def test_programs_end_when_their_parent_is_killed(tmp_path):
     script = """
 import os, signal
-from hemafl_lib.federation.engines.deployment.processes import Programs
+from hemafl_lib.federation.engines.deployment.programs import Programs
 programs = Programs()
 programs.start("shell", ["sh", "-c", f"sleep 600 & sleep 600; echo {programs.folder}"], os.environ)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -237,8 +260,8 @@ def test_a_superlink_that_does_not_come_up_has_a_deadline(monkeypatch, tmp_path)
     silent = tmp_path / "superlink"
     silent.write_text("#!/bin/sh\necho waiting for the database\nexec sleep 600\n")
     silent.chmod(0o755)
-    monkeypatch.setattr(deployment, "find_program", lambda name: str(silent))
-    monkeypatch.setattr(deployment, "SUPERLINK_DEADLINE", 1.0)
+    monkeypatch.setattr(programs, "find_program", lambda name: str(silent))
+    monkeypatch.setattr(deployment, "DEADLINE", 1.0)
     with pytest.raises(FederationError, match=r"not ready within 1 s.*waiting for the database"):
         federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1, engine="deployment")
 
@@ -272,6 +295,8 @@ def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
         if number == 1:
             deployed.nodes[1].end()
         if number == 2:
+            # A SuperNode that ends says goodbye, so that the SuperLink takes it back.
+            assert eventually(lambda: deployed.nodes[1].node_id not in deployed.superlink.online(), 90)
             deployed.start_node(deployed.nodes[1])
             deployed.wait_for(deployed.nodes[1])
         if number == 3:
@@ -283,13 +308,16 @@ def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
     def main(grid: Grid, context: Context) -> None:
         strategy.start(grid, to_record({"w": np.zeros(1)}), num_rounds=4, timeout=90, evaluate_fn=between)
 
-    with Deployment() as deployed:
+    with deploy() as deployed:
         configs = [{"partition-id": number, "note": "of no use"} for number in range(2)]
-        deployed.start("builders.plain_app:app", configs)
+        deployed.start_nodes("builders.plain_app:app", configs)
         make_node_key(deployed.folder / "stranger.key")
-        command = deployed.supernode_command(deployed.folder / "stranger.key", free_ports(1)[0], {})
+        name, *rest = deployed.supernode_command(deployed.folder / "stranger.key", free_ports(1)[0], {})
+        command = [find_program(name), *rest]
         with (deployed.folder / "stranger.log").open("wb") as log:
-            stranger = subprocess.Popen(command, env=deployed.environment(), stdout=log, stderr=log)
+            stranger = subprocess.Popen(
+                command, env=flower_environment(deployed.folder), cwd=deployed.folder, stdout=log, stderr=log
+            )
         deployed.run(server)
         assert stranger.wait(30) != 0
         assert "2004" in (deployed.folder / "stranger.log").read_text()
@@ -309,8 +337,10 @@ def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
 @pytest.mark.deployment
 def test_ctrl_c_leaves_no_process_no_port_and_no_folder(tmp_path):
     script = """
+import signal
 from builders.federated import linear, sites
 from hemafl_lib import federation
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 federation.run(sites(1), model=linear(), rounds=1000, engine="deployment")
 """
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
@@ -353,7 +383,7 @@ def test_the_app_for_hospitals_trains_on_what_each_node_holds(repository, tmp_pa
 
     run_local(serve, hospital.node_app, 2, run_config=settings)
     model = load_model(tmp_path / "model.safetensors")
-    assert not same_parameters(model, hospital.job_of(settings).model)
+    assert not same_parameters(model, hospital.read_settings(hospital.RunSettings, settings).job().model)
     outcome = read_json(tmp_path / "history.json")
     assert {row["site"] for row in outcome["history"]} == {"north", "south"}
     assert outcome["refused"] == []
@@ -367,7 +397,14 @@ def test_the_bundle_for_hospitals_holds_settings_only(repository):
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"aggregator": "FedWizard"}, "'FedWizard' is unknown"), ({"rounds": None}, "'rounds' is missing")],
+    [
+        ({"aggregator": "FedWizard"}, "'FedWizard' is unknown"),
+        ({"classes": "all"}, "classes='all' is unknown"),
+        ({"loss": "cox"}, "loss='cox' is unknown; choose one of"),
+        ({"rounds": None}, "'rounds' is missing"),
+        ({"learning-rate": 0.0}, "learning_rate=0.0 is not allowed"),
+        ({"size": "64"}, "size='64' is not allowed"),
+    ],
 )
 def test_a_wrong_setting_for_hospitals_is_one_sentence(change, match, repository):
     settings = {**hospital_settings(repository), **change}

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_lib.data import smear
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.deployment.processes import find_program
+from hemafl_lib.federation.engines.deployment.deployment import FLOWER, deploy, flower_environment
+from hemafl_lib.federation.engines.deployment.programs import find_program, free_ports
 from hemafl_lib.federation.replies import wait_for_nodes
 
 PROGRAMS = (
@@ -178,19 +179,59 @@ def test_the_page_quotes_the_server_that_waits_in_vain(page):
     assert str(caught.value).replace("within 0 s", "within 600 s") in page
 
 
-def test_the_page_quotes_flower(page):
-    """The sentences come from the installed Flower, in any of its files."""
-    import flwr
+def run_flwr(folder: Path, link: str, *arguments: str) -> str:
+    """Return all that ``flwr`` says of a server that the page's configuration would name, on one line."""
+    home = folder / "flwr-home"
+    home.mkdir(exist_ok=True)
+    name = link.split("]")[0].removeprefix("[superlink.")
+    (home / "config.toml").write_text(f'[superlink]\ndefault = "{name}"\n\n{link}')
+    environment = {**os.environ, **FLOWER, "FLWR_HOME": str(home), "COLUMNS": "500", "TERM": "dumb"}
+    command = [find_program("flwr"), *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return " ".join((done.stdout + done.stderr).split())
 
-    sources = [path.read_text(encoding="utf-8") for path in Path(flwr.__file__).parent.rglob("*.py")]
-    for sentence in (
-        "Failed to activate SuperNode.",
-        "registered successfully",
-        "Cannot migrate configuration",
-        "The destination node failed to report a heartbeat",
-    ):
-        assert sentence in page
-        assert any(sentence in source for source in sources), sentence
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("hospitals", "Cannot migrate configuration"),
+        ("server", "Connection to the SuperLink is unavailable."),
+    ],
+)
+def test_the_page_quotes_flwr_of_a_name_and_of_a_server_that_will_not_do(
+    name, sentence, page, repository, tmp_path
+):
+    shutil.copytree(repository / "hospitals", tmp_path / "hospitals")
+    (port,) = free_ports(1)
+    link = f'[superlink.{name}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    assert f"`{sentence}`" in page
+    assert sentence in run_flwr(tmp_path, link, "supernode", "list", name)
+
+
+@pytest.mark.deployment
+def test_the_page_quotes_a_server_that_meets_a_hospital(page, tmp_path):
+    """The page's commands against a server that runs: a hospital calls, is registered, and is listed."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", tmp_path / "north"], check=True
+    )
+    with deploy() as deployed:
+        authority = deployed.folder / "authority.crt"
+        link = f'[superlink.server]\naddress = "{deployed.address}"\nroot-certificates = "{authority}"\n'
+        name, *rest = deployed.supernode_command(tmp_path / "north", free_ports(1)[0], {})
+        stranger = subprocess.run(
+            [find_program(name), *rest],
+            env=flower_environment(deployed.folder),
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert stranger.returncode != 0
+        assert "[code: 2004] Failed to activate SuperNode." in page
+        assert "[code: 2004] Failed to activate SuperNode." in stranger.stdout + stranger.stderr
+        said = run_flwr(tmp_path, link, "supernode", "register", "north.pub", "server")
+        assert "registered successfully" in page
+        assert "registered successfully" in said
+        assert "registered" in run_flwr(tmp_path, link, "supernode", "list", "server")
 
 
 def test_the_example_on_one_machine_exists(page):

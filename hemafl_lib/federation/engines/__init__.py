@@ -6,9 +6,9 @@ does is any Flower server app of this process.
 
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from flwr.serverapp import ServerApp
 
@@ -19,22 +19,6 @@ from hemafl_lib.federation.quiet import quiet_flower
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.stored_sites import store_sites
 from hemafl_lib.partition import Site
-
-
-class Engine(Protocol):
-    """How an app is run on sites; the arguments are those of `run_app`."""
-
-    def __call__(
-        self,
-        server_app: ServerApp,
-        site_app: SiteApp,
-        sites: Sequence[Site],
-        *,
-        workers: int | None,
-        progress: bool | None,
-        stop: threading.Event,
-    ) -> None:
-        """Return when the server app has ended."""
 
 
 def run_app(
@@ -70,15 +54,9 @@ def run_app(
         Whatever the server app raises.
     """
     check_engine(engine)
+    wishes = Wishes(workers, progress, stop or threading.Event())
     with quiet_flower:
-        ENGINES[engine](
-            server_app,
-            site_app,
-            sites,
-            workers=workers,
-            progress=progress,
-            stop=stop or threading.Event(),
-        )
+        ENGINES[engine](server_app, site_app, sites, wishes)
 
 
 def check_engine(name: str) -> None:
@@ -87,58 +65,44 @@ def check_engine(name: str) -> None:
         raise FederationError(f"engine='{name}' is unknown; choose one of {', '.join(ENGINES)}.")
 
 
-def run_on_threads(
-    server_app: ServerApp,
-    site_app: SiteApp,
-    sites: Sequence[Site],
-    *,
-    workers: int | None,
-    progress: bool | None,
-    stop: threading.Event,
-) -> None:
+@dataclass(frozen=True)
+class Wishes:
+    """How to run an app, as far as an engine can: the last arguments of `run_app`."""
+
+    workers: int | None
+    progress: bool | None
+    stop: threading.Event
+
+
+def run_on_threads(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], wishes: Wishes) -> None:
     """Run the sites in threads of this process; they share its memory."""
-    client_app = site_app.make_app(sites.__getitem__, stop.is_set)
     run_local(
         server_app,
-        client_app,
+        site_app.make_app(sites.__getitem__, wishes.stop.is_set),
         len(sites),
-        workers=workers,
-        progress=progress,
-        interrupt=stop.set,
+        workers=wishes.workers,
+        progress=wishes.progress,
+        interrupt=wishes.stop.set,
     )
 
 
-def run_on_ray(
-    server_app: ServerApp,
-    site_app: SiteApp,
-    sites: Sequence[Site],
-    *,
-    workers: int | None,
-    progress: bool | None,
-    stop: threading.Event,
-) -> None:
+def run_on_ray(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], wishes: Wishes) -> None:
     """Run the sites in Ray's processes, which read their data from a folder."""
     with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
         client_app = site_app.make_app(store_sites(sites, Path(folder)))
-        run_simulation(server_app, client_app, len(sites), workers=workers)
+        run_simulation(server_app, client_app, len(sites), workers=wishes.workers)
 
 
 def run_on_supernodes(
-    server_app: ServerApp,
-    site_app: SiteApp,
-    sites: Sequence[Site],
-    *,
-    workers: int | None,
-    progress: bool | None,
-    stop: threading.Event,
+    server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], wishes: Wishes
 ) -> None:
     """Run the sites as SuperNodes that speak to a SuperLink over TLS, each a program of its own."""
-    from hemafl_lib.federation.engines.deployment.node import run_deployment  # Flower's servers, for few runs
+    from hemafl_lib.federation.engines.deployment.deployment import run_deployment  # a second, for few runs
 
     run_deployment(server_app, site_app, sites)
 
 
-ENGINES: dict[str, Engine] = {
+ENGINES: dict[str, Callable[[ServerApp, SiteApp, Sequence[Site], Wishes], None]] = {
     "local": run_on_threads,
     "simulation": run_on_ray,
     "deployment": run_on_supernodes,

@@ -10,36 +10,22 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run as FlowerRun
-from flwr.supercore.task_identity import TaskIdentity
+from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError
+from hemafl_lib.federation.flower_private import RunGrid, client_failure, identify_process, number_message
 from hemafl_lib.parallel import cores
 from hemafl_lib.progress import bar
 
-Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
+Record = ArrayRecord | ConfigRecord | MetricRecord
 
 RUN_ID = 1
 SERVER_NODE_ID = 1
 FIRST_NODE_ID = 1000
-
-
-def identify_process() -> None:
-    """Let this process create Flower messages.
-
-    Flower's own engines set the identity of the task when they start a process and refuse to create
-    a message without it. It is private to Flower, so it is touched here only; values that an engine
-    has set stay.
-    """
-    if TaskIdentity._run_id is None:
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE_ID
 
 
 def own_copy(message: Message, number: int) -> Message:
@@ -51,7 +37,7 @@ def own_copy(message: Message, number: int) -> Message:
     received.content = message.content.copy()
     for name, record in message.content.items():
         received.content[name] = own_record(record)
-    received.metadata.__dict__["_message_id"] = str(number)
+    number_message(received, str(number))
     return received
 
 
@@ -64,7 +50,7 @@ def own_record(record: Record) -> Record:
     return copied
 
 
-class LocalGrid(Grid):
+class LocalGrid(RunGrid):
     """Flower's `Grid` over threads of this process.
 
     Parameters
@@ -85,10 +71,11 @@ class LocalGrid(Grid):
         nodes: int,
         *,
         workers: int | None = None,
-        run_config: dict | None = None,
-        progress: Callable[[], None] = lambda: None,
+        run_config: UserConfig | None = None,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
-        identify_process()
+        super().__init__(RUN_ID)
+        identify_process(RUN_ID, SERVER_NODE_ID)
         self.client_app, self.nodes, self.progress = client_app, nodes, progress
         self.workers = min(nodes, workers or cores())
         self.run_config = dict(run_config or {})
@@ -96,7 +83,6 @@ class LocalGrid(Grid):
         self._locks = {FIRST_NODE_ID + k: threading.Lock() for k in range(nodes)}
         self._futures: dict[str, Future[Message]] = {}
         self._count = 0
-        self._run = FlowerRun.create_empty(RUN_ID)
         self._pool = ThreadPoolExecutor(
             self.workers, "client", initializer=torch.set_num_threads, initargs=(1,)
         )
@@ -104,26 +90,6 @@ class LocalGrid(Grid):
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def set_run(self, run: FlowerRun) -> None:
-        """Set Flower's description of the run."""
-        self._run = run
-
-    @property
-    def run(self) -> FlowerRun:
-        """Flower's description of the run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a new message from the server."""
-        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the IDs of all nodes, in the order of the sites."""
@@ -164,7 +130,7 @@ class LocalGrid(Grid):
     def context(self, node_id: int) -> Context:
         """Return a node's context, which lasts for the whole run."""
         if node_id not in self.contexts:
-            config = {"partition-id": node_id - FIRST_NODE_ID, "num-partitions": self.nodes}
+            config: UserConfig = {"partition-id": node_id - FIRST_NODE_ID, "num-partitions": self.nodes}
             self.contexts[node_id] = Context(RUN_ID, node_id, config, RecordDict(), dict(self.run_config))
         return self.contexts[node_id]
 
@@ -179,9 +145,8 @@ class LocalGrid(Grid):
             try:
                 reply = self.client_app(message, self.context(node_id))
             except Exception:
-                error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, traceback.format_exc())
-                reply = Message(error, reply_to=message)
-        reply.metadata.__dict__["_message_id"] = f"{message.metadata.message_id}-reply"
+                reply = client_failure(message, traceback.format_exc())
+        number_message(reply, f"{message.metadata.message_id}-reply")
         return reply
 
 
@@ -191,7 +156,7 @@ def run_local(
     nodes: int,
     *,
     workers: int | None = None,
-    run_config: dict | None = None,
+    run_config: UserConfig | None = None,
     progress: bool | None = None,
     interrupt: Callable[[], None] = lambda: None,
 ) -> Context:

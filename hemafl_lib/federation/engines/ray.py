@@ -1,5 +1,7 @@
 """The simulation engine: the same app on Flower's own engine, which runs clients in Ray's processes."""
 
+from typing import Any
+
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -18,7 +20,7 @@ def run_simulation(
     import ray
     from flwr.simulation import run_simulation as flower_run_simulation
 
-    backend = {
+    backend: Any = {
         "init_args": {"num_cpus": workers or cores(), "include_dashboard": False, "log_to_driver": False},
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }

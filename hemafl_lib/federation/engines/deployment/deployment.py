@@ -3,46 +3,57 @@
 Each is a program of its own. They speak HTTPS with a certificate made for the run, and each SuperNode
 proves by its own key that it is one of those that were registered. What hospitals would set up on
 their own machines is here set up, used and removed by one call.
+
+Flower's stock programs start a new process for the server app, and one for every message. Both are told to
+leave that to others (``--isolation process``): the server app runs in this process, so that its strategy,
+its monitored cohorts and its checkpoint stay what they are on the other engines, and beside each SuperNode
+stays one program (`node`) that has loaded PyTorch once.
 """
 
 import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.deployment.certificates import (
-    make_certificates,
-    make_node_key,
-    write_secret,
-)
-from hemafl_lib.federation.engines.deployment.processes import (
-    Program,
-    Programs,
-    find_program,
-    free_ports,
-    wait_until,
-)
-from hemafl_lib.federation.engines.deployment.superlink import SuperLink
+from hemafl_lib.federation.engines.deployment import keys
+from hemafl_lib.federation.engines.deployment.grid import DeploymentGrid
+from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports, wait_until
+from hemafl_lib.federation.flower_private import SuperLink, Tasks
+from hemafl_lib.federation.site_app import SiteApp, store_app
+from hemafl_lib.federation.stored_sites import store_sites
+from hemafl_lib.partition import Site
 
 HOST = "127.0.0.1"
-WORKER = "hemafl_lib.federation.engines.deployment.worker"
+NODE = "hemafl_lib.federation.engines.deployment.node"
+"""The program beside a SuperNode, and the module of the library's own client app."""
 
-SUPERLINK_DEADLINE = 60.0
-"""Seconds for the SuperLink to come up; on an idle machine it takes two."""
+BUNDLE = b"""
+[project]
+name = "hemafl-deployment"
+version = "0.1.0"
+license = "MIT"
+[tool.flwr.app]
+publisher = "hemafl"
+[tool.flwr.app.components]
+serverapp = "hemafl_lib.federation.engines.deployment.node:app"
+clientapp = "hemafl_lib.federation.engines.deployment.node:app"
+"""
+"""Flower's app bundle, which every run has; here all programs run the apps that they hold already."""
 
-NODES_DEADLINE = 120.0
-"""Seconds for all SuperNodes to connect; on an idle machine three of them take five."""
+SECRET = "shared.secret"
+"""File of what proves to a SuperLink or SuperNode that a program beside it may do its tasks."""
 
-SILENCE_DEADLINE = 90.0
-"""Seconds after which the SuperLink has noticed that a SuperNode fell silent; Flower's limit is 60."""
+DEADLINE = 120.0
+"""Seconds for a program to come up; on an idle machine the SuperLink takes two, three SuperNodes five."""
 
 FLOWER = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -62,7 +73,6 @@ class Node:
     were started last.
     """
 
-    number: int
     node_id: int
     commands: dict[str, list[str]]
     programs: list[Program] = field(default_factory=list)
@@ -80,33 +90,26 @@ class Node:
             program.end()
 
 
+@dataclass
 class Deployment:
-    """A SuperLink and its SuperNodes: use it as a context manager, and nothing stays behind.
+    """A running SuperLink and its SuperNodes, as `deploy` makes them.
 
-    Attributes
-    ----------
-    folder
-        For the keys, the logs and whatever the nodes shall find; only its owner may read it.
-    nodes
-        In the order of the sites; one that has ended may be started again by `start_node`.
+    ``nodes`` are in the order of the sites; one that has ended may be started again by `start_node`.
     """
 
-    def __init__(self) -> None:
-        self._programs = Programs()
-        self.folder = self._programs.folder
-        self.nodes: list[Node] = []
-        self.superlink: SuperLink | None = None
+    programs: Programs
+    address: str
+    program: Program
+    superlink: SuperLink
+    nodes: list[Node] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def folder(self) -> Path:
+        """The folder of the keys, the logs and whatever the nodes shall find; only its owner may read it."""
+        return self.programs.folder
 
-    def __exit__(self, *error: object) -> None:
-        if self.superlink:
-            self.superlink.close()
-        self._programs.close()
-
-    def start(self, client_app: str, node_configs: Sequence[Mapping[str, Any]]) -> None:
-        """Start the SuperLink and one SuperNode for each node config; return when all are connected.
+    def start_nodes(self, client_app: str, node_configs: Sequence[Mapping[str, Any]]) -> None:
+        """Start one SuperNode for each node config; return when all are connected.
 
         Parameters
         ----------
@@ -120,82 +123,43 @@ class Deployment:
         FederationError
             If a program does not come up in time.
         """
-        port, *node_ports = free_ports(1 + len(node_configs))
-        self._secret = self.folder / "shared.secret"
-        write_secret(self._secret, secrets.token_bytes(32))
-        self._start_superlink(port)
-        for number, (config, node_port) in enumerate(zip(node_configs, node_ports, strict=True)):
+        ports = free_ports(len(node_configs))
+        for number, (config, port) in enumerate(zip(node_configs, ports, strict=True)):
             key = self.folder / f"node-{number}.key"
-            node_id = self.superlink.register(make_node_key(key))
+            node_id = self.superlink.register(keys.make_node_key(key))
             commands = {
-                f"SuperNode {number}": self.supernode_command(key, node_port, config),
-                f"client app {number}": self.worker_command(client_app, node_port),
+                f"SuperNode {number}": self.supernode_command(key, port, config),
+                f"client app {number}": [
+                    *(sys.executable, "-m", NODE, "--app", client_app),
+                    *("--address", f"{HOST}:{port}", "--secret", str(self.folder / SECRET)),
+                ],
             }
-            self.nodes.append(Node(number, node_id, commands))
+            self.nodes.append(Node(node_id, commands))
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
             self.wait_for(node)
 
-    def _start_superlink(self, port: int) -> None:
-        files = make_certificates(self.folder)
-        command = [
-            find_program("flower-superlink"),
-            *("--host", HOST, "--port", str(port)),
-            *("--ssl-ca-certfile", str(files.authority)),
-            *("--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)),
-            *("--isolation", "process", "--superexec-auth-secret-file", str(self._secret)),
-            "--enable-supernode-auth",
-            "--disable-runtime-dependency-installation",
-        ]
-        self.address, self.authority = f"{HOST}:{port}", files.authority
-        self._program = self._programs.start("SuperLink", command, self.environment())
-        self.superlink = SuperLink(self.address, files.authority, self._secret.read_bytes())
-        wait_until(self.superlink.is_up, self._program, "it answered", SUPERLINK_DEADLINE)
-
     def supernode_command(self, key: Path, port: int, config: Mapping[str, Any]) -> list[str]:
         """Return what starts a SuperNode with a private key; the program beside it finds it at ``port``."""
         return [
-            find_program("flower-supernode"),
-            *("--superlink", self.address, "--root-certificates", str(self.authority)),
+            *("flower-supernode", "--superlink", self.address, "--host", HOST, "--port", str(port)),
+            *("--root-certificates", str(self.folder / keys.AUTHORITY)),
             *("--auth-supernode-private-key", str(key)),
-            *("--host", HOST, "--port", str(port)),
-            *("--isolation", "process", "--superexec-auth-secret-file", str(self._secret)),
+            *("--isolation", "process", "--superexec-auth-secret-file", str(self.folder / SECRET)),
             *("--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())),
         ]
 
-    def worker_command(self, client_app: str, port: int) -> list[str]:
-        """Return what starts the program that answers the messages of the SuperNode at ``port``."""
-        return [
-            *(sys.executable, "-m", WORKER),
-            *("--address", f"{HOST}:{port}", "--secret", str(self._secret), "--app", client_app),
-        ]
-
     def start_node(self, node: Node) -> None:
-        """Start a node's programs, for the first time or again.
-
-        A SuperLink takes a node back only when it knows that it was away: at once if the node said so,
-        and after `SILENCE_DEADLINE` if it fell silent.
-        """
-        node.end()
-        wait_until(lambda: not self.online(node), self._program, "the node was away", SILENCE_DEADLINE)
-        node.programs = [
-            self._programs.start(name, command, self.environment()) for name, command in node.commands.items()
-        ]
+        """Start a node's programs, again once the SuperLink knows that the node was away."""
+        environment = flower_environment(self.folder)
+        node.programs = [self.programs.start(*each, environment) for each in node.commands.items()]
 
     def wait_for(self, node: Node) -> None:
         """Return when a node that was started is connected."""
-        wait_until(lambda: self.online(node), node.programs[0], "it connected", NODES_DEADLINE)
-
-    def online(self, node: Node) -> bool:
-        """Return whether the SuperLink takes the node for connected."""
-        return node.node_id in self.superlink.online()
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the programs: this process's modules, Flower's files in the folder."""
-        modules = [os.path.abspath(path) for path in sys.path if not path.endswith(".zip")]
-        home, path = str(self.folder / "flower"), os.pathsep.join(modules)
-        return {**os.environ, **FLOWER, "FLWR_HOME": home, "PYTHONPATH": path}
+        wait_until(
+            lambda: node.node_id in self.superlink.online(), node.programs[0], "it connected", DEADLINE
+        )
 
     def run(self, server_app: ServerApp) -> None:
         """Run a Flower app: the server app in this process, the client app at the nodes.
@@ -205,10 +169,60 @@ class Deployment:
         FederationError
             If the SuperLink cannot be reached any more.
         """
-        by_id = {node.node_id: node for node in self.nodes}
+        nodes = {node.node_id: node for node in self.nodes}
+        secret = (self.folder / SECRET).read_bytes()
         try:
-            with self.superlink.serve(list(by_id), lambda node_id: by_id[node_id].gone()) as served:
-                server_app(*served)
+            self.superlink.start_run(BUNDLE)
+            with Tasks(self.superlink.url, secret, self.superlink.tls) as tasks, tasks.serve() as served:
+                flower, context = served
+                server_app(DeploymentGrid(flower, list(nodes), lambda node: nodes[node].gone()), context)
         except httpx.HTTPError as error:
-            log = self._program.last_lines()
+            log = self.program.last_lines()
             raise FederationError(f"the SuperLink failed ({error}); the end of its log is: {log}") from error
+
+
+@contextmanager
+def deploy() -> Iterator[Deployment]:
+    """Start a SuperLink and yield the deployment; nothing of it stays behind.
+
+    Raises
+    ------
+    FederationError
+        If it does not come up in time.
+    """
+    with Programs() as programs:
+        folder, (port,) = programs.folder, free_ports(1)
+        keys.make_certificates(folder)
+        keys.write_secret(folder / SECRET, secrets.token_bytes(32))
+        command = [
+            *("flower-superlink", "--host", HOST, "--port", str(port), "--enable-supernode-auth"),
+            *("--ssl-ca-certfile", str(folder / keys.AUTHORITY)),
+            *("--ssl-certfile", str(folder / keys.CERTIFICATE), "--ssl-keyfile", str(folder / keys.KEY)),
+            *("--isolation", "process", "--superexec-auth-secret-file", str(folder / SECRET)),
+            "--disable-runtime-dependency-installation",
+        ]
+        program = programs.start("SuperLink", command, flower_environment(folder))
+        with closing(SuperLink(f"{HOST}:{port}", folder / keys.AUTHORITY)) as superlink:
+            wait_until(superlink.is_up, program, "it answered", DEADLINE)
+            yield Deployment(programs, f"{HOST}:{port}", program, superlink)
+
+
+def flower_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of the programs: this process's modules, Flower's files in ``folder``."""
+    modules = [os.path.abspath(path) for path in sys.path if not path.endswith(".zip")]
+    home, path = str(folder / "flower"), os.pathsep.join(modules)
+    return {**os.environ, **FLOWER, "FLWR_HOME": home, "PYTHONPATH": path}
+
+
+def run_deployment(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site]) -> None:
+    """Run a site app on one SuperNode a site, and the server app in this process."""
+    with deploy() as deployment:
+        folder, count = deployment.folder, len(sites)
+        store_app(site_app, folder)
+        store_sites(sites, folder)
+        configs = [
+            {"folder": str(folder), "partition-id": number, "num-partitions": count}
+            for number in range(count)
+        ]
+        deployment.start_nodes(f"{NODE}:app", configs)
+        deployment.run(server_app)

@@ -1,38 +1,32 @@
-"""What a node of the deployment engine runs: the site app and the site that lie in its folder.
+"""What stands beside a SuperNode: a program that stays, and the client app that it runs for a site.
 
-The node is a program of its own. It finds what all sites are told in the folder that its node config
-names: models and cohorts as safetensors, the rest as JSON.
+By default a SuperNode starts a new program for every message, which costs seconds to load PyTorch. One
+that was started with ``--isolation process`` leaves its messages to a program beside it. This one takes
+them in turn, and runs the app that it was started with, not what a server sends:
+``python -m hemafl_lib.federation.engines.deployment.node``.
+
+The library's own app finds in a folder what its site is told: models and cohorts as safetensors, the rest
+as JSON.
 """
 
+import argparse
 import functools
-from collections.abc import Sequence
+import importlib
+import time
+import traceback
 from pathlib import Path
 
+import httpx
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.deployment.deployment import Deployment
-from hemafl_lib.federation.site_app import SiteApp, load_app, store_app
-from hemafl_lib.federation.stored_sites import StoredSites, store_sites
-from hemafl_lib.partition import Site
+from hemafl_lib.federation.flower_private import PATIENCE, Tasks, client_failure
+from hemafl_lib.federation.site_app import load_app
+from hemafl_lib.federation.stored_sites import StoredSites
 
-NODE_APP = f"{__name__}:app"
-"""How Flower names the client app of this module."""
-
-
-def run_deployment(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site]) -> None:
-    """Run a site app on one SuperNode a site, and the server app in this process."""
-    with Deployment() as deployment:
-        store_app(site_app, deployment.folder)
-        store_sites(sites, deployment.folder)
-        configs = [
-            {"folder": str(deployment.folder), "partition-id": number, "num-partitions": len(sites)}
-            for number in range(len(sites))
-        ]
-        deployment.start(NODE_APP, configs)
-        deployment.run(server_app)
+POLL = 0.1
+"""Seconds between two questions for a message."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -41,14 +35,53 @@ def stored_app(folder: str) -> ClientApp:
     return load_app(Path(folder)).make_app(StoredSites(folder))
 
 
-def answer(message: Message, context: Context) -> Message:
-    """Answer a message as the client app of the node's folder does."""
+def answer_from_folder(message: Message, context: Context) -> Message:
+    """Answer a message as the site app in the node's folder does."""
     if "folder" not in context.node_config:
         raise FederationError("this node has no 'folder'; start it with --node-config 'folder=\"PATH\"'.")
     return stored_app(str(context.node_config["folder"]))(message, context)
 
 
 app = ClientApp()
-app.train()(answer)
-app.evaluate()(answer)
-app.query()(answer)
+app.train()(answer_from_folder)
+app.evaluate()(answer_from_folder)
+app.query()(answer_from_folder)
+
+
+def main() -> None:
+    """Answer messages until the SuperNode is there no more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True, help="of the SuperNode, 127.0.0.1:PORT")
+    parser.add_argument("--secret", required=True, type=Path, help="file of the secret shared with it")
+    parser.add_argument("--app", required=True, help="module:attribute of the client app")
+    given = parser.parse_args()
+    module, _, attribute = given.app.partition(":")
+    client_app = getattr(importlib.import_module(module), attribute)
+    answer_messages(client_app, f"http://{given.address}", given.secret.read_bytes())
+
+
+def answer_messages(client_app: ClientApp, url: str, secret: bytes) -> None:
+    """Answer the messages of the SuperNode at ``url`` until it has been silent for `PATIENCE` seconds."""
+    answer = functools.partial(reply_or_failure, client_app)
+    last_heard = time.monotonic()
+    with Tasks(url, secret) as tasks:
+        while time.monotonic() < last_heard + PATIENCE:
+            try:
+                answered = tasks.answer(answer)
+                last_heard = time.monotonic()
+            except httpx.TransportError:
+                answered = False
+            if not answered:
+                time.sleep(POLL)
+
+
+def reply_or_failure(client_app: ClientApp, message: Message, context: Context) -> tuple[Message, bool]:
+    """Return what the app replies and True, or the error that it raised and False."""
+    try:
+        return client_app(message, context), True
+    except Exception:
+        return client_failure(message, traceback.format_exc()), False
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.deployment import keeper
@@ -62,15 +62,15 @@ class Programs:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hemafl-"))
         self._started: list[subprocess.Popen] = []
-        command = [sys.executable, "-I", keeper.__file__, str(self.folder)]
         self._keeper = subprocess.Popen(
-            command,
+            [sys.executable, "-I", keeper.__file__, str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             text=True,
         )
+        self._groups = cast(IO[str], self._keeper.stdin)
 
     def __enter__(self) -> Self:
         return self
@@ -79,11 +79,14 @@ class Programs:
         self.close()
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Program:
-        """Start a program; ``name`` is what errors call it."""
+        """Start a program in the folder; ``name`` is what errors call it.
+
+        Raises `FederationError` if it is not installed.
+        """
         log = self.folder / f"{name.replace(' ', '-').lower()}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command,
+                [find_program(command[0]), *command[1:]],
                 env=dict(environment),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -91,15 +94,14 @@ class Programs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._keeper.stdin.write(f"{process.pid}\n")
-        self._keeper.stdin.flush()
+        self._groups.write(f"{process.pid}\n")
+        self._groups.flush()
         self._started.append(process)
         return Program(name, process, log)
 
     def close(self) -> None:
         """End all programs and remove the folder; return when both has happened."""
-        if not self._keeper.stdin.closed:
-            self._keeper.stdin.close()
+        self._groups.close()
         self._keeper.wait()
         for process in self._started:
             process.wait()

@@ -1,0 +1,67 @@
+"""The server app's view of the nodes of a deployment: every message gets a reply, or a reason for none."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from hemafl_lib.federation.flower_private import RunGrid, node_absence
+
+POLL = 0.2
+"""Seconds between two questions for replies."""
+
+
+class DeploymentGrid(RunGrid):
+    """Flower's grid over HTTPS, which knows its nodes and gives every message a reply.
+
+    Parameters
+    ----------
+    flower
+        Flower's own grid, which hands messages to the SuperLink.
+    nodes
+        IDs of the nodes that take part, in the order of the sites, whether they are connected or not.
+    gone
+        Returns why a node will not answer any more, or None as long as it may.
+    """
+
+    def __init__(self, flower: Grid, nodes: Sequence[int], gone: Callable[[int], str | None]) -> None:
+        super().__init__(flower.run.run_id)
+        self.flower, self.nodes, self.gone = flower, list(nodes), gone
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the IDs of all nodes that take part, in the order of the sites."""
+        return list(self.nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to the SuperLink; return their IDs."""
+        return self.flower.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that have come, each once."""
+        return self.flower.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return one reply to each message; for a node that does not give any, an error that says why.
+
+        ``timeout`` is in seconds; None waits for as long as the nodes are there.
+        """
+        messages = list(messages)
+        waiting = dict(zip(self.push_messages(messages), messages, strict=True)) if messages else {}
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        replies: list[Message] = []
+        while waiting:
+            for reply in self.pull_messages(waiting):
+                message = waiting.pop(reply.metadata.reply_to_message_id)
+                # The SuperLink answers for a node that is away, and in its own name.
+                replies.append(Message(reply.error, reply_to=message) if reply.has_error() else reply)
+            late = f"it did not answer within {timeout} s" if time.monotonic() > end else None
+            for number, message in list(waiting.items()):
+                reason = late or self.gone(message.metadata.dst_node_id)
+                if reason is not None:
+                    replies.append(node_absence(waiting.pop(number), reason))
+            if waiting:
+                time.sleep(POLL)
+        return replies
