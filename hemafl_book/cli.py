@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from typer.core import TyperGroup
 
@@ -20,7 +21,7 @@ from hemafl_lib.files import write_json
 class OneSentence(TyperGroup):
     """A command group that ends with the error's sentence and exit code 1, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the command; turn every `HemaflError` into its sentence."""
         try:
             return super().invoke(ctx)

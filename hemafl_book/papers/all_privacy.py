@@ -16,7 +16,7 @@ epsilon too; here nothing of it is counted.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, desc
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import partition
-from hemafl_lib.data.cohort import ImageCohort, VariantCohort
+from hemafl_lib.data.cohort import CohortKind, ImageCohort, VariantCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.models import BACKBONES, activations, backbone
 from hemafl_lib.partition import Site
@@ -110,7 +110,7 @@ class Protocol:
     """
 
     preset: str
-    source: Literal["real", "smear"]
+    source: str
     size: int
     cells: int
     patients: int
@@ -201,12 +201,12 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Training, validation and test images of a seed, as the trained layer reads them."""
+class Parts(Generic[CohortKind]):
+    """Training, validation and test images of a seed, as images or as the trained layer reads them."""
 
-    train: VariantCohort
-    validation: VariantCohort
-    test: VariantCohort
+    train: CohortKind
+    validation: CohortKind
+    test: CohortKind
 
 
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
@@ -216,7 +216,7 @@ def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     return leukaemia.drawn_images(asked.cells, asked.size, asked.patients)
 
 
-def split_images(cohort: ImageCohort | VariantCohort, seed: int) -> Parts:
+def split_images(cohort: CohortKind, seed: int) -> Parts[CohortKind]:
     """Split the images, or the patients where they are known; the clients have no say in it."""
     return Parts(*partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
 
@@ -275,7 +275,11 @@ def tasks(study: Study, seeds: Sequence[int]) -> list[Task]:
 
 
 def trials(
-    wanted: Sequence[Task], asked: Protocol, parts: Mapping[int, Parts], network: nn.Module, judged: str
+    wanted: Sequence[Task],
+    asked: Protocol,
+    parts: Mapping[int, Parts[VariantCohort]],
+    network: nn.Module,
+    judged: str,
 ) -> list[Trial]:
     """Return one training of the network a task; ``judged`` names the part that it answers for."""
     return [
@@ -412,7 +416,7 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return costs.drop(columns="seed").groupby(keys, sort=False, dropna=False).mean().reset_index()
 
 
-def site_table(asked: Protocol, parts: Mapping[int, Parts]) -> pd.DataFrame:
+def site_table(asked: Protocol, parts: Mapping[int, Parts[VariantCohort]]) -> pd.DataFrame:
     """Return the training images of every client, and how DP-SGD would sample them, or does."""
     rows = []
     for study in asked.studies:
@@ -468,6 +472,6 @@ def measures(rows: pd.DataFrame) -> str:
     curves = {metric: utility(rows, metric) for metric in MEASURES}
     table = curves["accuracy"][["arm", "noise", "epsilon"]].round(2)
     for metric, curve in curves.items():
-        numbers = curve[["mean", "low", "high"]].itertuples(index=False)
-        table[metric] = [scores.as_text(*row, digits=3) for row in numbers]
+        numbers = curve[["mean", "low", "high"]].to_numpy()
+        table[metric] = [scores.as_text(mean, low, high, digits=3) for mean, low, high in numbers]
     return table.to_string(index=False, na_rep="")

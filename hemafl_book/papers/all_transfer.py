@@ -150,7 +150,7 @@ class Protocol:
     """
 
     preset: str
-    source: Literal["real", "smear"]
+    source: str
     size: int
     small_size: int
     cells: int
@@ -187,12 +187,9 @@ def small_recipe(**changes: Any) -> Recipe:
 
 def three_ways(network: str) -> tuple[Arm, ...]:
     """Return isolated, federated and centralised training, which pass equally often over the same rows."""
-    shared = {"recipe": recipe(), "network": network}
-    return (
-        Arm("isolated", kind="isolated", **shared),
-        Arm("FedAvg", **shared),
-        Arm("centralised", kind="centralised", **shared),
-    )
+    federated = Arm("FedAvg", recipe=recipe(), network=network)
+    isolated = replace(federated, name="isolated", kind="isolated")
+    return isolated, federated, replace(federated, name="centralised", kind="centralised")
 
 
 def leakage_studies(
@@ -250,8 +247,8 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
         )
     five = tuple(range(5))
     both = (transferred, from_scratch)
-    known = ("leak", "image", "near duplicates", "training set only")
-    drawn = ("leak", "image", "patient", "training set only")
+    known: tuple[Split, ...] = ("leak", "image", "near duplicates", "training set only")
+    drawn: tuple[Split, ...] = ("leak", "image", "patient", "training set only")
     skewed = Study("three clients of different classes", (isolated, federated), five, alpha=ALPHA)
     studies = (
         Study(main, (isolated, federated, centralised), five, curves=True),
@@ -367,7 +364,7 @@ def fold_sites(cohort: VariantCohort, study: Study, fold: int) -> list[Site[Vari
 
 # The experiment
 
-Clients = Mapping[tuple[int, str], Sequence[Site]]
+Clients = Mapping[tuple[int, str], Sequence[Site[VariantCohort]]]
 """The clients of a study by seed and network."""
 
 
@@ -543,7 +540,7 @@ def intervals(p: Prediction, test: LabelledCohort) -> dict[str, object]:
     }
 
 
-def sizes(sites: Sequence[Site]) -> dict[str, object]:
+def sizes(sites: Sequence[Site[VariantCohort]]) -> dict[str, object]:
     """Return the rows of each part, and the share of test rows of which something is in the training set.
 
     That is a row of what the split should keep together: another flip of the image, for example.

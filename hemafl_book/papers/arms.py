@@ -12,7 +12,7 @@ from torch import nn
 from hemafl_book.papers.where import Where
 from hemafl_lib import federation
 from hemafl_lib.aggregation import Aggregator, FedAvg
-from hemafl_lib.data.cohort import Cohort, LabelledCohort
+from hemafl_lib.data.cohort import Cohort, CohortKind, LabelledCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.models import trained_part, with_norm
@@ -72,7 +72,7 @@ class Trial:
     arm: Arm
     seed: int
     rounds: int
-    sites: Sequence[Site]
+    sites: Sequence[Site[Any]]
     model: nn.Module
     judged: Mapping[str, Any] = field(default_factory=dict)
     trainer: Trainer | None = None
@@ -175,7 +175,7 @@ def answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> tuple[list[P
     ]
 
 
-def test_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
+def test_cohorts(sites: Sequence[Site[CohortKind]]) -> dict[str, CohortKind]:
     """Return the test rows of each site, and of all together as "joint"."""
     return {**{site.name: site.test for site in sites}, "joint": federation.pooled(sites).test}
 

@@ -117,7 +117,7 @@ class Protocol:
     """
 
     preset: str
-    source: Literal["real", "smear"]
+    source: str
     size: int
     cells: int
     studies: tuple[Study, ...]
@@ -269,7 +269,7 @@ def client_sites(images: ImageCohort, study: Study, seed: int) -> list[Site[Imag
     return partition.stained(sites, strength=study.stain, seed=seed) if study.stain else sites
 
 
-def judged_cohorts(sites: Sequence[Site]) -> dict[str, LabelledCohort]:
+def judged_cohorts(sites: Sequence[Site[ImageCohort]]) -> dict[str, LabelledCohort]:
     """Return what every model predicts: test images of each client and of all, and validation images.
 
     Those of all clients stand in one order, however they were dealt, so that answers can be compared image
@@ -322,7 +322,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     return Results(asked, tables, (images.provenance, masked))
 
 
-def trials(study: Study, sites: Mapping[int, Sequence[Site]]) -> list[Trial]:
+def trials(study: Study, sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> list[Trial]:
     """Return all trainings of a study on the clients of each seed."""
     found = []
     for seed, dealt in sites.items():
@@ -358,7 +358,7 @@ def baselines(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> list[Predicti
 
 def study_tables(
     study: Study,
-    sites: Mapping[int, Sequence[Site]],
+    sites: Mapping[int, Sequence[Site[ImageCohort]]],
     predictions: Sequence[Prediction],
     costs: Sequence[Cost],
 ) -> dict[str, pd.DataFrame]:
@@ -386,7 +386,7 @@ def client_spread(predictions: Sequence[Prediction]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def site_table(sites: Mapping[int, Sequence[Site]]) -> pd.DataFrame:
+def site_table(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> pd.DataFrame:
     """Return the number of images of each class in each part of each client, by seed."""
     rows = []
     for seed, dealt in sites.items():
@@ -398,7 +398,7 @@ def site_table(sites: Mapping[int, Sequence[Site]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def divergences(sites: Mapping[int, Sequence[Site]]) -> pd.DataFrame:
+def divergences(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> pd.DataFrame:
     """Return the divergences of every pair of clients' training classes, by seed."""
     return pd.concat([partition.divergence_table(dealt).assign(seed=seed) for seed, dealt in sites.items()])
 

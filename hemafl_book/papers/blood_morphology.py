@@ -96,7 +96,7 @@ class Protocol:
     """
 
     preset: str
-    source: Literal["real", "smear"]
+    source: str
     size: int
     cells: int | None
     variants: int
@@ -134,15 +134,15 @@ def recipe(**changes: Any) -> Recipe:
 
 def aggregator_arms(network: str = BACKBONE, norm: Norm = "batch") -> tuple[Arm, ...]:
     """Return the paper's four aggregators, and FedAvg with equal weights, beside isolated and centralised."""
-    shared = {"recipe": recipe(), "network": network, "norm": norm}
+    plain = Arm("FedAvg", recipe=recipe(), network=network, norm=norm)
     return (
-        Arm("isolated", kind="isolated", **shared),
-        Arm("FedAvg", **shared),
-        Arm("FedAvg, equal weights", aggregator=FedAvg(equal_weights=True), **shared),
-        Arm("FedMedian", aggregator=FedMedian(), **shared),
-        Arm("FedProx", **{**shared, "recipe": recipe(proximal=0.01)}),
-        Arm("FedOpt", aggregator=FedAdam(learning_rate=0.01), **shared),
-        Arm("centralised", kind="centralised", **shared),
+        replace(plain, name="isolated", kind="isolated"),
+        plain,
+        replace(plain, name="FedAvg, equal weights", aggregator=FedAvg(equal_weights=True)),
+        replace(plain, name="FedMedian", aggregator=FedMedian()),
+        replace(plain, name="FedProx", recipe=recipe(proximal=0.01)),
+        replace(plain, name="FedOpt", aggregator=FedAdam(learning_rate=0.01)),
+        replace(plain, name="centralised", kind="centralised"),
     )
 
 

@@ -286,7 +286,8 @@ def ridge_of(cohort: TableCohort, strength: float, only: Sequence[str] | None = 
     used = [i for i, name in enumerate(cohort.feature_names) if only is None or name in only]
     found = np.zeros(len(cohort.feature_names))
     features = cohort.features.double().numpy()[:, used]
-    found[used] = ridge_cox(features, cohort.time.numpy(), cohort.event.numpy(), strength)
+    time, event = cohort.follow_up
+    found[used] = ridge_cox(features, time.numpy(), event.numpy(), strength)
     return found
 
 
@@ -366,7 +367,7 @@ def harrell(cohort: TableCohort, risk: np.ndarray) -> dict[str, float]:
     counted = evaluation.concordance(cohort.targets.numpy(), risk)
     return {
         "patients": len(cohort),
-        "events": int(cohort.event.sum()),
+        "events": int(cohort.follow_up[1].sum()),
         "pairs": int(counted.comparable),
         "C": counted.c_index,
     }
@@ -406,7 +407,7 @@ def site_table(sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
     """Return patients and events of each part of each hospital."""
     return pd.DataFrame(
         [
-            {"client": s.name, "part": part, "patients": len(c), "events": int(c.event.sum())}
+            {"client": s.name, "part": part, "patients": len(c), "events": int(c.follow_up[1].sum())}
             for s in sites
             for part, c in (("train", s.train), ("test", s.test))
         ]

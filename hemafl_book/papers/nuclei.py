@@ -15,6 +15,7 @@ from hemafl_book.papers.where import Where
 from hemafl_lib import data, federation, partition
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort, Provenance
+from hemafl_lib.errors import DataError
 from hemafl_lib.evaluation import accuracy
 from hemafl_lib.explain import METHODS, centred_gaussian, saliency, share_inside
 from hemafl_lib.models import AttentionCNN
@@ -57,15 +58,21 @@ def table(
         progress=where.progress,
     )
     test = federation.pooled(sites).test
-    named = predict(run.model, test).argmax(dim=1)
-    maps = {method: saliency(run.model, test.images, named, method) for method in METHODS}
+    answer = predict(run.model, test).argmax(dim=1)
+    maps = {method: saliency(run.model, test.images, answer, method) for method in METHODS}
     maps |= {"centred Gaussian": centred_gaussian(len(test), size), "area": torch.ones(len(test), size, size)}
-    shares = pd.DataFrame({name: shares_inside(relevance, test.masks) for name, relevance in maps.items()}).T
-    right = accuracy(test.labels.numpy(), named.numpy())
+    shares = pd.DataFrame({name: shares_inside(relevance, test) for name, relevance in maps.items()}).T
+    right = accuracy(test.labels.numpy(), answer.numpy())
     return shares.rename_axis("map").reset_index().assign(cells=len(test), accuracy=right), cells.provenance
 
 
-def shares_inside(maps: Tensor, masks: Tensor) -> dict[str, float]:
-    """Return the mean shares of positive relevance in nuclei and in cells; maps without any are left out."""
+def shares_inside(maps: Tensor, cells: ImageCohort) -> dict[str, float]:
+    """Return the mean shares of positive relevance in nuclei and in cells; maps without any are left out.
+
+    Raises `DataError` if nobody drew the cells' masks.
+    """
+    masks = cells.masks
+    if masks is None:
+        raise DataError(f"'{cells.provenance.name}' has no masks; take cells that have.")
     inside = {"nucleus": masks == 2, "cell": masks > 0}
     return {part: float(share_inside(maps, mask).nanmean()) for part, mask in inside.items()}

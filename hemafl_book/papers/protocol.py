@@ -164,7 +164,7 @@ class Offer:
 
         Without a ``root`` the experiment runs on what needs no files, unless a cohort is named.
         """
-        if changes.data in self.cohorts:
+        if changes.data is not None and changes.data in self.cohorts:
             return self.cohorts[changes.data], replace(changes, data=None)
         real = root is not None or changes.data is not None
         return self.sources[0 if real else -1], changes

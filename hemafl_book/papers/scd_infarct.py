@@ -30,7 +30,7 @@ from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, statistics
 from hemafl_lib.data import sickle_cell
-from hemafl_lib.data.cohort import TableCohort
+from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.models import LogisticFit, LogisticRegression, firth_logistic, ridge_logistic
 from hemafl_lib.partition import Site
@@ -143,7 +143,7 @@ class Answers:
 def cross_validation(cohort: TableCohort, seed: int, deal: Deal = UNEQUAL) -> list[Fold]:
     """Hold out every patient once, and deal the others to the hospitals."""
     found = []
-    for train, test in evaluation.repeated_folds(cohort.label.numpy(), folds=FOLDS, repeats=1, seed=seed):
+    for train, test in evaluation.repeated_folds(cohort.targets.numpy(), folds=FOLDS, repeats=1, seed=seed):
         held = cohort.take(test)
         dealt = deal.sites(cohort.take(train), seed=seed, validation=0.0, test=0.0)
         known = statistics.standardise(dealt, minimum=1)
@@ -182,7 +182,8 @@ def network_answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> dict
 
 def answers_without_networks(fold: Fold) -> dict[str, Answers]:
     """Return what ridge regressions answer, of each hospital and of all from sums, and Firth's of all."""
-    pooled, found = federation.pooled(fold.sites).train, {}
+    pooled = federation.pooled(fold.sites).train
+    found: dict[str, Answers] = {}
     for site in fold.sites:
         alone = partial(fit_probability, ridge_logistic(*rows(site.train), RIDGE))
         found[f"isolated ridge: {site.name}"] = answer(alone, site.train, fold.test)
@@ -194,7 +195,7 @@ def answers_without_networks(fold: Fold) -> dict[str, Answers]:
 
 def rows(cohort: TableCohort) -> tuple[np.ndarray, np.ndarray]:
     """Return features float64[N, F] and labels int64[N]."""
-    return cohort.features.double().numpy(), cohort.label.numpy()
+    return cohort.features.double().numpy(), cohort.targets.numpy()
 
 
 def network_probability(model: torch.nn.Module, cohort: TableCohort) -> np.ndarray:
@@ -211,9 +212,10 @@ def answer(
     probability: Callable[[TableCohort], np.ndarray], train: TableCohort, test: TableCohort
 ) -> Answers:
     """Predict an infarct where the probability reaches the threshold that is best on training patients."""
-    sweep = evaluation.threshold_sweep(train.label.numpy(), probability(train))
+    sweep = evaluation.threshold_sweep(train.targets.numpy(), probability(train))
     scores = probability(test)
-    return Answers(scores, scores >= sweep.loc[sweep["f1"].idxmax(), "threshold"])
+    threshold = sweep["threshold"].iloc[int(sweep["f1"].argmax())]
+    return Answers(scores, np.asarray(scores >= threshold))
 
 
 def repetition_table(
@@ -259,7 +261,8 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     where
         Engine and device; the patients are always simulated.
     """
-    tables, sources = {}, {}
+    tables: dict[str, pd.DataFrame] = {}
+    sources: dict[str, Provenance] = {}
     for study in asked.studies:
         cohorts = {
             seed: sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0) for seed in study.seeds
@@ -270,7 +273,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
         ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
         learnt = iter(train_each(ways, where, network_answers, label=study.title))
         parts = [
-            repetition_table(cohort.label.numpy(), seed, list(answered(folds[seed], learnt, asked)))
+            repetition_table(cohort.targets.numpy(), seed, list(answered(folds[seed], learnt, asked)))
             for seed, cohort in cohorts.items()
         ]
         tables[f"{study.title}: scores"] = pd.concat(parts, ignore_index=True)

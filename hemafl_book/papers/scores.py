@@ -93,8 +93,8 @@ def summary(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFr
 def interval_table(table: pd.DataFrame, metric: str, digits: int = 2) -> pd.DataFrame:
     """Return arms by places as text: a metric's mean over the seeds, with its interval if it has one."""
     means = summary(table, metric)
-    numbers = means[["mean", "low", "high"]].itertuples(index=False)
-    means["text"] = [as_text(*row, digits=digits) for row in numbers]
+    numbers = means[["mean", "low", "high"]].to_numpy()
+    means["text"] = [as_text(mean, low, high, digits) for mean, low, high in numbers]
     wide = means.pivot(index="arm", columns="where", values="text")
     return wide.loc[list(dict.fromkeys(means["arm"])), list(dict.fromkeys(means["where"]))]
 

@@ -15,7 +15,7 @@ import pandas as pd
 from torch import nn
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
-from hemafl_lib.data.cohort import Cohort, join
+from hemafl_lib.data.cohort import Cohort, CohortKind, join
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.checkpoint import read_checkpoint
 from hemafl_lib.federation.client import Job
@@ -217,7 +217,7 @@ def centralised(sites: Sequence[Site], **settings: Any) -> Run:
     return run([pooled(sites)], **(settings | {"aggregator": FedAvg()}))
 
 
-def pooled(sites: Sequence[Site], name: str = "pooled") -> Site:
+def pooled(sites: Sequence[Site[CohortKind]], name: str = "pooled") -> Site[CohortKind]:
     """Return one site that holds the rows of all."""
     parts = ("train", "validation", "test")
     return Site(name=name, **{part: join([getattr(site, part) for site in sites], name) for part in parts})
