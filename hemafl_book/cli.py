@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from hemafl_book import explorers
-from hemafl_book.papers import PAPERS
+from hemafl_book import explorers, papers
 from hemafl_lib import data
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.errors import HemaflError
@@ -31,7 +29,11 @@ class OneSentence(TyperGroup):
 
 
 app = typer.Typer(
-    name="hemafl", help="Federated learning in haematology.", cls=OneSentence, no_args_is_help=True
+    name="hemafl",
+    help="Federated learning in haematology.",
+    cls=OneSentence,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # a traceback shows no patient
 )
 data_app = typer.Typer(help="Look at cohorts, fetch them, check them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -95,27 +97,34 @@ def check(
 
 @app.command("list")
 def list_names() -> None:
-    """List what 'hemafl run' and 'hemafl sweep' know by name: papers, models, aggregators and so on."""
-    for kind, names in known_names().items():
-        typer.echo(f"{kind}: {', '.join(names)}")
+    """List what the other commands know by name: papers, models, aggregators and so on."""
+    for kind, names in registries().items():
+        typer.echo(f"{kind}:")
+        for name, about in names.items():
+            typer.echo(f"  {name:24}{about}".rstrip())
 
 
-def known_names() -> dict[str, Iterable[str]]:
-    """Return all registries' names by what they name, in the plural."""
-    from hemafl_lib.aggregation import AGGREGATORS  # loads PyTorch, as others below
+def registries() -> dict[str, dict[str, str]]:
+    """Return what there is of each kind: a few words about it, by its name."""
+    from hemafl_lib.aggregation import AGGREGATORS  # loads PyTorch and Flower, as others below
     from hemafl_lib.federation.engines import ENGINES
-    from hemafl_lib.models import BACKBONES
+    from hemafl_lib.models import MODELS
     from hemafl_lib.partition import SCHEMES
 
     return {
-        "papers": PAPERS,
-        "models": BACKBONES,
-        "aggregators": AGGREGATORS,
-        "schemes": SCHEMES,
-        "engines": ENGINES,
-        "explorers": explorers.EXPLORERS,
-        "cohorts": CARDS,
+        "papers": {name: papers.find(name).OFFER.title for name in papers.PAPERS},
+        "models": {name: f"reads {model.reads}" for name, model in MODELS.items()},
+        "aggregators": {name: first_sentence(kind) for name, kind in AGGREGATORS.items()},
+        "schemes": dict.fromkeys(SCHEMES, ""),
+        "engines": dict.fromkeys(ENGINES, ""),
+        "explorers": dict.fromkeys(explorers.EXPLORERS, ""),
+        "cohorts": {name: card.title for name, card in CARDS.items()},
     }
+
+
+def first_sentence(kind: type) -> str:
+    """Return the first line of a class's docstring."""
+    return (kind.__doc__ or "").strip().splitlines()[0]
 
 
 @app.command("run")

@@ -29,14 +29,7 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.models import (
-    BACKBONES,
-    AttentionCNN,
-    Norm,
-    SplitModel,
-    activations,
-    backbone,
-)
+from hemafl_lib.models import BACKBONES, MODELS, Norm, SplitModel, activations, image_model
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.training import Recipe
@@ -58,7 +51,7 @@ OFFER = Offer(
     sources=("real", "smear"),
     embedded="SIMULATED data",
     takes=OPTIONS,
-    models=(*BACKBONES, "attention_cnn"),
+    models=tuple(name for name, model in MODELS.items() if model.reads == "images"),
     cohorts={"smear": "smear"},
 )
 
@@ -200,7 +193,7 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     OFFER.check(preset, source, changes)
     network, rounds = changes.network(BACKBONE), changes.rounds or 5
     clients, unseen = (REAL_CLIENTS, REAL_UNSEEN) if source == "real" else (DRAWN_CLIENTS, DRAWN_UNSEEN)
-    size = SIZE if network in (BACKBONE, "attention_cnn") else BACKBONES[network].size
+    size = BACKBONES[network].size if network in BACKBONES and network != BACKBONE else SIZE
     few, all_five = (0, 1, 2), (0, 1, 2, 3, 4)
     batch = Study("batch norm", "hospitals", clients, unseen, aggregator_arms(network), all_five)
     group = replace(batch, title="group norm", arms=aggregator_arms(network, "group"))
@@ -357,7 +350,7 @@ def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> 
     """
     found = []
     for name in dict.fromkeys(arm.network for arm in study.arms):
-        network = initial_network(name, len(images.classes), asked.size)
+        network = image_model(name, len(images.classes), size=asked.size)
         inputs = network_inputs(network, images, asked.variants, where.device)
         for seed in study.seeds:
             sites, judged = client_sites(inputs, study, seed)
@@ -367,13 +360,6 @@ def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> 
                 if arm.network == name
             ]
     return found
-
-
-def initial_network(name: str, classes: int, size: int) -> nn.Module:
-    """Return the attention CNN or a backbone; a warning says if its weights are random."""
-    if name == "attention_cnn":
-        return AttentionCNN(classes)
-    return backbone(name, classes, size=size)
 
 
 def network_inputs(

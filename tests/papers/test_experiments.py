@@ -18,6 +18,7 @@ from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.models import AttentionCNN
 
 PROTOCOL = blood_morphology.protocol
 QUIET = Where(progress=False)
@@ -112,7 +113,7 @@ def test_eleven_classes_are_dealt_to_two_clients_and_an_unseen_site():
 
 def test_isolated_and_centralised_arms_name_their_runs():
     sites = blood_morphology.partition.natural(smear.simulate(120, size=32, sites=("north", "south")), seed=0)
-    model = blood_morphology.initial_network("attention_cnn", 4, 32)
+    model = AttentionCNN(4)
     trial = Trial(arm=Arm("isolated", kind="isolated"), seed=0, rounds=1, sites=sites, model=model)
     runs = arms.train(trial, QUIET)
     assert list(runs) == ["isolated: north", "isolated: south"]
