@@ -165,7 +165,7 @@ def run(
     all names; an unknown one is answered with those that are known.
     """
     from hemafl_book.papers import running
-    from hemafl_book.papers.protocol import Changes
+    from hemafl_book.papers.changes import Changes
     from hemafl_book.papers.where import Where
 
     changes = Changes(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from hemafl_lib.errors import HemaflError
 
 if TYPE_CHECKING:
-    from hemafl_book.papers.protocol import Changes, Offer
+    from hemafl_book.papers.changes import Changes
+    from hemafl_book.papers.offer import Offer
     from hemafl_book.papers.where import Where
     from hemafl_book.results import Results
 

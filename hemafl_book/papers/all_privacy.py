@@ -24,9 +24,11 @@ from torch import nn
 
 from hemafl_book.papers import baselines, dealing, leukaemia, scores
 from hemafl_book.papers.arms import Arm, Kind, Prediction, Trial, answers, train_each
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE
-from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, describe
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import describe
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import partition
@@ -121,7 +123,7 @@ class Protocol:
     network: str = BACKBONE
     changes: Changes = UNCHANGED
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         fixed = {
             "trained": "head",
@@ -346,7 +348,8 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     inputs = activations(network, images, batch_size=16, device=where.device, progress=False)
     parts = {seed: split_images(inputs, seed) for seed in asked.seeds}
     wanted = [task for study in asked.studies for task in tasks(study, asked.seeds)]
-    found = join(train_each(trials(wanted, asked, parts, network, "test"), where, trial_tables))
+    ways = trials(wanted, asked, parts, network, "test")
+    found = join(train_each(ways, where, trial_tables))
     tables = level_tables(asked, found)
     tables["baselines"] = baseline_table(images, asked.seeds)
     tables["epsilon"] = (

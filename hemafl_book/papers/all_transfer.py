@@ -28,19 +28,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 from hemafl_book.papers import leukaemia, scores
-from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, train_each
+from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, federated_name, train_each
 from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE, recipe
-from hemafl_book.papers.protocol import (
-    OPTIONS,
-    UNCHANGED,
-    Changes,
-    Offer,
-    all_seeds,
-    describe,
-    federated_name,
-)
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import all_seeds, describe
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, partition
@@ -165,7 +159,7 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         return describe(
             self,
@@ -321,7 +315,7 @@ def in_rows(cohort: VariantCohort) -> VariantCohort:
     )
 
 
-def unflipped(cohort: VariantCohort) -> VariantCohort:
+def drop_flips(cohort: VariantCohort) -> VariantCohort:
     """Return every image once, as it is."""
     return replace(cohort, variants=cohort.variants[:, :1])
 
@@ -333,7 +327,7 @@ def split_and_flip(cohort: VariantCohort, study: Study, seed: int) -> list[Site[
     """
     if study.split == "leak":
         return client_sites(in_rows(cohort), study, seed, "row")
-    held = unflipped if study.split == "training set only" else in_rows
+    held = drop_flips if study.split == "training set only" else in_rows
     return [
         Site(site.name, in_rows(site.train), held(site.validation), held(site.test))
         for site in client_sites(cohort, study, seed, "patient")

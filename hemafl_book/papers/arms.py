@@ -42,7 +42,7 @@ class Arm:
     norm: Norm = "batch"
     optimise_buffers: bool = False
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the arm as plain JSON values, for the protocol of a frozen result."""
         return {**asdict(self), "aggregator": {"name": self.aggregator.name, **asdict(self.aggregator)}}
 
@@ -189,3 +189,8 @@ def probabilities(model: nn.Module, cohort: LabelledCohort, device: str | None =
     scores = predict(model, cohort, device=device).double()
     scores[~torch.isfinite(scores).all(dim=1)] = 0.0
     return torch.softmax(scores, dim=1).numpy()
+
+
+def federated_name(arms: Sequence[Arm]) -> str:
+    """Return the name of the first federated arm, of which the tables show more than of others."""
+    return next(arm.name for arm in arms if arm.kind == "federated")

@@ -19,18 +19,12 @@ import numpy as np
 import pandas as pd
 
 from hemafl_book.papers import arms, confidence, leukaemia, nuclei, scores
-from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare
+from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, federated_name
 from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
-from hemafl_book.papers.protocol import (
-    OPTIONS,
-    UNCHANGED,
-    Changes,
-    Offer,
-    all_seeds,
-    describe,
-    federated_name,
-)
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import all_seeds, describe
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, partition
@@ -131,7 +125,7 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         return describe(self, alpha=ALPHA, minimum=MINIMUM, level=confidence.LEVEL)
 
@@ -308,14 +302,15 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     for study in asked.studies:
         seen = as_seen(study, images)
         sites = {seed: client_sites(seen, study, seed) for seed in study.seeds}
-        predictions, costs = compare(trials(study, sites), where)
+        ways = trials(study, sites)
+        predictions, costs = compare(ways, where)
         said[study.title] = [*predictions, *baselines(sites)]
         tables |= study_tables(study, sites, said[study.title], costs)
     main = said[asked.confidence]
     tables |= confidence.tables(main, images.classes)
     if asked.pairs:
         tables["pairs"] = pair_table(asked, said)
-    tables["confusion"] = confusion(federated(asked, asked.confidence, main), images.classes)
+    tables["confusion"] = confusion(federated_answers(asked, asked.confidence, main), images.classes)
     if not asked.explained:
         return Results(asked, tables, (images.provenance,))
     tables["nuclei"], masked = nuclei.table(asked.source, asked.size, recipe(), asked.explained, where)
@@ -407,8 +402,8 @@ def pair_table(asked: Protocol, said: Mapping[str, Sequence[Prediction]]) -> pd.
     """Compare federated models of two studies on the same test images: one row a pair and seed."""
     rows = []
     for first, second in asked.pairs:
-        for one in federated(asked, first, said[first]):
-            other = next(p for p in federated(asked, second, said[second]) if p.seed == one.seed)
+        for one in federated_answers(asked, first, said[first]):
+            other = next(p for p in federated_answers(asked, second, said[second]) if p.seed == one.seed)
             rows.append({"first": first, "second": second, "seed": one.seed, **compare_answers(one, other)})
     return pd.DataFrame(rows)
 
@@ -438,7 +433,7 @@ def confusion(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.D
     return sum(counts[1:], counts[0]).rename_axis("true class").rename_axis(columns=None).reset_index()
 
 
-def federated(asked: Protocol, title: str, predictions: Sequence[Prediction]) -> list[Prediction]:
+def federated_answers(asked: Protocol, title: str, predictions: Sequence[Prediction]) -> list[Prediction]:
     """Return the answers of a study's first federation on all test images, one for each seed."""
     study = next(study for study in asked.studies if study.title == title)
     name = federated_name(study.arms)

@@ -19,8 +19,10 @@ from torch import nn
 from hemafl_book.papers import arms, scores
 from hemafl_book.papers.arms import Arm, Prediction, Trial, compare
 from hemafl_book.papers.baselines import answers, colour_probabilities
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
-from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import all_seeds, describe
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import data, federation, partition
@@ -102,7 +104,7 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         return describe(self, augmentation=asdict(AUGMENTATION))
 

@@ -26,7 +26,7 @@ def tables(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[st
     Left out are arms that give a true class of a validation image the probability 0, such as a random
     forest or a model of one hospital without that class: no temperature can be fitted to them.
     """
-    ready = [(held, test) for held, test in matched(predictions) if possible(held)]
+    ready = [(held, test) for held, test in pair_up(predictions) if possible(held)]
     softened = [(held, at_temperature(held, test)) for held, test in ready]
     return {
         "calibration": pd.DataFrame([calibration(*pair) for pair in ready]),
@@ -44,7 +44,7 @@ def tables(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[st
     }
 
 
-def matched(predictions: Sequence[Prediction]) -> Iterator[tuple[Prediction, Prediction]]:
+def pair_up(predictions: Sequence[Prediction]) -> Iterator[tuple[Prediction, Prediction]]:
     """Yield each model's answers on validation and on test images."""
     held = {(p.arm, p.seed): p for p in predictions if p.where == "validation"}
     for test in predictions:

@@ -58,7 +58,7 @@ def quantity(proportions: tuple[float, ...], minimum: int = 10) -> Deal:
     return Deal("quantity", len(proportions), minimum=minimum, proportions=proportions)
 
 
-def changed(own: Deal, scheme: str | None, clients: int | None, alpha: float | None) -> Deal:
+def change(own: Deal, scheme: str | None, clients: int | None, alpha: float | None) -> Deal:
     """Return an experiment's own deal with what a user asks for; None leaves a setting as it is.
 
     An ``alpha`` asks for the Dirichlet scheme, and a number of ``clients`` for equal ones where the own

@@ -28,17 +28,11 @@ import pandas as pd
 import torch
 
 from hemafl_book.papers import dealing
-from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.arms import Arm, Trial, federated_name, train_each
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
-from hemafl_book.papers.protocol import (
-    OPTIONS,
-    UNCHANGED,
-    Changes,
-    Offer,
-    all_seeds,
-    describe,
-    federated_name,
-)
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import all_seeds, describe
 from hemafl_book.papers.scores import interval_table
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
@@ -132,7 +126,7 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         ridge, times = [ALONE, TOGETHER], TIMES.tolist()
         return describe(self, hidden=list(HIDDEN), ridge=ridge, times=times, caps=CAPS)
@@ -309,7 +303,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     for study in asked.studies:
         cohort = patients(study, where.root)
         sources[study.cohort] = cohort.provenance
-        sites = {seed: standardised(hospitals(cohort, study, seed)) for seed in study.seeds}
+        sites = {seed: standardise(hospitals(cohort, study, seed)) for seed in study.seeds}
         learnt = iter(train_each(trials(study, sites), where, networks, label=study.title))
         parts = [
             seed_tables(seed, dealt, [one for arm in islice(learnt, len(study.arms)) for one in arm])
@@ -320,7 +314,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     return Results(asked, tables, tuple(sources.values()))
 
 
-def standardised(sites: Sequence[Site[TableCohort]]) -> list[Site[TableCohort]]:
+def standardise(sites: Sequence[Site[TableCohort]]) -> list[Site[TableCohort]]:
     """Return the hospitals with features standardised, and filled, with the means of all training rows."""
     return statistics.standardise(sites, minimum=1).apply(sites)
 

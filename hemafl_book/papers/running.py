@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hemafl_book import papers
-from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.changes import Changes
 from hemafl_book.papers.where import Where
 from hemafl_book.results import describe_device, freeze, load
 from hemafl_lib.device import choose
@@ -51,13 +51,13 @@ def run_and_report(
     if out is not None:
         freeze(
             out,
-            protocol=asked.described(),
+            protocol=asked.describe(),
             data=results.data,
             seeds=asked.seeds,
             seconds=seconds,
             device=device,
             tables=results.tables,
-            changes=changes.given(),
+            changes=changes.as_dict(),
         )
         say(f"All tables are in {out}.")
 

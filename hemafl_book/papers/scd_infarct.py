@@ -23,8 +23,10 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from hemafl_book.papers import dealing
 from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
-from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes, Offer, all_seeds, describe
+from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.protocol import all_seeds, describe
 from hemafl_book.papers.scores import interval_table
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
@@ -88,7 +90,7 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         return describe(
             self,
@@ -96,7 +98,7 @@ class Protocol:
             proportions=list(PROPORTIONS),
             folds=FOLDS,
             ridge=RIDGE,
-            arms=[arm.described() for arm in self.arms],
+            arms=[arm.describe() for arm in self.arms],
             cohort=sickle_cell.VERSION,
         )
 
@@ -273,14 +275,14 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
         ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
         learnt = iter(train_each(ways, where, network_answers, label=study.title))
         parts = [
-            repetition_table(cohort.targets.numpy(), seed, list(answered(folds[seed], learnt, asked)))
+            repetition_table(cohort.targets.numpy(), seed, list(answers_by_fold(folds[seed], learnt, asked)))
             for seed, cohort in cohorts.items()
         ]
         tables[f"{study.title}: scores"] = pd.concat(parts, ignore_index=True)
     return Results(asked, tables, tuple(sources.values()))
 
 
-def answered(
+def answers_by_fold(
     folds: Sequence[Fold], learnt: Iterator[dict[str, Answers]], asked: Protocol
 ) -> Iterator[tuple[Fold, dict[str, Answers]]]:
     """Yield each fold with the answers of its networks, the next of ``learnt``, and of what needs none."""

@@ -189,11 +189,11 @@ def test_costs_are_means_over_the_seeds(tiny_results):
 
 
 def test_the_protocol_is_plain_json_and_says_everything():
-    described = json.loads(json.dumps(PROTOCOL("paper", "real").described()))
+    described = json.loads(json.dumps(PROTOCOL("paper", "real").describe()))
     assert described["studies"][0]["clip"] == 1.0
     assert described["delta"] == 1e-5
     others = (PROTOCOL("paper", "smear"), PROTOCOL("quick", "real"))
-    assert all(other.described() != PROTOCOL("paper", "real").described() for other in others)
+    assert all(other.describe() != PROTOCOL("paper", "real").describe() for other in others)
 
 
 @pytest.mark.parametrize("arguments", [("hasty",), ("quick", "imagined")])
@@ -222,7 +222,7 @@ def frozen() -> FrozenResult:
 
 def test_the_frozen_result_is_not_stale(frozen):
     """Whoever changes the protocol has to compute the results again (`make results`)."""
-    assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").described())))
+    assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").describe())))
     assert frozen.seeds == [0, 1, 2]
 
 

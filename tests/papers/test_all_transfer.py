@@ -15,7 +15,7 @@ from hemafl_book.cli import app
 from hemafl_book.papers import all_transfer
 from hemafl_book.papers.all_transfer import FLIPS, LEAKAGE, Study
 from hemafl_book.papers.arms import Prediction
-from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.changes import Changes
 from hemafl_book.papers.where import Where
 from hemafl_book.results import FrozenResult, Results, load, stale
 from hemafl_book.show import results
@@ -270,11 +270,11 @@ def test_precision_recall_and_f1_are_means_over_the_classes():
 
 
 def test_the_protocol_is_plain_json_and_says_everything():
-    described = PROTOCOL("paper", "real").described()
+    described = PROTOCOL("paper", "real").describe()
     assert json.loads(json.dumps(described))["studies"][0]["arms"][1]["recipe"]["local_epochs"] == 5
     assert described["rounds"] == 10
     others = (PROTOCOL("paper", "smear"), PROTOCOL("paper", "real", "vgg16"), PROTOCOL("quick", "real"))
-    assert all(other.described() != described for other in others)
+    assert all(other.describe() != described for other in others)
 
 
 @pytest.mark.parametrize("row", published.ALONE, ids=lambda row: row.network)
@@ -323,7 +323,7 @@ def frozen() -> FrozenResult:
 
 def test_the_frozen_result_is_not_stale(frozen):
     """Whoever changes the protocol has to compute the results again (`make results`)."""
-    assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").described())))
+    assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").describe())))
     assert frozen.seeds == [0, 1, 2, 3, 4]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_book.papers import attention_cnn, confidence, nuclei
 from hemafl_book.papers.arms import Prediction
-from hemafl_book.papers.protocol import Changes
+from hemafl_book.papers.changes import Changes
 from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
@@ -201,8 +201,8 @@ def test_an_arm_that_rules_out_a_true_class_is_left_out():
 def test_the_frozen_result_is_not_stale():
     """Whoever changes the protocol has to compute the results again (`make results`)."""
     result = load(results.folder() / "attention-cnn.json")
-    assert not stale(result, json.loads(json.dumps(PROTOCOL("paper", "real").described())))
-    changed = replace(PROTOCOL("paper", "real"), size=96).described()
+    assert not stale(result, json.loads(json.dumps(PROTOCOL("paper", "real").describe())))
+    changed = replace(PROTOCOL("paper", "real"), size=96).describe()
     assert stale(result, json.loads(json.dumps(changed)))
     assert result.seeds == [0, 1, 2, 3, 4]
 

@@ -7,8 +7,8 @@ import pytest
 
 from hemafl_book import papers, results
 from hemafl_book.papers import PAPERS, blood_morphology, dealing, running
+from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
-from hemafl_book.papers.protocol import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.where import Where
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data import smear
@@ -37,7 +37,7 @@ def change(paper, name: str) -> Changes:
 
 def described(paper, preset: str, changes: Changes) -> dict:
     source = paper.OFFER.sources[0] if changes.data else paper.OFFER.sources[-1]
-    return json.loads(json.dumps(paper.protocol(preset, source, changes).described()))
+    return json.loads(json.dumps(paper.protocol(preset, source, changes).describe()))
 
 
 TAKEN = [(name, option) for name in PAPERS for option in papers.find(name).OFFER.takes]
@@ -51,7 +51,7 @@ def test_a_change_is_named_in_the_protocol_and_changes_its_hash(name, option, pr
     changes = change(paper, option)
     plain, changed = described(paper, preset, UNCHANGED), described(paper, preset, changes)
     assert "changes" not in plain
-    assert changed["changes"] == changes.given()
+    assert changed["changes"] == changes.as_dict()
     assert results.protocol_hash(plain) != results.protocol_hash(changed)
 
 
@@ -114,9 +114,9 @@ def test_seed_rounds_and_local_epochs_are_those_that_were_asked_for(name):
     changes = Changes(seed=7, rounds=3, local_epochs=2)
     asked = paper.protocol("quick", paper.OFFER.sources[-1], changes)
     assert asked.seeds == (7,)
-    text = json.dumps(asked.described())
+    text = json.dumps(asked.describe())
     assert '"rounds": 3' in text
-    assert set(_values(asked.described(), "local_epochs")) == {2}
+    assert set(_values(asked.describe(), "local_epochs")) == {2}
 
 
 def _values(value: object, key: str) -> list:
@@ -147,7 +147,7 @@ def _values(value: object, key: str) -> list:
     ],
 )
 def test_a_deal_is_the_papers_own_with_what_is_asked_for(own, asked, expected):
-    deal = dealing.changed(own, **{"scheme": None, "clients": None, "alpha": None, **asked})
+    deal = dealing.change(own, **{"scheme": None, "clients": None, "alpha": None, **asked})
     assert str(deal) == expected
     cohort = smear.simulate(240, size=16, sites=("north", "south", "east"), masks=False)
     sites = deal.sites(cohort, seed=0)

@@ -67,9 +67,9 @@ def test_all_arms_see_the_same_test_rows(tiny_results):
 
 
 def test_the_protocol_is_plain_json_and_says_everything():
-    described = blood_morphology.protocol("paper", "real").described()
+    described = blood_morphology.protocol("paper", "real").describe()
     assert json.loads(json.dumps(described))["studies"][0]["arms"][0]["recipe"]["gamma"] == 2.0
-    other = blood_morphology.protocol("paper", "smear").described()
+    other = blood_morphology.protocol("paper", "smear").describe()
     assert json.dumps(other) != json.dumps(described)
 
 
@@ -82,7 +82,7 @@ def test_unknown_presets_and_sources_are_refused(arguments):
 def test_the_frozen_result_is_not_stale():
     """Whoever changes the protocol has to compute the results again (`make results`)."""
     result = load(results.folder() / "blood-morphology.json")
-    described = blood_morphology.protocol("paper", "real").described()
+    described = blood_morphology.protocol("paper", "real").describe()
     assert not stale(result, json.loads(json.dumps(described)))
     assert result.seeds == [0, 1, 2, 3, 4]
 

@@ -71,6 +71,6 @@ def test_every_paper_has_a_frozen_result_that_is_not_stale(name, repository):
     paper = papers.find(name)
     frozen = results.load(repository / "book" / "results" / f"{name}.json")
     asked = paper.protocol("paper", paper.OFFER.sources[0])
-    assert not results.stale(frozen, asked.described())
+    assert not results.stale(frozen, asked.describe())
     assert frozen.seeds == list(asked.seeds)
     assert frozen.changes == {}

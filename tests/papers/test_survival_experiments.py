@@ -237,7 +237,7 @@ FROZEN = {"mds-survival": (mds_survival, "real"), "scd-infarct": (scd_infarct, "
 def test_the_frozen_result_is_not_stale(name):
     """Whoever changes the protocol has to compute the results again (`make results`)."""
     module, source = FROZEN[name]
-    described = module.protocol("paper", source).described()
+    described = module.protocol("paper", source).describe()
     assert not stale(load(results.folder() / f"{name}.json"), json.loads(json.dumps(described)))
 
 

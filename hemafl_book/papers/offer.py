@@ -1,0 +1,101 @@
+"""What can be asked of a paper's experiment, and the sentences for what cannot."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hemafl_book.papers.changes import Changes
+
+from hemafl_lib.aggregation import AGGREGATORS
+from hemafl_lib.data.cards import CARDS
+from hemafl_lib.errors import HemaflError
+from hemafl_lib.partition import SCHEMES
+
+PRESETS = ("quick", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What can be asked of an experiment.
+
+    Attributes
+    ----------
+    name, title
+        Of the experiment, and in a few words what it is about.
+    sources
+        The sources of its data: the real one first, the one that needs no files last.
+    embedded
+        Says in words what the last source is.
+    takes
+        The fields of `Changes` that it takes.
+    models
+        The networks that its main comparisons can have.
+    cohorts
+        The sources by the name of their cohort.
+    kind
+        "images" or "tables", whichever a cohort to train on must be.
+    """
+
+    name: str
+    title: str
+    sources: tuple[str, ...]
+    embedded: str
+    takes: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    cohorts: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "images"
+
+    def source(self, root: Path | None, changes: Changes) -> tuple[str, Changes]:
+        """Return the source of a run, and its changes without a cohort that is one of the sources.
+
+        Without a ``root`` the experiment runs on what needs no files, unless a cohort is named.
+        """
+        if changes.data is not None and changes.data in self.cohorts:
+            return self.cohorts[changes.data], replace(changes, data=None)
+        real = root is not None or changes.data is not None
+        return self.sources[0 if real else -1], changes
+
+    def check(self, preset: str, source: str, changes: Changes) -> None:
+        """Raise `HemaflError` if something that is asked for is unknown, or refused by this experiment."""
+        check_choices(preset=(preset, PRESETS), source=(source, self.sources))
+        refused = [name for name in changes.as_dict() if name not in self.takes]
+        if refused:
+            names = [option(name) for name in (refused[0], *self.takes)]
+            raise HemaflError(
+                f"experiment '{self.name}' takes no {names[0]}; it takes {', '.join(names[1:])}."
+            )
+        cohorts = [name for name, card in CARDS.items() if card.kind == self.kind]
+        given = {
+            "aggregator": (changes.aggregator, AGGREGATORS),
+            "model": (changes.model and changes.model.lower(), self.models),
+            "scheme": (changes.scheme, SCHEMES),
+            "data": (changes.data, cohorts),
+        }
+        check_choices(**{name: (value, known) for name, (value, known) in given.items() if value is not None})
+        check_numbers(changes)
+
+
+def option(name: str) -> str:
+    """Return the option of the command that sets a field of `Changes`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_numbers(changes: Changes) -> None:
+    """Raise `HemaflError` if a number is too small, or belongs to another scheme than the one asked for."""
+    for name in ("clients", "rounds", "local_epochs"):
+        value = getattr(changes, name)
+        if value is not None and value < 1:
+            raise HemaflError(f"{option(name)} is {value}; give at least 1.")
+    if changes.alpha is not None and not changes.alpha > 0:
+        raise HemaflError(f"--alpha is {changes.alpha:g}; give a positive number, such as 0.3.")
+    if changes.alpha is not None and changes.scheme not in (None, "dirichlet"):
+        raise HemaflError(f"--alpha belongs to the scheme 'dirichlet'; leave it out with '{changes.scheme}'.")
+    if changes.clients is not None and changes.scheme == "natural":
+        raise HemaflError("--clients goes with a scheme that deals; 'natural' takes the cohort's own sites.")
+
+
+def check_choices(**choices: tuple[str, Collection[str]]) -> None:
+    """Raise `HemaflError` if a value is not among the known ones; each argument is (value, known)."""
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise HemaflError(f"{name}='{value}' is unknown; choose one of {', '.join(known)}.")
