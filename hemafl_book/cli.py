@@ -115,16 +115,16 @@ def registries() -> dict[str, dict[str, str]]:
         "papers": {name: papers.find(name).OFFER.title for name in papers.PAPERS},
         "models": {name: f"reads {model.reads}" for name, model in MODELS.items()},
         "aggregators": {name: first_sentence(kind) for name, kind in AGGREGATORS.items()},
-        "schemes": dict.fromkeys(SCHEMES, ""),
-        "engines": dict.fromkeys(ENGINES, ""),
+        "schemes": {name: first_sentence(scheme.cut) for name, scheme in SCHEMES.items()},
+        "engines": {name: first_sentence(engine) for name, engine in ENGINES.items()},
         "explorers": dict.fromkeys(explorers.EXPLORERS, ""),
         "cohorts": {name: card.title for name, card in CARDS.items()},
     }
 
 
-def first_sentence(kind: type) -> str:
-    """Return the first line of a class's docstring."""
-    return (kind.__doc__ or "").strip().splitlines()[0]
+def first_sentence(thing: object) -> str:
+    """Return the first line of the docstring of a class or function."""
+    return (thing.__doc__ or "").strip().partition("\n")[0]
 
 
 @app.command("run")

@@ -32,6 +32,10 @@ CODE = Path(__file__).resolve().parents[1]
 """The folder of both packages: a checkout, or where they were installed."""
 
 
+UNKNOWN = "unknown"
+"""What is read for the commit of files that are older than this field."""
+
+
 @dataclass(frozen=True)
 class Results:
     """What an experiment returns: its protocol, tables by title, and where their data come from."""
@@ -46,9 +50,8 @@ class FrozenResult:
     """One file of frozen results.
 
     ``tables`` maps a title to ``{"columns": [name, ...], "rows": [[value, ...], ...]}``, and ``data``
-    lists ``{"name": ..., "checksum": ...}`` for every cohort that was read. ``commit`` is that of the code,
-    as the function of that name returns it; None where it is unknown, as in files older than this field.
-    ``changes`` says what was changed in the paper's protocol.
+    lists ``{"name": ..., "checksum": ...}`` for every cohort that was read. ``commit`` is that of the code
+    (see the function), or `UNKNOWN`. ``changes`` says what was changed in the paper's protocol.
     """
 
     protocol: dict[str, Any]
@@ -59,7 +62,7 @@ class FrozenResult:
     seeds: list[int]
     seconds: float
     tables: dict[str, dict[str, list]]
-    commit: str | None = None
+    commit: str | None = UNKNOWN
     changes: dict[str, Any] = field(default_factory=dict)
 
     def table(self, title: str) -> pd.DataFrame:

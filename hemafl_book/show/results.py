@@ -48,8 +48,14 @@ def provenance(name: str) -> str:
     )
     return (
         f"Frozen result '{name}': data {data}; seeds {seeds}; {result.device}, {_duration(result.seconds)}; "
-        f"{versions}; protocol {result.protocol_hash[:8]}."
+        f"{versions}; protocol {result.protocol_hash[:8]}{_changes(result)}."
     )
+
+
+def _changes(result: FrozenResult) -> str:
+    """Say what was changed in the paper's protocol, if anything was."""
+    named = ", ".join(f"{name} {value}" for name, value in result.changes.items())
+    return f", CHANGED from the paper's: {named}" if named else ""
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
-from hemafl_book.papers import PAPERS, arms, blood_morphology, scores
+from hemafl_book.papers import arms, blood_morphology, scores
 from hemafl_book.papers.arms import Arm, Prediction, Trial
 from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
 from hemafl_book.papers.where import Where
@@ -210,31 +210,3 @@ def test_hemafl_run_says_that_data_are_simulated_and_writes_its_tables(tmp_path,
     assert "FedAvg" in done.output
     assert "chance 0.25" in done.output
     assert load(out).table("group norm: scores")["arm"].nunique() == 6
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["run", "blood-letting"], "blood-letting"),
-        (["sweep", "blood-letting", "--out", "x.json"], "blood-letting"),
-        (["run", "blood-morphology", "--device", "cuda"], "cuda"),
-    ],
-)
-def test_hemafl_run_refuses_in_one_sentence(arguments, sentence):
-    if "cuda" in arguments and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    done = CliRunner().invoke(app, arguments, env={"HEMAFL_DATA": None})
-    assert done.exit_code == 1
-    assert sentence in done.output
-    assert "Traceback" not in done.output
-
-
-def test_every_experiment_can_be_run_by_name():
-    assert set(PAPERS) == {
-        "blood-morphology",
-        "attention-cnn",
-        "all-transfer",
-        "all-privacy",
-        "mds-survival",
-        "scd-infarct",
-    }

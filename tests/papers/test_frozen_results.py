@@ -8,6 +8,7 @@ import pytest
 
 from hemafl_book import papers, results
 from hemafl_book.papers import PAPERS
+from hemafl_book.show import results as shown
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
 
@@ -51,7 +52,7 @@ def test_older_files_have_an_unknown_commit_and_no_changes(tmp_path):
     del content["commit"], content["changes"]
     (tmp_path / "out.json").write_text(json.dumps(content))
     older = results.load(tmp_path / "out.json")
-    assert (older.commit, older.changes) == (None, {})
+    assert (older.commit, older.changes) == (results.UNKNOWN, {})
     assert older.tables == written.tables
 
 
@@ -74,3 +75,11 @@ def test_every_paper_has_a_frozen_result_that_is_not_stale(name, repository):
     assert not results.stale(frozen, asked.describe())
     assert frozen.seeds == list(asked.seeds)
     assert frozen.changes == {}
+
+
+def test_the_line_beside_a_changed_result_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shown, "folder", lambda: tmp_path)
+    freeze(tmp_path / "plain.json")
+    freeze(tmp_path / "other.json", changes={"aggregator": "Krum", "clients": 5})
+    assert "CHANGED" not in shown.provenance("plain")
+    assert "CHANGED from the paper's: aggregator Krum, clients 5" in shown.provenance("other")

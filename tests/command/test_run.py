@@ -1,0 +1,123 @@
+"""The commands ``hemafl run`` and ``hemafl list``: changed protocols, unknown names, registries."""
+
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from hemafl_book import papers
+from hemafl_book.cli import app
+from hemafl_book.explorers import EXPLORERS
+from hemafl_book.papers import PAPERS, blood_morphology
+from hemafl_book.results import load
+from hemafl_lib.aggregation import AGGREGATORS
+from hemafl_lib.data.cards import CARDS
+from hemafl_lib.federation.engines import ENGINES
+from hemafl_lib.models import MODELS
+from hemafl_lib.partition import SCHEMES
+
+
+@pytest.fixture
+def hemafl():
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)], env={"HEMAFL_DATA": None})
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Chapter 1's experiment on small, few cells, one local epoch."""
+    whole = blood_morphology.protocol
+    changed = lambda *asked: replace(whole(*asked), size=32, cells=60)  # noqa: E731
+    monkeypatch.setattr(blood_morphology, "protocol", changed)
+
+
+def test_another_aggregator_on_cells_dealt_anew_gives_the_expected_table(hemafl, small, tmp_path):
+    out = tmp_path / "out.json"
+    asked = ("--aggregator", "Krum", "--clients", 5, "--alpha", 0.8, "--rounds", 1, "--local-epochs", 1)
+    done = hemafl("run", "blood-morphology", *asked, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "aggregator Krum, clients 5, alpha 0.8, rounds 1, local epochs 1" in done.output
+    frozen = load(out)
+    scores = frozen.table("group norm: scores")
+    clients = [f"site-{number}" for number in range(1, 6)]
+    assert set(scores["arm"]) == {
+        *(f"isolated: {client}" for client in clients),
+        "Krum",
+        "centralised",
+        "colour alone",
+    }
+    assert set(scores["where"]) == {*clients, "joint", *blood_morphology.DRAWN_UNSEEN}
+    assert frozen.changes == {
+        "aggregator": "Krum",
+        "clients": 5,
+        "alpha": 0.8,
+        "rounds": 1,
+        "local_epochs": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (("run", "blood-letting"), PAPERS),
+        (("sweep", "blood-letting", "--out", "x.json"), EXPLORERS),
+        (("run", "blood-morphology", "--preset", "hasty"), ("quick", "paper")),
+        (("run", "blood-morphology", "--aggregator", "Crumb"), AGGREGATORS),
+        (("run", "blood-morphology", "--scheme", "by moonlight"), SCHEMES),
+        (("run", "blood-morphology", "--engine", "steam"), ENGINES),
+        (("run", "blood-morphology", "--device", "abacus"), ("auto", "cpu", "cuda")),
+        (("run", "blood-morphology", "--network", "resnet1000"), ("attention_cnn", "resnet34")),
+        (("run", "mds-survival", "--data", "smear"), ("flchain", "amlsg")),
+        (("run", "mds-survival", "--model", "resnet34"), ("--aggregator", "--clients")),
+        (("run", "attention-cnn", "--model", "resnet34"), ("attention_cnn", "plain_cnn")),
+    ],
+)
+def test_what_is_unknown_is_answered_in_one_sentence_with_what_is_known(hemafl, arguments, known):
+    done = hemafl(*arguments)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    for name in known:
+        assert name in done.output
+
+
+def test_real_cohorts_need_a_folder(hemafl):
+    done = hemafl("run", "attention-cnn", "--data", "tecom")
+    assert done.exit_code == 1
+    assert "HEMAFL_DATA" in done.output
+
+
+def test_list_names_everything_in_the_registries(hemafl):
+    done = hemafl("list")
+    assert done.exit_code == 0, done.output
+    kinds: dict[str, list[str]] = {}
+    for line in done.output.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            kinds[line[:-1]] = []
+        else:
+            kinds[list(kinds)[-1]].append(line.split()[0])
+    assert kinds == {
+        "papers": list(PAPERS),
+        "models": list(MODELS),
+        "aggregators": list(AGGREGATORS),
+        "schemes": list(SCHEMES),
+        "engines": list(ENGINES),
+        "explorers": list(EXPLORERS),
+        "cohorts": list(CARDS),
+    }
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_paper_can_be_found_and_bears_its_name(name):
+    assert papers.find(name).OFFER.name == name
+
+
+def test_all_results_of_the_book_are_computed_from_the_registries(hemafl, monkeypatch, tmp_path):
+    from hemafl_book import explorers
+    from hemafl_book.papers import running
+
+    computed = []
+    monkeypatch.setattr(running, "run_and_report", lambda name, *_, out, **__: computed.append(out.name))
+    monkeypatch.setattr(explorers, "record", lambda name, out, say: computed.append(out.name))
+    done = hemafl("results", tmp_path, "--root", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert computed == [f"{name}.json" for name in PAPERS] + [f"explorer-{name}.json" for name in EXPLORERS]
