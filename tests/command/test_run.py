@@ -109,15 +109,3 @@ def test_list_names_everything_in_the_registries(hemafl):
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_paper_can_be_found_and_bears_its_name(name):
     assert papers.find(name).OFFER.name == name
-
-
-def test_all_results_of_the_book_are_computed_from_the_registries(hemafl, monkeypatch, tmp_path):
-    from hemafl_book import explorers
-    from hemafl_book.papers import running
-
-    computed = []
-    monkeypatch.setattr(running, "run_and_report", lambda name, *_, out, **__: computed.append(out.name))
-    monkeypatch.setattr(explorers, "record", lambda name, out, say: computed.append(out.name))
-    done = hemafl("results", tmp_path, "--root", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert computed == [f"{name}.json" for name in PAPERS] + [f"explorer-{name}.json" for name in EXPLORERS]
