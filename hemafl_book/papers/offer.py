@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hemafl_book.papers.changes import Changes
-
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.errors import HemaflError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
-from hemafl_book.papers import all_transfer
+from hemafl_book.papers import all_transfer, published
 from hemafl_book.papers.all_transfer import FLIPS, LEAKAGE, Study
 from hemafl_book.papers.arms import Prediction
 from hemafl_book.papers.changes import Changes
@@ -24,7 +24,6 @@ from hemafl_lib.augmentation import to_float, with_variants
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.evaluation import published
 from hemafl_lib.models import AttentionCNN, backbone
 
 PROTOCOL = all_transfer.protocol
