@@ -29,7 +29,7 @@ def recording(explorer: Explorer, *, live: bool = False) -> dict[str, Any]:
     images: dict[bytes, int] = {}
     packing = _Packing(explorer) if explorer.packed else None
     pictures = {
-        place_of(explorer, setting, live=live): _recorded(picture, images, packing)
+        place_of(explorer, setting, live=live): _entry(picture, images, packing)
         for setting, picture in explorer.recorded.items()
     }
     first = next(iter(pictures.values()))
@@ -78,7 +78,7 @@ def data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _recorded(picture: Picture, images: dict[bytes, int], packing: "_Packing | None") -> dict[str, Any]:
+def _entry(picture: Picture, images: dict[bytes, int], packing: "_Packing | None") -> dict[str, Any]:
     """Return a picture whose cell, or packed numbers, refer to what all pictures share."""
     if isinstance(picture, Overlay):
         return {**_plain_overlay(picture), "image": images.setdefault(picture.image, len(images))}

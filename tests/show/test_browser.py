@@ -756,6 +756,7 @@ def test_two_views_of_one_explorer_move_together_and_each_label_has_its_slider(l
     assert sliders.count() == 2
     sliders.first.press("End")
     assert [sliders.nth(i).input_value() for i in (0, 1)] == ["2", "2"]
+    assert page.locator("[aria-live]").all_inner_texts() == ["Computing ..."] * 2
     tell(page, "2,0", bars({"sites": 5, "alpha": 0.1}))
     said = page.locator("[aria-live]").all_inner_texts()
     assert said == [bars({"sites": 5, "alpha": 0.1}).summary] * 2

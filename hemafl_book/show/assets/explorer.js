@@ -37,7 +37,7 @@ function addNumbers(summary) {
 
 // Starts the explorer `element` on a recording. `live` is for Jupyter only: `live.answer()` is Python's
 // latest answer, with the place of the sliders that it is for, and `live.ask(place)` asks for another.
-// Returns `update`, to be called after an answer, `moveTo(place)` and `stop`.
+// Returns `update`, to be called after an answer, `moveTo`, after a question of any view, and `stop`.
 function startExplorer(element, content, live) {
   const sliders = [...element.querySelectorAll("input[type=range]")];
   const canvas = element.querySelector(".hemafl-picture");
@@ -47,7 +47,7 @@ function startExplorer(element, content, live) {
   const image = imageStore(draw);
   let shown;    // the picture on the page
 
-  function drawn(picture) {
+  function elementsOf(picture) {
     if (picture.kind !== "overlay") {
       const legend = picture.series.length > 1 ? [drawLegend(picture)] : [];
       return [...legend, drawChart(picture, content.alt, Math.max(280, canvas.clientWidth))];
@@ -57,7 +57,7 @@ function startExplorer(element, content, live) {
   }
 
   function draw() {
-    canvas.replaceChildren(...(shown === undefined ? [] : drawn(shown)));
+    canvas.replaceChildren(...(shown === undefined ? [] : elementsOf(shown)));
     numbers.hidden = shown?.series === undefined;
     if (!numbers.hidden) numbers.lastElementChild.replaceChildren(drawNumbers(shown));
   }
@@ -70,7 +70,7 @@ function startExplorer(element, content, live) {
   const place = () => sliders.map((slider) => slider.value).join(",");
 
   // The picture, if there is one already, and the words of the sliders' setting.
-  function known() {
+  function lookUp() {
     const recorded = content.pictures[place()];
     if (recorded !== undefined) {
       const picture = unpack({ ...content.shared, ...recorded }, content.packing);
@@ -88,7 +88,7 @@ function startExplorer(element, content, live) {
 
   function update() {
     sliders.forEach(label);
-    const found = known();
+    const found = lookUp();
     if (found !== undefined) {
       shown = found.picture ?? shown;
       say(found.text);
@@ -99,22 +99,18 @@ function startExplorer(element, content, live) {
     draw();
   }
 
-  // A slider that was let go. While it is dragged, nothing is asked for.
-  function settle() {
-    if (known() === undefined) say("Computing ...");
-    live.ask(place());
-  }
-
   function moveTo(there) {
     there.split(",").forEach((position, i) => { sliders[i].value = position; });
     update();
+    if (lookUp() === undefined) say("Computing ...");
   }
 
   (content.images ?? []).forEach(image);
   if (content.images !== undefined) element.querySelector(".hemafl-controls").append(...viewControls(element.id, view, draw));
   for (const slider of sliders) {
     slider.addEventListener("input", update);
-    if (live !== undefined) slider.addEventListener("change", settle);
+    // While a slider is dragged, nothing is asked for; "change" comes when it is let go.
+    if (live !== undefined) slider.addEventListener("change", () => live.ask(place()));
   }
   let width = 0;
   const resized = new ResizeObserver(() => {
