@@ -1,5 +1,6 @@
 """What somebody who carries on may rely on: forms, workflows, hooks and commands that hold what they say."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 import touched
 import yaml
+from gpu import prove
 
 import hemafl_lib
 from hemafl_book.build import normalise
@@ -178,3 +180,18 @@ def test_a_fast_run_leaves_out_what_is_slow(repository, tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "1 passed, 1 deselected" in done.stdout
+
+
+def test_without_a_gpu_its_check_says_so_in_one_line(repository):
+    command = [sys.executable, "tests/gpu/prove.py"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == "test-gpu: this machine has no CUDA, so nothing about the GPU was checked.\n"
+
+
+def test_what_the_gpu_check_runs_is_there(repository):
+    for arguments in prove.STEPS.values():
+        assert all(
+            (repository / name).is_dir() for name in arguments if name.split("/")[0] in ("tests", "book")
+        )
