@@ -1,1 +1,7 @@
-"""How fast the engines are, as ratios."""
+"""How fast the engines are beside bare loops, Ray and ``pfl``: ``python -m benchmarks engines|scale|prefix``.
+
+Variants are timed in turn (A B C A B C) and compared by their medians, so that whatever else the machine does
+meets all of them; every report says how busy the machine was.
+
+Budget: 650 lines.
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from hemafl_book import explorers, papers
 from hemafl_lib import data
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.files import write_json
 
 
 class OneSentence(TyperGroup):
@@ -37,15 +37,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at cohorts, fetch them, check them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-bench_app = typer.Typer(help="Time the engines, many clients, and the frozen layers.", no_args_is_help=True)
-app.add_typer(bench_app, name="bench")
 
 Name = Annotated[str, typer.Argument(help="Name of a cohort, as 'hemafl data list' shows it.")]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that holds the public layouts; by default HEMAFL_DATA says which.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="JSON file for the numbers.")]
-Count = Annotated[int, typer.Option(min=1)]
 
 
 @app.callback()
@@ -205,45 +202,19 @@ def compute_results(
     explorers.record_all(folder, typer.echo)
 
 
-@bench_app.command("engines")
-def bench_engines(
-    out: Out,
-    clients: Count = 4,
-    images: Count = 256,
-    size: Annotated[int, typer.Option(min=16)] = 64,
-    rounds: Count = 5,
-    repetitions: Count = 3,
-    ray: Annotated[bool, typer.Option(help="Whether to run Flower's Ray engine too.")] = True,
-) -> None:
-    """Time the same job by hand, on each engine, and in pfl where it is installed."""
-    from benchmarks import bench  # loads PyTorch and Flower, which the other commands do without
+@app.command(
+    "bench",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Time the engines, many clients, and the frozen layers: `hemafl bench engines --out FILE`."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / "benchmarks" / "__main__.py").is_file():
+        raise HemaflError(
+            "the benches are not installed with the package; run them from a checkout of the book."
+        )
+    sys.path.insert(0, str(checkout))
+    from benchmarks.__main__ import main as run_bench  # loads PyTorch and Flower
 
-    report = bench.engines(
-        clients=clients, images=images, size=size, rounds=rounds, repetitions=repetitions, ray=ray
-    )
-    save_bench(report, out)
-
-
-@bench_app.command("scale")
-def bench_scale(out: Out, few: Count = 100, many: Count = 1000, images: Count = 8, rounds: Count = 2) -> None:
-    """Measure time and memory for few and for many clients."""
-    from benchmarks import bench
-
-    save_bench(bench.scale(few=few, many=many, images=images, rounds=rounds), out)
-
-
-@bench_app.command("prefix")
-def bench_prefix(out: Out, images: Count = 200, epochs: Count = 25, repetitions: Count = 3) -> None:
-    """Time training with frozen layers evaluated once, and in every epoch."""
-    from benchmarks import bench
-
-    save_bench(bench.prefix(images=images, epochs=epochs, repetitions=repetitions), out)
-
-
-def save_bench(report: dict, out: Path) -> None:
-    """Write a report as JSON and print its tables."""
-    from benchmarks import bench
-
-    write_json(out, report)
-    typer.echo(bench.as_text(report))
-    typer.echo(f"\nThe numbers are in {out}.")
+    run_bench(context.args)
