@@ -148,20 +148,42 @@ def test_the_alternate_scheme_by_name():
     assert len(partition.make_sites("alternate", table(40, 0), sites=2, seed=0)) == 2
 """
 
-EXPLORER = '''"""How a coin falls."""
+EXPLORER = '''"""How often a coin falls on its head."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
-from hemafl_lib.files import write_json
+import pandas as pd
+
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib.seeds import numpy_generator
 
+CONTROLS = {"tosses": (10, 100)}
 
-def record(out: Path, say: Callable[[str], object]) -> None:
-    """Write how often each of two sides fell for ten seeds."""
-    falls = [int(numpy_generator(seed, "coin").integers(2)) for seed in range(10)]
-    write_json(out, {"falls": falls})
-    say(f"{sum(falls)} of 10")
+
+def explore(tosses: int) -> float:
+    """Return the share of heads."""
+    return float(numpy_generator(0, "coin").integers(2, size=tosses).mean())
+
+
+def to_rows(heads: float) -> dict[str, pd.DataFrame]:
+    """Return one row."""
+    return {"heads": pd.DataFrame({"share": [heads]})}
+
+
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> float:
+    """Return the share of heads of a row."""
+    return float(rows["heads"]["share"].iloc[0])
+
+
+SWEEP = Sweep(
+    controls=CONTROLS,
+    explore=explore,
+    tables={"heads": ("tosses",)},
+    to_rows=to_rows,
+    from_rows=from_rows,
+    protocol=lambda: {"controls": {"tosses": [10, 100]}},
+    data=lambda: [],
+)
 '''
 
 EXPLORER_TEST = """
@@ -173,7 +195,7 @@ def test_the_coin_is_swept(tmp_path):
 
     done = CliRunner().invoke(app, ["sweep", "coin", "--out", str(tmp_path / "coin.json")])
     assert done.exit_code == 0, done.output
-    assert "of 10" in done.output
+    assert "2 settings" in done.output
     assert (tmp_path / "coin.json").exists()
 """
 
