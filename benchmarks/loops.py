@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.jobs import Work
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.federation import by_hand
-from hemafl_lib.federation.exchange import exchanged_names, get_arrays
+from hemafl_lib.federation import by_hand, exchanged_names, get_arrays
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import as_input

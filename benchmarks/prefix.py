@@ -8,7 +8,7 @@ from benchmarks.timing import Report, at_least, in_turn, machine, timing_table
 from hemafl_lib.aggregation import Parameters
 from hemafl_lib.augmentation import UNCHANGED, variants
 from hemafl_lib.data import smear
-from hemafl_lib.federation.exchange import exchanged_names, get_arrays
+from hemafl_lib.federation import exchanged_names, get_arrays
 from hemafl_lib.models import activations, backbone
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Recipe, fit

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.federation.exchange import parameter_hash
+from hemafl_lib.federation import parameter_hash
 from hemafl_lib.parallel import cores
 from hemafl_lib.progress import bar
 

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from benchmarks import engines, jobs, loops, scale, timing
 from benchmarks.__main__ import BENCHES, main
 from hemafl_book import cli
-from hemafl_lib.federation import by_hand
-from hemafl_lib.federation.exchange import parameter_hash
+from hemafl_lib.federation import by_hand, parameter_hash
 from hemafl_lib.files import read_json
 
 THREADS = torch.get_num_threads()
