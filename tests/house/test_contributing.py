@@ -6,6 +6,7 @@ the new name, and a test, which the addition brings along, must use it.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -248,8 +249,11 @@ ADDITIONS = {
                 insert(DATA_BUILDER, before="BUILDERS: dict["),
                 insert('    "oslo": oslo,\n', before='    "tecom": '),
             ),
+            "tests/data/test_data_layouts.py": insert(
+                '    "oslo": {"eosinophil": 1, "lymphocyte": 1},\n', before='    "tecom": {"neutrophil": 1, '
+            ),
         },
-        "tests/data/test_data_layouts.py -k oslo",
+        "tests/data/test_data_layouts.py -k 'oslo or side_by_side or card_and_a_reader'",
     ),
     "a partition scheme": Addition(
         "alternate",
@@ -306,7 +310,9 @@ def test_an_addition_touches_the_files_of_its_row(rows, copy_of_the_tree, what):
         path.write_text(edit(path.read_text() if path.exists() else ""))
     listed = python(copy_of_the_tree, "-c", "from hemafl_book.cli import app; app()", "list")
     assert addition.name in re.split(r"[\s,:]+", listed), listed
-    tested = python(copy_of_the_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *addition.tests.split())
+    tested = python(
+        copy_of_the_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shlex.split(addition.tests)
+    )
     assert re.search(r"^[1-9]\d* passed", tested.splitlines()[-1]), tested
 
 
