@@ -35,7 +35,9 @@ def run_and_report(
     if out is not None:
         check_overwriting(out, changes)
     if source == paper.OFFER.sources[-1]:
-        say(f"This run uses {paper.OFFER.embedded}; HEMAFL_DATA or --root names a folder of real data.")
+        say(f"This run uses {paper.OFFER.embedded}.")
+    if where.root is None and source != paper.OFFER.sources[0]:
+        say("For real data set HEMAFL_DATA, or give --root, to the folder that holds them.")
     if changes:
         say(f"This is not the paper's protocol: {changes}.")
     began = time.monotonic()
@@ -72,5 +74,5 @@ def check_overwriting(out: Path, changes: Changes) -> None:
     """Raise `HemaflError` if ``out`` holds the result of a paper's own protocol and this one is changed."""
     if changes and out.exists() and not load(out).changes:
         raise HemaflError(
-            f"{out} holds the result of the paper's own protocol; write this one ({changes}) to another file."
+            f"{out} holds the result of a protocol without changes; write this one to another file."
         )
