@@ -1,4 +1,7 @@
-"""The command ``hemafl``."""
+"""The command ``hemafl``.
+
+Budget: 270 lines.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 A frozen result is one JSON file with tables and their provenance: the protocol and what was changed in it,
 the checksums of the data, the commit of the code, the versions of the packages, the device, the seeds and the
 seconds. It holds numbers only, never an image or a patient.
+
+Budget: 200 lines.
 """
 
 import hashlib

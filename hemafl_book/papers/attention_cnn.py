@@ -97,7 +97,7 @@ class Study:
 
     def way(self) -> Deal:
         """Return how the images are dealt to the clients."""
-        return self.deal or Deal("dirichlet", self.clients, ALPHA, MINIMUM)
+        return self.deal or own_deal(self.clients)
 
 
 @dataclass(frozen=True)
@@ -185,18 +185,16 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     OFFER.check(preset, source, changes)
     network = changes.network("attention_cnn")
     three = tuple(replace(arm, network=network) for arm in (ISOLATED, FEDERATED, CENTRALISED))
-    alone = three[1:2]
     if preset == "quick":
-        study = Study(
-            f"{changes.clients or 3} clients", changes.clients or 3, changes.rounds or 8, three, (0,)
-        )
-        studies = changes.studies([study])
-        return Protocol("quick", source, 32, 1200, studies, confidence=study.title, changes=changes)
-    few, all_five, first = changes.rounds or 8, (0, 1, 2, 3, 4), (0, 1, 2)
-    factorial = factorial_studies(three, all_five, changes)
-    titles = list(factorial)
-    short = Study("ablation", changes.clients or 5, few, with_network(ABLATIONS, network), first)
-    small = replace(short, clients=changes.clients or 3, arms=alone)
+        studies = changes.studies(factorial_studies(three, (3,), (8,), (0,), changes))
+        return Protocol("quick", source, 32, 1200, studies, studies[-1].title, changes=changes)
+    all_five, first = (0, 1, 2, 3, 4), (0, 1, 2)
+    factorial = factorial_studies(three, (3, 5), (8, 16), all_five, changes)
+    titles = [study.title for study in factorial]
+    short = Study(
+        "ablation", changes.clients or 5, changes.rounds or 8, with_network(ABLATIONS, network), first
+    )
+    small = replace(short, clients=changes.clients or 3, arms=three[1:2])
     variations = (
         short,
         replace(small, title="Reinhard's colours", colours="reinhard"),
@@ -207,25 +205,37 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
             for kept in (("near duplicates", "blocks") if source == "real" else ("patients",))
         ),
     )
-    pairs = (
-        ((titles[0], titles[3]), (titles[1], titles[3]), (titles[0], titles[1])) if len(titles) == 4 else ()
-    )
-    studies = changes.studies([*factorial.values(), *variations])
-    return Protocol("paper", source, 64, 3256, studies, titles[-1], pairs, explained=60, changes=changes)
+    pairs = ((titles[0], titles[-1]), (titles[1], titles[-1]), (titles[0], titles[1]))
+    studies = changes.studies([*factorial, *variations])
+    compared = pairs if len(titles) == 4 else ()
+    return Protocol("paper", source, 64, 3256, studies, titles[-1], compared, explained=60, changes=changes)
 
 
-def factorial_studies(three: tuple[Arm, ...], seeds: tuple[int, ...], changes: Changes) -> dict[str, Study]:
-    """Return the studies of clients and rounds by title, the last with all arms, others with FedAvg."""
-    numbers = dict.fromkeys((changes.clients or 3, changes.clients or 5))
-    lengths = dict.fromkeys((changes.rounds or 8, changes.rounds or 16))
-    cells = [(clients, rounds) for clients in numbers for rounds in lengths]
-    studies = [
-        Study(
-            f"{cell[0]} clients, {cell[1]} rounds", *cell, three if cell == cells[-1] else three[1:2], seeds
-        )
-        for cell in cells
-    ]
-    return {study.title: study for study in studies}
+def factorial_studies(
+    three: tuple[Arm, ...],
+    numbers: tuple[int, ...],
+    lengths: tuple[int, ...],
+    seeds: tuple[int, ...],
+    changes: Changes,
+) -> list[Study]:
+    """Return a study for each number of clients and of rounds, those that the changes make the same as one.
+
+    The last has all arms, the others FedAvg only.
+    """
+    found: dict[str, Study] = {}
+    for number in numbers:
+        deal = changes.deal(own_deal(number))
+        who = str(deal) if changes.deals else f"{number} clients"
+        for rounds in dict.fromkeys(changes.rounds or length for length in lengths):
+            title = f"{who}, {rounds} rounds" if len(lengths) > 1 else who
+            found[title] = Study(title, deal.clients, rounds, three[1:2], seeds)
+    *others, last = found.values()
+    return [*others, replace(last, arms=three)]
+
+
+def own_deal(clients: int) -> Deal:
+    """Return how the paper's images are dealt to a number of clients."""
+    return Deal("dirichlet", clients, ALPHA, MINIMUM)
 
 
 def with_network(arms: Sequence[Arm], network: str) -> tuple[Arm, ...]:
