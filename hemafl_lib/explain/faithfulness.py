@@ -54,12 +54,13 @@ def deletion(
     *,
     reference: str = "mean",
     steps: int = 32,
+    device: str | None = None,
 ) -> Curves:
     """Replace pixels by a reference, the most relevant first; a good map has a small area.
 
     Parameters
     ----------
-    model, images, target
+    model, images, target, device
         As in `hemafl_lib.explain.saliency`.
     maps
         float32[N, h, w] on any grid, of any method or baseline. A coarse map is laid over the pixels in
@@ -74,8 +75,8 @@ def deletion(
     ExplanationError
         If an argument is unknown or does not fit.
     """
-    model, images, target = prepare(model, images, target)
-    return _curves(model, images, _reference(images, reference), target, maps, steps)
+    copied, inputs, targets = prepare(model, images, target, device)
+    return _curves(copied, inputs, _reference(inputs, reference), targets, maps, steps)
 
 
 def insertion(
@@ -86,13 +87,14 @@ def insertion(
     *,
     reference: str = "blur",
     steps: int = 32,
+    device: str | None = None,
 ) -> Curves:
     """Put pixels back into a reference, the most relevant first; a good map has a large area.
 
     Parameters and errors as in `deletion`.
     """
-    model, images, target = prepare(model, images, target)
-    return _curves(model, _reference(images, reference), images, target, maps, steps)
+    copied, inputs, targets = prepare(model, images, target, device)
+    return _curves(copied, _reference(inputs, reference), inputs, targets, maps, steps)
 
 
 def _reference(images: Tensor, name: str) -> Tensor:
@@ -107,13 +109,14 @@ def _curves(model: nn.Module, start: Tensor, end: Tensor, target: Tensor, maps: 
     if steps < 1:
         raise ExplanationError(f"steps is {steps}; change the pixels in at least 1 step.")
     rank = order(maps, len(start), start.shape[-1]).to(start.device)
-    shares = torch.linspace(0, 1, steps + 1)
+    pixels = rank[0].numel()
     probabilities = []
-    for share in shares:
-        changed = (rank < share * rank[0].numel())[:, None]
+    for step in range(steps + 1):
+        # In whole numbers: a share such as 4 / 24, rounded, would take a pixel too many.
+        changed = (rank * steps < step * pixels)[:, None]
         chances = model(torch.where(changed, end, start)).softmax(dim=1)
         probabilities.append(chances.gather(1, target[:, None])[:, 0].cpu())
-    return Curves(shares, torch.stack(probabilities, dim=1))
+    return Curves(torch.linspace(0, 1, steps + 1), torch.stack(probabilities, dim=1))
 
 
 def order(maps: Tensor, count: int, size: int) -> Tensor:

@@ -25,12 +25,13 @@ def report_card(
     pixels: int = 2,
     stain: float = 0.05,
     seed: int = 0,
+    device: str | None = None,
 ) -> pd.DataFrame:
     """Measure the maps of one method, one row an image.
 
     Parameters
     ----------
-    model, target, method, layer
+    model, target, method, layer, device
         As in `hemafl_lib.explain.saliency`.
     cohort
         The images, with masks or without.
@@ -53,22 +54,25 @@ def report_card(
         - ``shift``, ``stain``: rank correlation with the maps of images that were changed a little.
         - ``sparsity``: the Gini index.
     """
-    maps = saliency(model, cohort.images, target, method, layer=layer)
-    explained = (cohort.images, target, method)
+    images, stains = cohort.images, torch_generator(seed, "stain")
+    maps = saliency(model, images, target, method, layer=layer, device=device)
     forgetful = shuffle_weights(model, layer_groups(model), torch_generator(seed, "randomised"))
+    forgotten = saliency(forgetful, images, target, method, layer=layer, device=device)
     columns = {
-        **_faithfulness(model, cohort.images, target, maps, seed),
+        **_faithfulness(model, images, target, maps, seed, device),
         **_localisation(cohort, maps, sigma),
-        "randomised": rank_correlation(saliency(forgetful, *explained, layer=layer), maps),
-        "shift": shift_stability(model, *explained, pixels=pixels, layer=layer),
-        "stain": stain_stability(model, *explained, torch_generator(seed, "stain"), stain=stain, layer=layer),
+        "randomised": rank_correlation(forgotten, maps),
+        "shift": shift_stability(model, images, target, method, pixels=pixels, layer=layer, device=device),
+        "stain": stain_stability(
+            model, images, target, method, stains, stain=stain, layer=layer, device=device
+        ),
         "sparsity": sparsity(maps),
     }
     return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
 def _faithfulness(
-    model: nn.Module, images: Tensor, target: int | Tensor, maps: Tensor, seed: int
+    model: nn.Module, images: Tensor, target: int | Tensor, maps: Tensor, seed: int, device: str | None
 ) -> dict[str, Tensor]:
     """Return the areas under the curves of the maps and of two baselines."""
     compared = {
@@ -77,7 +81,7 @@ def _faithfulness(
         "_edges": edge_maps(images),
     }
     return {
-        f"{name}{suffix}": curves(model, images, target, other).areas
+        f"{name}{suffix}": curves(model, images, target, other, device=device).areas
         for name, curves in (("deletion", deletion), ("insertion", insertion))
         for suffix, other in compared.items()
     }

@@ -14,6 +14,7 @@ import torch
 from captum.attr import GuidedGradCam, IntegratedGradients, LayerGradCam, Occlusion
 from torch import Tensor, nn
 
+from hemafl_lib.device import choose
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.training import as_input
@@ -109,6 +110,7 @@ def saliency(
     method: str,
     *,
     layer: str | None = None,
+    device: str | None = None,
 ) -> Tensor:
     """Return one relevance map per image, on the method's own grid.
 
@@ -125,6 +127,8 @@ def saliency(
     layer
         Name of the layer whose output is taken as feature maps (by the two methods that need them), as in
         ``model.get_submodule(layer)``; by default the last that gives feature maps, see `feature_layer`.
+    device
+        Where it is computed: "cpu", "cuda" or, by default, as ``HEMAFL_DEVICE`` says.
 
     Returns
     -------
@@ -139,7 +143,7 @@ def saliency(
     """
     if method not in METHODS:
         raise ExplanationError(f"method '{method}' is unknown; choose one of: {', '.join(METHODS)}.")
-    copied, inputs, targets = prepare(model, images, target)
+    copied, inputs, targets = prepare(model, images, target, device)
     maps = [
         METHODS[method](copied, rows.requires_grad_(), classes, layer).detach().float().cpu()
         for rows, classes in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
@@ -147,22 +151,25 @@ def saliency(
     return torch.cat(maps)
 
 
-def cam(model: AttentionCNN, images: Tensor, target: int | Tensor) -> Tensor:
+def cam(model: AttentionCNN, images: Tensor, target: int | Tensor, *, device: str | None = None) -> Tensor:
     """Return the class activation map: the feature maps weighted by the head (Zhou et al. 2016, equation 2).
 
-    Its mean over places, plus the head's bias, is the logit: nothing is approximated. ``images`` and
-    ``target`` as in `saliency`; the result is float32[N, h, w].
+    Its mean over places, plus the head's bias, is the logit: nothing is approximated. ``images``, ``target``
+    and ``device`` as in `saliency`; the result is float32[N, h, w].
     """
-    model, images, target = prepare(model, images, target)
+    copied, inputs, targets = prepare(model, images, target, device)
     with torch.no_grad():
-        weights = model.head.weight[target]
-        return torch.einsum("nd,ndhw->nhw", weights, model.features(images)).cpu()
+        weights = copied.head.weight[targets]
+        return torch.einsum("nd,ndhw->nhw", weights, copied.features(inputs)).cpu()
 
 
-def prepare(model: Network, images: Tensor, target: int | Tensor) -> tuple[Network, Tensor, Tensor]:
+def prepare(
+    model: Network, images: Tensor, target: int | Tensor, device: str | None
+) -> tuple[Network, Tensor, Tensor]:
     """Return a copy of the model to compute gradients with, its inputs float32[N, 3, S, S], targets int64[N].
 
-    In the copy no layer overwrites its input, which gradients at that layer would need.
+    All three are on ``device``. In the copy no layer overwrites its input, which gradients at that layer
+    would need.
     """
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0 or images.shape[2] != images.shape[3]:
         raise ExplanationError(
@@ -170,15 +177,15 @@ def prepare(model: Network, images: Tensor, target: int | Tensor) -> tuple[Netwo
         )
     if images.dtype != torch.uint8 and not (images.is_floating_point() and images.isfinite().all()):
         raise ExplanationError(f"images are {images.dtype}; give uint8, or finite floats in [0, 1].")
-    copied = copy.deepcopy(model).eval()
+    chosen = choose(device)
+    copied = copy.deepcopy(model).to(chosen).eval()
     for module in copied.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # a setting, neither tensor nor layer
-    device = next(copied.parameters()).device
-    inputs = as_input(images.detach(), str(device)).float()
+    inputs = as_input(images.detach(), chosen).float()
     with torch.no_grad():
         classes = copied(inputs[:1]).shape[1]
-    return copied, inputs, as_targets(target, len(images), classes).to(device)
+    return copied, inputs, as_targets(target, len(images), classes).to(chosen)
 
 
 def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:

@@ -6,6 +6,7 @@ shows the image, not the model.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -60,12 +61,13 @@ def cascade(
     generator: torch.Generator,
     *,
     layer: str | None = None,
+    device: str | None = None,
 ) -> pd.DataFrame:
     """Randomise the model from the head down, one group of layers more at each stage.
 
     Parameters
     ----------
-    model, images, target, method, layer
+    model, images, target, method, layer, device
         As in `hemafl_lib.explain.saliency`. The model stays as it is.
     generator
         Where the shuffling comes from.
@@ -79,12 +81,13 @@ def cascade(
         Grad-CAM is zero where no place speaks for the class, which one shuffled head may give for all images.
         Several generators, averaged, say more.
     """
-    original = saliency(model, images, target, method, layer=layer)
+    explain = partial(saliency, images=images, target=target, method=method, layer=layer, device=device)
+    original = explain(model)
     rows = []
     groups = ["", *layer_groups(model)]
     for stage, group in enumerate(groups):
         model = shuffle_weights(model, [group] if group else [], generator)
-        maps = saliency(model, images, target, method, layer=layer)
+        maps = explain(model)
         likeness = {
             "rank_correlation": rank_correlation(maps, original).numpy(),
             "correlation": correlation(maps, original).numpy(),

@@ -1,5 +1,7 @@
 """Does a map stay if the image hardly changes? Small shifts, and a little more or less stain."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ def shift_stability(
     *,
     pixels: int = 2,
     layer: str | None = None,
+    device: str | None = None,
 ) -> Tensor:
     """Return how alike the maps of an image and of the same image moved a little are, float32[N].
 
@@ -41,10 +44,11 @@ def shift_stability(
     if not 0 < pixels < side // 2:
         raise ExplanationError(f"pixels is {pixels}; shift images of {side} by 1 to {side // 2 - 1} pixels.")
     within = slice(pixels, side - pixels)
-    original = upsample(saliency(model, images, target, method, layer=layer), side)
+    explain = partial(saliency, model, target=target, method=method, layer=layer, device=device)
+    original = upsample(explain(images), side)
     likeness = []
     for right, down in ((pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)):
-        maps = saliency(model, shift(images, right, down), target, method, layer=layer)
+        maps = explain(shift(images, right, down))
         back = shift(upsample(maps, side)[:, None], -right, -down)[:, 0]
         likeness.append(rank_correlation(back[:, within, within], original[:, within, within]))
     return torch.stack(likeness).mean(dim=0)
@@ -60,6 +64,7 @@ def stain_stability(
     stain: float = 0.05,
     draws: int = 4,
     layer: str | None = None,
+    device: str | None = None,
 ) -> Tensor:
     """Return how alike the maps of an image and of the same image stained a little otherwise are, float32[N].
 
@@ -70,9 +75,10 @@ def stain_stability(
     if draws < 1:
         raise ExplanationError(f"draws is {draws}; draw at least 1 change of the stain.")
     images = as_input(images)
-    original = saliency(model, images, target, method, layer=layer)
+    explain = partial(saliency, model, target=target, method=method, layer=layer, device=device)
+    original = explain(images)
     likeness = []
     for _ in range(draws):
         other = augment(images, Augmentation(stain=stain), generator)
-        likeness.append(rank_correlation(saliency(model, other, target, method, layer=layer), original))
+        likeness.append(rank_correlation(explain(other), original))
     return torch.stack(likeness).mean(dim=0)

@@ -20,7 +20,7 @@ from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.federation.flower_private import ClientAppCallable, Mod
 from hemafl_lib.seeds import numpy_generator
 
-__all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update"]
+__all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update", "update_of"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,7 @@ class UpdateMod:
             from_record(get_record(each.content, "arrays", ArrayRecord)) for each in (message, reply)
         )
         round_number = whole_number(get_record(message.content, "config", ConfigRecord), "server-round")
-        update = {
-            name: value.astype(np.float64) - received[name]
-            for name, value in sent.items()
-            if not np.issubdtype(value.dtype, np.integer)
-        }
-        changed = self.change(update, site, round_number)
+        changed = self.change(update_of(sent, received), site, round_number)
         moved = {name: (received[name] + value).astype(sent[name].dtype) for name, value in changed.items()}
         reply.content["arrays"] = to_record(sent | moved)
         return reply
@@ -120,6 +115,15 @@ class ScaleUpdate(UpdateMod):
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the multiple."""
         return {name: self.factor * value for name, value in update.items()}
+
+
+def update_of(sent: Parameters, received: Parameters) -> Parameters:
+    """Return what a site has changed, float64 by array; integer arrays are counters, and no part of it."""
+    return {
+        name: value.astype(np.float64) - received[name]
+        for name, value in sent.items()
+        if not np.issubdtype(value.dtype, np.integer)
+    }
 
 
 def clip_update(update: Parameters, limit: float) -> Parameters:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters, State
 from hemafl_lib.errors import BudgetSpent, PrivacyError
+from hemafl_lib.federation.mods import clip_update, update_of
 from hemafl_lib.privacy import accounting
 from hemafl_lib.privacy.accounting import Steps
 from hemafl_lib.seeds import numpy_generator
@@ -89,7 +90,7 @@ class ClientPrivacy(Aggregator):
         chosen = generator.random(len(replies)) < self.sampling
         shares = self._shares(weights)
         deviation = noise_deviation(self.noise, self.clip, shares) / self.sampling
-        clipped = [clip_update(reply, current, self.clip) for reply in replies]
+        clipped = [clip_reply(reply, current, self.clip) for reply in replies]
         combined = {}
         for name in sorted(clipped[0]):
             used = zip(shares, clipped, chosen, strict=True)
@@ -116,18 +117,12 @@ class ClientPrivacy(Aggregator):
             raise BudgetSpent(f"the server ends the run after round {done}: {reason}")
 
 
-def clip_update(reply: Parameters, current: Parameters, clip: float) -> Parameters:
+def clip_reply(reply: Parameters, current: Parameters, clip: float) -> Parameters:
     """Return a reply's difference from the current parameters, float64, scaled to a norm of at most ``clip``.
 
     Integer arrays are counters, no part of the update: they are neither measured nor returned.
     """
-    update = {
-        name: value.astype(np.float64) - current[name]
-        for name, value in reply.items()
-        if not np.issubdtype(value.dtype, np.integer)
-    }
-    norm = float(np.sqrt(sum(np.sum(value**2) for value in update.values())))
-    return {name: value * min(1.0, clip / norm) if norm else value for name, value in update.items()}
+    return clip_update(update_of(reply, current), clip)
 
 
 def noise_deviation(noise: float, clip: float, shares: ArrayLike) -> float:

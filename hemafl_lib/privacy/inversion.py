@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from hemafl_lib.data.cohort import ImageCohort
+from hemafl_lib.device import choose
 from hemafl_lib.errors import PrivacyError
 from hemafl_lib.models.normalise import Normalise
 from hemafl_lib.privacy.accounting import check_clip, check_noise
@@ -73,13 +74,16 @@ def strided_cnn(classes: int, *, size: int, width: int = 32, seed: int = 0) -> n
 # What the server receives
 
 
-def gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Gradient:
-    """Return the gradient of the mean cross-entropy over a batch, as a site computes it.
+def gradient(model: nn.Module, images: Tensor, labels: Tensor, *, device: str | None = None) -> Gradient:
+    """Return the gradient of the mean cross-entropy over a batch, as a site computes it; it is on the CPU.
 
     ``images`` are uint8 or float32 in [0, 1], [B, 3, S, S], ``labels`` int64[B]. The model is used in the
-    mode (training or evaluation) that it is in, and stays as it is.
+    mode (training or evaluation) that it is in, and stays as it is. ``device`` is where it is computed:
+    "cpu", "cuda" or, by default, as ``HEMAFL_DEVICE`` says.
     """
-    return _gradient(copy.deepcopy(model), as_input(images), labels)
+    chosen = choose(device)
+    received = _gradient(copy.deepcopy(model).to(chosen), as_input(images, chosen), labels.to(chosen))
+    return {name: value.cpu() for name, value in received.items()}
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool = False) -> Gradient:
@@ -113,6 +117,8 @@ def protected_gradient(
     clip: float,
     noise: float,
     generator: torch.Generator,
+    *,
+    device: str | None = None,
 ) -> Gradient:
     """Return the gradient as DP-SGD sends it: each image's is clipped, noise is added to the sum.
 
@@ -120,7 +126,7 @@ def protected_gradient(
 
     Parameters
     ----------
-    model, images, labels
+    model, images, labels, device
         As in `gradient`.
     clip
         Largest Euclidean norm of one image's gradient over all parameters.
@@ -139,10 +145,9 @@ def protected_gradient(
     check_clip(clip)
     check_noise(noise)
     refuse_mixing(model)
-    model = copy.deepcopy(model)
-    total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
-    for image, label in zip(as_input(images).split(1), labels.split(1), strict=True):
-        own = _gradient(model, image, label)
+    total = {name: torch.zeros(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
+        own = gradient(model, image, label, device=device)
         factor = (clip / gradient_norm(own)).clamp(max=1.0)
         for name, value in own.items():
             total[name] += factor * value
@@ -238,6 +243,8 @@ def invert(
     size: int,
     generator: torch.Generator,
     search: Search | None = None,
+    *,
+    device: str | None = None,
 ) -> Inversion:
     """Search for images whose gradient points the same way as the one received (Geiping et al. 2020, eq. 4).
 
@@ -259,6 +266,8 @@ def invert(
         Of the pixels at the start.
     search
         How to search; by default as `Search` says.
+    device
+        Where the search runs, as in `gradient`; what it finds is on the CPU.
 
     Raises
     ------
@@ -266,9 +275,12 @@ def invert(
         If the gradient is not one of this model, not finite, or 0.
     """
     search = search or Search()
-    model = copy.deepcopy(model)
+    chosen = choose(device)
+    model = copy.deepcopy(model).to(chosen)
     _check_received(model, received)
-    images = torch.rand(len(labels), 3, size, size, generator=generator).requires_grad_()
+    received = {name: value.to(chosen) for name, value in received.items()}
+    labels = labels.to(chosen)
+    images = torch.rand(len(labels), 3, size, size, generator=generator).to(chosen).requires_grad_()
     optimiser = torch.optim.Adam([images], search.learning_rate)
     milestones = [int(search.steps * share) for share in (3 / 8, 5 / 8, 7 / 8)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
@@ -282,7 +294,7 @@ def invert(
         with torch.no_grad():
             images.clamp_(0, 1)
         distances.append(float(distance.detach()))
-    return Inversion(images.detach(), distances)
+    return Inversion(images.detach().cpu(), distances)
 
 
 def _check_received(model: nn.Module, received: Gradient) -> None:

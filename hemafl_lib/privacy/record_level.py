@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hemafl_lib.data.cohort import Cohort
-from hemafl_lib.device import choose
+from hemafl_lib.device import moved
 from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError, Stopped
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.privacy.accounting import Steps, add_steps, budget_refusal, check_settings, epsilon
@@ -167,20 +167,18 @@ def private_fit(
         raise HemaflError("private_fit: the site has no training rows; give it some or leave it out.")
     privacy.check(model, cohort, recipe)
     refuse_dropout(model)
-    chosen = choose(device)
-    model.to(chosen).train()
-    trained = [value for value in model.parameters() if value.requires_grad]
-    start = [value.detach().clone() for value in trained]
     steps = round_steps(len(cohort), recipe, privacy.noise)
-    optimiser = DPOptimizer(
-        make_optimiser(trained, recipe, progress),
-        noise_multiplier=privacy.noise,
-        max_grad_norm=privacy.clip,
-        expected_batch_size=len(cohort) * steps.sample_rate,
-        generator=noise_generator(generator, chosen),
-    )
     loss = make_loss(recipe)
-    with gradients_by_row(model):
+    with moved(model, device) as chosen, gradients_by_row(model.train()):
+        trained = [value for value in model.parameters() if value.requires_grad]
+        start = [value.detach().clone() for value in trained]
+        optimiser = NoisyOptimiser(
+            make_optimiser(trained, recipe, progress),
+            noise_multiplier=privacy.noise,
+            max_grad_norm=privacy.clip,
+            expected_batch_size=len(cohort) * steps.sample_rate,
+            generator=noise_generator(generator),
+        )
         for _ in range(steps.count):
             if stop():
                 raise Stopped
@@ -202,10 +200,22 @@ def poisson_sample(rows: int, rate: float, generator: torch.Generator) -> Tensor
     return (torch.rand(rows, generator=generator, dtype=torch.float64) < rate).nonzero().squeeze(1)
 
 
-def noise_generator(generator: torch.Generator, device: str) -> torch.Generator:
-    """Return a generator on ``device`` for the noise alone, seeded by the site's own."""
+def noise_generator(generator: torch.Generator) -> torch.Generator:
+    """Return a generator for the noise alone, seeded by the site's own."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    return torch.Generator(device).manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+class NoisyOptimiser(DPOptimizer):
+    """Opacus' optimiser, with noise that is the same on every device: it is drawn on the CPU."""
+
+    def add_noise(self) -> None:
+        """Leave the sum of the clipped gradients plus noise in each parameter's ``grad``."""
+        deviation = self.noise_multiplier * self.max_grad_norm
+        for value in self.params:
+            total = value.summed_grad
+            noise = torch.normal(0.0, deviation, total.shape, generator=self.generator, dtype=total.dtype)
+            value.grad = (total + noise.to(total.device)).view_as(value)
 
 
 class RowGradients(GradSampleHooks):

@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import GuidedGradCam, IntegratedGradients, LayerGradCam, Occlusion
@@ -17,11 +18,11 @@ from torch import nn
 from hemafl_lib import data, explain
 from hemafl_lib.augmentation import to_float
 from hemafl_lib.data import smear
-from hemafl_lib.errors import ExplanationError
+from hemafl_lib.errors import ExplanationError, HemaflError
 from hemafl_lib.explain.saliency import mean_colour
 from hemafl_lib.explain.stability import shift
 from hemafl_lib.models import AttentionCNN, backbone
-from hemafl_lib.seeds import torch_generator
+from hemafl_lib.seeds import initialised, torch_generator
 from hemafl_lib.training import Recipe, fit
 
 SIZE = 32
@@ -203,6 +204,47 @@ def test_upsampling_keeps_blocks_or_smooths():
     torch.testing.assert_close(smooth.mean(), maps.mean())
 
 
+# Devices
+
+NO_CUDA = not torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    "explain_one",
+    [
+        lambda m, c: explain.saliency(m, c.images, 0, "occlusion"),
+        lambda m, c: explain.cam(m, c.images, 0),
+        lambda m, c: explain.deletion(m, c.images, 0, torch.ones(4, 4, 4)),
+        lambda m, c: explain.cascade(m, c.images, 0, "grad_cam", torch_generator(0)),
+        lambda m, c: explain.stain_stability(m, c.images, 0, "grad_cam", torch_generator(0)),
+        lambda m, c: explain.report_card(m, c, 0, "grad_cam"),
+    ],
+)
+@pytest.mark.skipif(not NO_CUDA, reason="a GPU is there")
+def test_the_environment_decides_where_maps_are_computed(trained, cohort, monkeypatch, explain_one):
+    monkeypatch.setenv("HEMAFL_DEVICE", "cuda")
+    with pytest.raises(HemaflError, match="HEMAFL_DEVICE='cuda' is not available"):
+        explain_one(trained, cohort)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_CUDA, reason="needs CUDA")
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_maps_and_curves_of_a_gpu_are_those_of_the_cpu(trained, cohort, method):
+    here, there = (
+        explain.saliency(trained, cohort.images, cohort.labels, method, device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert there.device.type == "cpu"
+    torch.testing.assert_close(there, here, atol=2e-3 * float(here.abs().max()), rtol=1e-2)
+    near, far = (
+        explain.deletion(trained, cohort.images, cohort.labels, here, device=device)
+        for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(far.areas, near.areas, atol=2e-3, rtol=0)
+    assert next(trained.parameters()).device.type == "cpu"
+
+
 # What maps have in common
 
 
@@ -255,6 +297,24 @@ def test_the_true_map_beats_the_baselines_and_the_worst_map():
     inserted = [explain.insertion(Corner(), images, 1, maps, reference="mean").areas for maps in compared]
     assert all((deleted[0] < other - 0.05).all() for other in deleted[1:])
     assert all((inserted[0] > other + 0.05).all() for other in inserted[1:])
+
+
+def test_deletion_is_the_pixel_flipping_of_quantus():
+    import quantus
+
+    pictures = torch.rand(3, 3, 12, 12, generator=torch_generator(0))
+    # Quantus' own "mean" moves with the pixels that are gone; of these pictures it is 0.5 throughout.
+    pictures += 0.5 - pictures.mean(dim=(2, 3), keepdim=True)
+    maps = torch.rand(3, 12, 12, generator=torch_generator(1))
+    with initialised(0):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 4)).eval()
+    target = torch.tensor([0, 1, 3])
+    mine = explain.deletion(model, pictures, target, maps, steps=24)
+    flipping = quantus.PixelFlipping(
+        features_in_step=3 * 144 // 24, perturb_baseline=0.5, normalise=False, disable_warnings=True
+    )
+    theirs = flipping(model, pictures.numpy(), target.numpy(), maps[:, None].numpy(), softmax=True)
+    assert mine.probabilities[:, 1:].numpy() == pytest.approx(np.array(theirs), abs=1e-5)
 
 
 @settings(deadline=None, max_examples=20)

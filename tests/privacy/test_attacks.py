@@ -16,7 +16,7 @@ from torch import nn
 
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import TableCohort
-from hemafl_lib.errors import PrivacyError
+from hemafl_lib.errors import HemaflError, PrivacyError
 from hemafl_lib.models import AttentionCNN, LogisticRegression
 from hemafl_lib.privacy import RecordPrivacy, inversion, membership, private_fit
 from hemafl_lib.privacy.inversion import Search
@@ -271,6 +271,55 @@ def test_a_search_out_of_range_is_refused(wrong):
 def test_a_size_that_strides_do_not_divide_is_refused():
     with pytest.raises(PrivacyError, match="multiple of 4"):
         inversion.strided_cnn(4, size=30)
+
+
+NO_CUDA = not torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda m, c: inversion.gradient(m, c.images[:1], c.labels[:1]),
+        lambda m, c: inversion.protected_gradient(
+            m, c.images[:1], c.labels[:1], 1.0, 1.0, torch_generator(0)
+        ),
+        lambda m, c: inversion.invert(m, {}, c.labels[:1], SIZE, torch_generator(0)),
+    ],
+)
+@pytest.mark.skipif(not NO_CUDA, reason="a GPU is there")
+def test_the_environment_decides_where_attacks_are_computed(cohort, monkeypatch, attack):
+    monkeypatch.setenv("HEMAFL_DEVICE", "cuda")
+    with pytest.raises(HemaflError, match="HEMAFL_DEVICE='cuda' is not available"):
+        attack(inversion.strided_cnn(4, size=SIZE, width=4), cohort)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_CUDA, reason="needs CUDA")
+def test_gradients_and_private_training_of_a_gpu_are_those_of_the_cpu(cohort):
+    images, labels = batch(cohort, [0, 1])
+    model = AttentionCNN(4, width=8, norm="group")
+    plain = [inversion.gradient(model, images, labels, device=device) for device in ("cpu", "cuda")]
+    assert float(inversion.cosine_distance(*plain)) < 1e-4
+    options = {"clip": 0.3, "noise": 1.0}
+    noisy = [
+        inversion.protected_gradient(
+            model, images, labels, **options, generator=torch_generator(0), device=device
+        )
+        for device in ("cpu", "cuda")
+    ]
+    assert float(inversion.cosine_distance(*noisy)) < 1e-4
+    trained = []
+    for device in ("cpu", "cuda"):
+        one = copy.deepcopy(model)
+        private_fit(
+            one, cohort, Recipe(), RecordPrivacy(noise=1.0, delta=1e-3), torch_generator(0), device=device
+        )
+        trained.append(torch.cat([value.flatten() for value in one.parameters()]))
+    assert trained[1].device.type == "cpu"
+    start = torch.cat([value.detach().flatten() for value in model.parameters()])
+    moved = trained[0] - start
+    # The noise is the same on both, or the two would be as far apart as either is from the start.
+    assert float((trained[1] - trained[0]).norm() / moved.norm()) < 0.05
 
 
 # Scores of images

@@ -471,7 +471,7 @@ def one_round(aggregator, current, replies, weights, rounds=1):
 def test_a_clipped_update_keeps_its_direction_and_its_bound(values, clip):
     current = {"w": np.zeros(len(values), np.float32), "count": np.array(3)}
     reply = {"w": np.array(values, np.float32), "count": np.array(9)}
-    found = privacy.clip_update(reply, current, clip)
+    found = privacy.clip_reply(reply, current, clip)
     norm = float(np.linalg.norm(reply["w"].astype(float)))
     assert set(found) == {"w"}
     assert np.linalg.norm(found["w"]) == pytest.approx(min(norm, clip), rel=1e-9)
@@ -571,7 +571,7 @@ def test_flower_clips_by_batch_norms_counter():
     """24 batches counted by batch norm shrink an update of norm 0.186 to 0.008, though the clip is 1."""
     current = [np.zeros(4, np.float32), np.array(10)]
     reply = [np.full(4, 0.093, np.float32), np.array(34)]
-    ours = privacy.clip_update(dict(zip("wn", reply, strict=True)), dict(zip("wn", current, strict=True)), 1)
+    ours = privacy.clip_reply(dict(zip("wn", reply, strict=True)), dict(zip("wn", current, strict=True)), 1)
     compute_clip_model_update(reply, current, 1.0)
     assert np.linalg.norm(reply[0]) == pytest.approx(0.0077, abs=1e-4)
     assert np.linalg.norm(ours["w"]) == pytest.approx(0.186, abs=1e-4)
@@ -594,7 +594,7 @@ def test_flowers_central_noise_fits_equal_weights_only():
     Flower refuses unequal weights only where it is given its optional accountant.
     """
     current, replies = update_of([50.0, 0.0, 0.0])
-    clipped = [{"w": current["w"] + privacy.clip_update(r, current, 1.0)["w"]} for r in replies]
+    clipped = [{"w": current["w"] + privacy.clip_reply(r, current, 1.0)["w"]} for r in replies]
     moved_by = np.linalg.norm(weighted_mean(clipped, [900, 50, 50])["w"] - current["w"])
     true_noise = compute_stdv(1.0, 1.0, 3) / moved_by
     assert true_noise == pytest.approx(1 / 2.7)
