@@ -750,6 +750,7 @@ widgets.show(widgets.Explorer("one", [widgets.Control("k", "K", [1])], "A bar.",
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_two_runs_and_the_normal_form_store_the_same_file_without_the_state_of_widgets(tmp_path, monkeypatch):
     monkeypatch.delenv("HEMAFL_PROGRESS", raising=False)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
