@@ -103,21 +103,21 @@ def explore(
     PrivacyOutcome
         The same seed for all settings: they differ by the setting only.
     """
-    plain = without_privacy(rounds)
+    plain = plain_curve(rounds)
     run = train(
         rounds,
         trainer=AccountLater(noise=noise, clip=clip, delta=DELTA),
-        report=lambda history: report(beside(accuracies(history), plain)),
+        report=lambda history: report(join_curves(accuracies(history), plain)),
         stop=stop,
     )
-    return PrivacyOutcome(beside(accuracies(run.history), plain), spent(noise, rounds))
+    return PrivacyOutcome(join_curves(accuracies(run.history), plain), epsilon_by_hospital(noise, rounds))
 
 
 @dataclass(frozen=True)
 class AccountLater(RecordPrivacy):
     """DP-SGD without an account at the end of each round, which takes longer here than the round itself.
 
-    `spent` says what all rounds together cost.
+    `epsilon_by_hospital` says what all rounds together cost.
     """
 
     keeps_state: ClassVar[bool] = False
@@ -161,7 +161,7 @@ def first_model() -> LogisticRegression:
 
 
 @functools.cache
-def without_privacy(rounds: int) -> pd.Series:
+def plain_curve(rounds: int) -> pd.Series:
     """Return the accuracy by round of the federation that nobody protects."""
     return accuracies(train(rounds).history)
 
@@ -172,12 +172,12 @@ def accuracies(history: pd.DataFrame) -> pd.Series:
     return rows.set_index("round")["value"]
 
 
-def beside(private: pd.Series, plain: pd.Series) -> pd.DataFrame:
+def join_curves(private: pd.Series, plain: pd.Series) -> pd.DataFrame:
     """Return the private curve, and as much of the other."""
     return pd.DataFrame({PRIVATE: private, PLAIN: plain.reindex(private.index)})
 
 
-def spent(noise: float, rounds: int) -> dict[str, float]:
+def epsilon_by_hospital(noise: float, rounds: int) -> dict[str, float]:
     """Return the epsilon of each hospital after some rounds; the clip has no say in it."""
     return {
         name: epsilon([round_steps(patients, RECIPE, noise, rounds)], DELTA)
@@ -250,7 +250,7 @@ def provenance() -> Provenance:
 # In words
 
 
-def in_words(noise: float, clip: float, found: PrivacyOutcome) -> str:
+def describe(noise: float, clip: float, found: PrivacyOutcome) -> str:
     """Return in two sentences what a setting gives."""
     rounds = found.curves.index[-1]
     private, plain = found.curves.iloc[-1][[PRIVATE, PLAIN]]
@@ -279,7 +279,7 @@ def protocol() -> dict:
 
 def cut_longest(noise: float, clip: float, rounds: int) -> PrivacyOutcome:
     """Return the outcome of a recorded setting, cut from the longest run, which holds the shorter ones."""
-    return PrivacyOutcome(_longest_curves(noise, clip).loc[:rounds], spent(noise, rounds))
+    return PrivacyOutcome(_longest_curves(noise, clip).loc[:rounds], epsilon_by_hospital(noise, rounds))
 
 
 @functools.cache

@@ -270,7 +270,7 @@ def drug_effects(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame
 # In words and over the shifts
 
 
-def hospitals_in_words(found: SurvivalOutcome) -> str:
+def describe_hospitals(found: SurvivalOutcome) -> str:
     """Return in a sentence or two what the C-indices of a setting say."""
     table = found.hospitals.set_index(["hospital", "model"])["mean"]
     patients = found.hospitals.groupby("hospital", sort=False)["patients"].first()
@@ -286,7 +286,7 @@ def hospitals_in_words(found: SurvivalOutcome) -> str:
     )
 
 
-def by_shift(
+def effects_by_shift(
     found: Mapping[tuple[float, float, float], SurvivalOutcome], smallest: float, uneven: float
 ) -> pd.DataFrame:
     """Return the estimates of the drug's effect for every ``shift``, and the "true value" beside them.
@@ -304,8 +304,8 @@ def by_shift(
     return pd.concat([table, truth], ignore_index=True)[["estimate", "shift", "mean", "low", "high"]]
 
 
-def effects_in_words(effects: pd.DataFrame) -> str:
-    """Return in two sentences what a table of `by_shift` says."""
+def describe_effects(effects: pd.DataFrame) -> str:
+    """Return in two sentences what a table of `effects_by_shift` says."""
     mean = effects.pivot(index="shift", columns="estimate", values="mean")
     moves = [f"{name} from {mean[name].iloc[0]:.2f} to {mean[name].iloc[-1]:.2f}" for name in ESTIMATES]
     return (

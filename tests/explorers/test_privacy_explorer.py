@@ -112,9 +112,9 @@ def test_an_exploration_ends_when_it_is_outdated():
 
 def test_words_hold_the_numbers_of_a_setting(found):
     one = found[1.0, 0.3, 10]
-    said = explorer.in_words(1.0, 0.3, one)
+    said = explorer.describe(1.0, 0.3, one)
     for number in (*one.curves.iloc[-1], explorer.best_accuracy()):
         assert f"{number:.2f}" in said
     for hospital in ("large", "small"):
         assert f"{one.epsilon[hospital]:.3g} at the {hospital}" in said
-    assert "1 round," in explorer.in_words(1.0, 0.3, found[1.0, 0.3, 1])
+    assert "1 round," in explorer.describe(1.0, 0.3, found[1.0, 0.3, 1])

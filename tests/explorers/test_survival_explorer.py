@@ -37,7 +37,7 @@ def test_a_recorded_setting_is_the_computed_one(found):
 
 @pytest.mark.parametrize("smallest", explorer.CONTROLS["smallest"])
 def test_unequal_hazards_bias_the_pooled_model_and_not_the_stratified(found, smallest):
-    table = {u: explorer.by_shift(found, smallest, u) for u in explorer.CONTROLS["uneven"]}
+    table = {u: explorer.effects_by_shift(found, smallest, u) for u in explorer.CONTROLS["uneven"]}
     mean = {u: t.pivot(index="shift", columns="estimate", values="mean") for u, t in table.items()}
     for estimates in mean.values():
         assert (estimates["stratified Cox"] - TRUTH).abs().max() < 0.06
@@ -147,14 +147,14 @@ def test_an_exploration_ends_when_it_is_outdated():
 
 def test_words_hold_the_numbers_of_the_tables(found):
     one = found[0.02, 8, 0.6]
-    said = explorer.hospitals_in_words(one)
+    said = explorer.describe_hospitals(one)
     for value in one.hospitals["mean"]:
         assert f"{value:.2f}" in said
     assert "small (12 patients)" in said
-    effects = explorer.by_shift(found, 0.02, 0.6)
+    effects = explorer.effects_by_shift(found, 0.02, 0.6)
     assert set(effects["estimate"]) == {*explorer.ESTIMATES, "true value"}
     assert effects.groupby("estimate")["shift"].apply(list).map(tuple).unique().tolist() == [(1, 2, 4, 8)]
-    said = explorer.effects_in_words(effects)
+    said = explorer.describe_effects(effects)
     for name in explorer.ESTIMATES:
         first, last = effects.query("estimate == @name and shift in (1, 8)")["mean"]
         assert f"{name} from {first:.2f} to {last:.2f}" in said

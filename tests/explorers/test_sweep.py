@@ -57,6 +57,22 @@ def test_a_recording_read_and_stored_again_is_the_same(name):
         pd.testing.assert_frame_equal(left, right, check_dtype=False, atol=1e-6, rtol=0)
 
 
+COMPUTED_AGAIN = {
+    "federated-from-scratch": (2, 0.3, 1),
+    "blood-morphology": (2, 0.5, "Krum", 1),
+    "attack": (5, 2, "noise", "Krum"),
+}
+"""Settings of explorers that nothing else computes again; the saliency's models take minutes to train."""
+
+
+@pytest.mark.parametrize("name", COMPUTED_AGAIN)
+def test_a_recorded_setting_is_the_computed_one(name):
+    sweep, setting = explorers.find(name), COMPUTED_AGAIN[name]
+    recorded, again = sweep.read(results.get(f"explorer-{name}"))[setting], sweep.explore(*setting)
+    left, right = (getattr(found, "curves", found) for found in (recorded, again))
+    pd.testing.assert_frame_equal(left, right, atol=0.02, rtol=0, check_names=False)
+
+
 def test_every_recording_in_the_book_has_its_explorer():
     stored = {path.stem.removeprefix("explorer-") for path in results.folder().glob("explorer-*.json")}
     assert stored == set(EXPLORERS)
