@@ -11,7 +11,6 @@ What only the deployment engine needs is imported where it is used: loading it t
 import hashlib
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from flwr.supercore.runtime import RuntimeHttpClient
 
 PATIENCE = 30.0
-"""Seconds for which a service that cannot be reached is tried again."""
+"""Seconds to wait for the answer of a service."""
 
 ONE_AT_A_TIME = threading.Lock()
 """Flower keeps the identity of the task at hand in one place for the whole process."""
@@ -104,35 +103,15 @@ class RunGrid(Grid):
 # --- tasks of a SuperLink and its SuperNodes -------------------------------------------------------
 
 
-class Patience:
-    """Tries a call again while the service cannot be reached.
+def connect(kind: Callable[..., Any], url: str, tls: ssl.SSLContext | None, *interceptors: Any) -> Any:
+    """Return a client of the service at ``url``, which is reached directly, whatever proxy is set.
 
-    Flower's own clients try for ever, and interrupt their process where they are rejected.
+    It asks once. Flower's own clients try for ever, and interrupt their process where they are rejected.
     """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def invoke(self, call: Callable[[], httpx.Response]) -> httpx.Response:
-        """Return what ``call`` returns; raise `httpx.TransportError` after ``seconds`` without any."""
-        end = time.monotonic() + self.seconds
-        while True:
-            try:
-                return call()
-            except httpx.TransportError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.5)
-
-
-def connect(
-    kind: Callable[..., Any], url: str, tls: ssl.SSLContext | None, *interceptors: Any, patience: float = 0.0
-) -> Any:
-    """Return a client of the service at ``url``, which is reached directly, whatever proxy is set."""
     from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
     version = RuntimeVersionHttpInterceptor(component_name="hemafl")
-    client = kind(url, interceptors=[version, *interceptors], verify=False, retry_invoker=Patience(patience))
+    client = kind(url, interceptors=[version, *interceptors], verify=False)
     client._client.close()
     client._client = httpx.Client(verify=tls or True, timeout=PATIENCE, trust_env=False)
     return client
@@ -184,8 +163,7 @@ class Tasks:
         from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
         from flwr.supercore.runtime import RuntimeHttpClient
 
-        own = RuntimeTokenHttpInterceptor(token=token)
-        client = connect(RuntimeHttpClient, self.url, self.tls, own, patience=PATIENCE)
+        client = connect(RuntimeHttpClient, self.url, self.tls, RuntimeTokenHttpInterceptor(token=token))
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         try:
             heartbeat.start()
@@ -239,7 +217,6 @@ class Tasks:
                 outcome = SubStatus.COMPLETED
             finally:
                 # The run is over either way; a SuperLink that has ended need not be told.
-                client._retry_invoker = None
                 with suppress(httpx.HTTPError):
                     client.PushTaskOutput(PushTaskOutputRequest(sub_status=outcome))
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-import io
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -21,7 +21,6 @@ import pytest
 import torch
 from builders.federated import linear, pictures, same_parameters, sites, small_cnn
 from flwr.app import Context
-from flwr.cli.build import build_fab_from_disk
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
@@ -262,7 +261,7 @@ def test_a_superlink_that_does_not_come_up_has_a_deadline(monkeypatch, tmp_path)
     silent.chmod(0o755)
     monkeypatch.setattr(programs, "find_program", lambda name: str(silent))
     monkeypatch.setattr(deployment, "DEADLINE", 1.0)
-    with pytest.raises(FederationError, match=r"not ready within 1 s.*waiting for the database"):
+    with pytest.raises(FederationError, match=r"did not come up in 1 s.*waiting for the database"):
         federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1, engine="deployment")
 
 
@@ -389,10 +388,14 @@ def test_the_app_for_hospitals_trains_on_what_each_node_holds(repository, tmp_pa
     assert outcome["refused"] == []
 
 
-def test_the_bundle_for_hospitals_holds_settings_only(repository):
-    content = build_fab_from_disk(repository / "hospitals")
-    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    assert sorted(names) == [".info/CONTENT", "pyproject.toml"]
+def test_the_bundle_for_hospitals_holds_settings_only(repository, tmp_path):
+    """What ``flwr build`` packs is what ``flwr run`` sends."""
+    shutil.copytree(repository / "hospitals", tmp_path / "hospitals")
+    environment = {**os.environ, **deployment.FLOWER, "FLWR_HOME": str(tmp_path)}
+    command = [find_program("flwr"), "build", "--app", "hospitals"]
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    (bundle,) = tmp_path.rglob("*.fab")
+    assert sorted(zipfile.ZipFile(bundle).namelist()) == [".info/CONTENT", "pyproject.toml"]
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,15 @@ def test_a_message_can_be_made_numbered_and_answered():
     absent = flower_private.node_absence(message, "it is away")
     assert (failed.error.reason, absent.error.reason) == ("the disk is gone", "it is away")
     assert failed.error.code != absent.error.code
+
+
+def test_what_is_replaced_inside_the_clients_of_flower_is_there():
+    """The connections of both are made by the library, so that they pass by any proxy and end in time."""
+    from flwr.supercore.runtime import RuntimeHttpClient
+    from flwr.superlink.grid import HttpGrid
+
+    grid = HttpGrid("127.0.0.1:1", token="none")
+    assert vars(grid).get("_client", "missing") is None, SERVE
+    client = flower_private.connect(RuntimeHttpClient, "http://127.0.0.1:1", None)
+    assert not client._client.trust_env
+    client.close()

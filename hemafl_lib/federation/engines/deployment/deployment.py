@@ -130,8 +130,8 @@ class Deployment:
             commands = {
                 f"SuperNode {number}": self.supernode_command(key, port, config),
                 f"client app {number}": [
-                    *(sys.executable, "-m", NODE, "--app", client_app),
-                    *("--address", f"{HOST}:{port}", "--secret", str(self.folder / SECRET)),
+                    *(sys.executable, "-m", NODE),
+                    *(f"{HOST}:{port}", str(self.folder / SECRET), client_app),
                 ],
             }
             self.nodes.append(Node(node_id, commands))

@@ -9,9 +9,9 @@ The library's own app finds in a folder what its site is told: models and cohort
 as JSON.
 """
 
-import argparse
 import functools
 import importlib
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -20,7 +20,6 @@ import httpx
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.flower_private import PATIENCE, Tasks, client_failure
 from hemafl_lib.federation.site_app import load_app
 from hemafl_lib.federation.stored_sites import StoredSites
@@ -37,8 +36,6 @@ def stored_app(folder: str) -> ClientApp:
 
 def answer_from_folder(message: Message, context: Context) -> Message:
     """Answer a message as the site app in the node's folder does."""
-    if "folder" not in context.node_config:
-        raise FederationError("this node has no 'folder'; start it with --node-config 'folder=\"PATH\"'.")
     return stored_app(str(context.node_config["folder"]))(message, context)
 
 
@@ -48,16 +45,14 @@ app.evaluate()(answer_from_folder)
 app.query()(answer_from_folder)
 
 
-def main() -> None:
-    """Answer messages until the SuperNode is there no more."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--address", required=True, help="of the SuperNode, 127.0.0.1:PORT")
-    parser.add_argument("--secret", required=True, type=Path, help="file of the secret shared with it")
-    parser.add_argument("--app", required=True, help="module:attribute of the client app")
-    given = parser.parse_args()
-    module, _, attribute = given.app.partition(":")
+def main(address: str, secret: str, name: str) -> None:
+    """Answer messages until the SuperNode at "HOST:PORT" is there no more.
+
+    ``secret`` is the file of the secret shared with it, ``name`` the client app's, "module:attribute".
+    """
+    module, _, attribute = name.partition(":")
     client_app = getattr(importlib.import_module(module), attribute)
-    answer_messages(client_app, f"http://{given.address}", given.secret.read_bytes())
+    answer_messages(client_app, f"http://{address}", Path(secret).read_bytes())
 
 
 def answer_messages(client_app: ClientApp, url: str, secret: bytes) -> None:
@@ -84,4 +79,4 @@ def reply_or_failure(client_app: ClientApp, message: Message, context: Context) 
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

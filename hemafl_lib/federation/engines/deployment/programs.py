@@ -50,7 +50,7 @@ class Programs:
     """Programs and the folder they share: use it as a context manager, and nothing stays behind.
 
     Every program leads a process group of its own. A small program beside them, the keeper, kills the
-    groups and removes the folder when this object is closed, and also when this process ends in any
+    groups and removes the folder when the block is left, and also when this process ends in any
     other way.
 
     Attributes
@@ -76,7 +76,11 @@ class Programs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        """End all programs and remove the folder; return when both has happened."""
+        self._groups.close()
+        self._keeper.wait()
+        for process in self._started:
+            process.wait()
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Program:
         """Start a program in the folder; ``name`` is what errors call it.
@@ -99,13 +103,6 @@ class Programs:
         self._started.append(process)
         return Program(name, process, log)
 
-    def close(self) -> None:
-        """End all programs and remove the folder; return when both has happened."""
-        self._groups.close()
-        self._keeper.wait()
-        for process in self._started:
-            process.wait()
-
 
 def wait_until(condition: Callable[[], bool], program: Program, what: str, deadline: float) -> None:
     """Return when ``condition()`` is true.
@@ -117,16 +114,11 @@ def wait_until(condition: Callable[[], bool], program: Program, what: str, deadl
     """
     end = time.monotonic() + deadline
     while not condition():
-        if (code := program.exit_code()) is not None:
-            raise FederationError(
-                f"{program.name} ended with exit code {code} before {what}; "
-                f"the end of its log is: {program.last_lines()}"
-            )
-        if time.monotonic() > end:
-            raise FederationError(
-                f"{program.name} was not ready within {deadline:.0f} s: it waited until {what}; "
-                f"the end of its log is: {program.last_lines()}"
-            )
+        code = program.exit_code()
+        if code is not None or time.monotonic() > end:
+            fate = f"did not come up in {deadline:.0f} s" if code is None else f"ended with exit code {code}"
+            log = program.last_lines()
+            raise FederationError(f"{program.name} {fate} before {what}; the end of its log is: {log}")
         time.sleep(0.1)
 
 
