@@ -6,13 +6,11 @@ the new name, and a test, which the addition brings along, must use it.
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -49,11 +47,12 @@ def write(text: str) -> Edit:
 
 @dataclass(frozen=True)
 class Addition:
-    """What is added, under which name, by which edits of which files, and the tests that use it."""
+    """What is added, under which name, by which edits of which files, and which tests of a file use it."""
 
     name: str
     changes: dict[str, Edit]
     tests: str
+    chosen: str
 
 
 AGGREGATOR = '''@dataclass(frozen=True)
@@ -146,7 +145,8 @@ SCHEME_TEST = """
 def test_the_alternate_scheme_by_name():
     from builders.federated import table
 
-    assert len(partition.make_sites("alternate", table(40, 0), sites=2, seed=0)) == 2
+    scheme = partition.SCHEMES["alternate"]
+    assert len(scheme.cut(table(40, 0), seed=0, **scheme.settings(2, 1.0))) == 2
 """
 
 EXPLORER = '''"""How often a coin falls on its head."""
@@ -210,7 +210,8 @@ ADDITIONS = {
             ),
             "tests/aggregation/test_aggregation.py": append(AGGREGATOR_TEST),
         },
-        "tests/aggregation/test_aggregation.py -k midrange",
+        "tests/aggregation/test_aggregation.py",
+        "midrange",
     ),
     "a model": Addition(
         "mean_colour",
@@ -229,7 +230,8 @@ ADDITIONS = {
             ),
             "tests/models/test_models.py": append(MODEL_TEST),
         },
-        "tests/models/test_models.py -k mean_colour",
+        "tests/models/test_models.py",
+        "mean_colour",
     ),
     "an image data set": Addition(
         "oslo",
@@ -253,21 +255,23 @@ ADDITIONS = {
                 '    "oslo": {"eosinophil": 1, "lymphocyte": 1},\n', before='    "tecom": {"neutrophil": 1, '
             ),
         },
-        "tests/data/test_data_layouts.py -k 'oslo or side_by_side or card_and_a_reader'",
+        "tests/data/test_data_layouts.py",
+        "oslo or side_by_side or card_and_a_reader",
     ),
     "a partition scheme": Addition(
         "alternate",
         {
-            "hemafl_lib/partition/schemes.py": edits(
-                insert(SCHEME, before="SCHEMES: dict[str, Scheme] = {\n"),
+            "hemafl_lib/partition/sites.py": edits(
+                insert(SCHEME, before="@dataclass(frozen=True)\nclass Scheme:\n"),
                 insert(
-                    '    "alternate": Scheme(alternate, ("sites",)),\n',
+                    '    "alternate": Scheme(alternate, lambda sites, alpha: {"sites": sites}),\n',
                     after="SCHEMES: dict[str, Scheme] = {\n",
                 ),
             ),
             "tests/partition/test_partition.py": append(SCHEME_TEST),
         },
-        "tests/partition/test_partition.py -k alternate",
+        "tests/partition/test_partition.py",
+        "alternate",
     ),
     "an explorer": Addition(
         "coin",
@@ -278,7 +282,8 @@ ADDITIONS = {
             ),
             "tests/explorers/test_explorers.py": append(EXPLORER_TEST),
         },
-        "tests/explorers/test_explorers.py -k coin",
+        "tests/explorers/test_explorers.py",
+        "coin_is_swept",
     ),
 }
 
@@ -292,38 +297,76 @@ def rows(repository):
     return {what: re.findall(r"`(.+?)`", files) for what, files in table}
 
 
-@pytest.fixture
-def copy_of_the_tree(repository, tmp_path) -> Path:
+LISTED_TEST = '''"""The command knows the names."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from hemafl_book.cli import app
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_listed(name):
+    listed = CliRunner().invoke(app, ["list"]).output
+    assert re.search(rf"^  {name}\\b", listed, re.MULTILINE), listed
+'''
+
+
+@pytest.fixture(scope="module")
+def outcome(repository, tmp_path_factory) -> str:
+    """What pytest says of a copy of the tree with all additions; no two of them touch the same file."""
+    copy = tmp_path_factory.mktemp("copy")
     for folder in ("hemafl_lib", "hemafl_book", "tests"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(repository / "pyproject.toml", tmp_path)
-    return tmp_path
+        shutil.copytree(repository / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(repository / "pyproject.toml", copy)
+    for addition in ADDITIONS.values():
+        for name, edit in addition.changes.items():
+            path = copy / name.replace("NAME", addition.name)
+            path.write_text(edit(path.read_text() if path.exists() else ""))
+    names = [addition.name for addition in ADDITIONS.values()]
+    (copy / "tests" / "test_listed.py").write_text(LISTED_TEST.replace("NAMES", repr(names)))
+    files = [addition.tests for addition in ADDITIONS.values()]
+    chosen = "listed or " + " or ".join(addition.chosen for addition in ADDITIONS.values())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rA",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_listed.py",
+            *files,
+            "-k",
+            chosen,
+        ],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ADDITIONS)
-def test_an_addition_touches_the_files_of_its_row(rows, copy_of_the_tree, what):
+def test_an_addition_touches_the_files_of_its_row(rows, outcome, what):
     addition = ADDITIONS[what]
     assert list(addition.changes) == rows[what]
-    for name, edit in addition.changes.items():
-        path = copy_of_the_tree / name.replace("NAME", addition.name)
-        path.write_text(edit(path.read_text() if path.exists() else ""))
-    listed = python(copy_of_the_tree, "-c", "from hemafl_book.cli import app; app()", "list")
-    assert addition.name in re.split(r"[\s,:]+", listed), listed
-    tested = python(
-        copy_of_the_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shlex.split(addition.tests)
+    assert f"PASSED tests/test_listed.py::test_it_is_listed[{addition.name}]" in outcome, outcome
+    used = re.findall(
+        rf"^(\w+) {addition.tests}::.*(?:{addition.chosen.replace(' or ', '|')})", outcome, re.MULTILINE
     )
-    assert re.search(r"^[1-9]\d* passed", tested.splitlines()[-1]), tested
+    assert used, outcome
+    assert set(used) == {"PASSED"}, outcome
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """What Python prints in a folder whose packages go before the installed ones."""
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_no_two_additions_touch_the_same_file():
+    touched = [name for addition in ADDITIONS.values() for name in addition.changes if "NAME" not in name]
+    assert len(touched) == len(set(touched))
 
 
 def test_every_row_names_files_that_are_there(rows, repository):
