@@ -80,7 +80,7 @@ def find_class(name: str) -> type:
     """Return the library's dataclass that is called "module:name"; raise `FederationError` for others."""
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute, None) if is_of_library(module) else None
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module):
         raise FederationError(f"'{name}' is not a dataclass of {LIBRARY}, so it is not loaded.")
     return found
 
