@@ -51,11 +51,11 @@ def markup(explorer: Explorer, content: str = "", *, live: bool = False) -> str:
 
 
 def _slider(name: str, control: Control, choices: list[Any], value: Any) -> str:
-    identifier = html.escape(f"{name}-{control.key}")
-    text = html.escape(control.text(value))
+    identifier, position = html.escape(f"{name}-{control.key}"), choices.index(value)
+    text = html.escape(control.text(choices[position]))  # the start may write 2.0 as 2
     return (
         f'<div class="hemafl-control"><label for="{identifier}">{html.escape(control.label)}</label>'
         f'<input type="range" id="{identifier}" min="0" max="{len(choices) - 1}" step="1" '
-        f'value="{choices.index(value)}" aria-valuetext="{text}">'
+        f'value="{position}" aria-valuetext="{text}">'
         f'<output for="{identifier}">{text}</output></div>'
     )

@@ -289,6 +289,13 @@ def test_the_static_face_holds_every_recorded_picture():
     assert 'aria-live="polite">A reaches 0.03.' in page
 
 
+def test_the_start_is_written_as_the_slider_writes_it():
+    control = [widgets.Control("noise", "Noise", [1.0, 2.0])]
+    recorded = {(noise,): picture({"sites": 2, "alpha": noise}) for noise in (1.0, 2.0)}
+    started = widgets.Explorer("noise", control, "Recall.", recorded, initial=(2,))
+    assert '<output for="noise-noise">2.0</output>' in widgets.static_face(started)
+
+
 def test_both_faces_come_in_one_output():
     bundle = widgets.show(explorer())._repr_mimebundle_()
     assert bundle["text/html"] == widgets.static_face(explorer())
