@@ -34,7 +34,7 @@ from hemafl_lib import evaluation, federation, statistics
 from hemafl_lib.data import sickle_cell
 from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import LogisticFit, LogisticRegression, firth_logistic, ridge_logistic
+from hemafl_lib.models import LogisticRegression, PenalisedLogistic, firth_logistic, ridge_logistic
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, predict
 
@@ -205,7 +205,7 @@ def network_probability(model: torch.nn.Module, cohort: TableCohort) -> np.ndarr
     return predict(model, cohort).double().softmax(dim=1)[:, 1].numpy()
 
 
-def fit_probability(fit: LogisticFit, cohort: TableCohort) -> np.ndarray:
+def fit_probability(fit: PenalisedLogistic, cohort: TableCohort) -> np.ndarray:
     """Return a fitted model's probabilities of an infarct, float64[N]."""
     return fit.probabilities(rows(cohort)[0])
 

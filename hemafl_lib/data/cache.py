@@ -43,7 +43,8 @@ def read(path: Path, expected: str) -> ImageCohort | None:
     try:
         seal = read_json(_seal(path))
         if seal == {"key": expected, "sha256": sha256(path)}:
-            return store.read_cohort(path)
+            cohort = store.read_cohort(path)
+            return cohort if isinstance(cohort, ImageCohort) else None
     except (DataError, OSError):
         return None
     return None

@@ -189,7 +189,7 @@ def _install(file: Path, about: Card, layout: Layout, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target.parent) as temporary:
         unpacked = Path(temporary) / "content"
         unpacked.mkdir()
-        if about.download.is_archive:
+        if about.download is not None and about.download.is_archive:
             _unpack(file, unpacked)
         else:
             shutil.copy2(file, unpacked)

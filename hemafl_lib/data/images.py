@@ -58,7 +58,7 @@ def decode_mask(path: Path, size: int) -> np.ndarray:
     """
     with _open(path) as image:
         grey = np.asarray(_rgb(image, path).convert("L"))
-    return sum(_covers(grey >= level, size) for level in (CYTOPLASM, NUCLEUS))
+    return _covers(grey >= CYTOPLASM, size) + _covers(grey >= NUCLEUS, size)
 
 
 def resize(image: Image.Image, size: int) -> np.ndarray:

@@ -158,7 +158,7 @@ def list_segmentation(folder: Path, *, source: str, number: int) -> Listing:
                 items.append(Item(str(path), meaning, f"{source}/{path.stem}", mask))
         elif path.with_suffix(".bmp") not in pictures:
             stray.append(str(path))
-    read = [table.name, *(name for item in items for name in (item.path, item.mask))]
+    read = [table.name, *(name for item in items for name in (item.path, item.mask) if name)]
     return Listing(folder, tuple(items), tuple(read), tuple(unknown), tuple(stray))
 
 

@@ -370,13 +370,14 @@ def _overlap(centre: np.ndarray, side: int, whole: int) -> tuple[tuple[slice, sl
     """Return the part of an image of ``whole`` pixels that a square of ``side`` pixels around ``centre``
     (x, y) covers, and the part of the square that lies in the image.
     """
-    here, there = [], []
-    for middle in (centre[1], centre[0]):
+
+    def along(middle: float) -> tuple[slice, slice]:
         start = round(float(middle)) - side // 2
         low, high = min(max(start, 0), whole), min(max(start + side, 0), whole)
-        here.append(slice(low, high))
-        there.append(slice(low - start, high - start))
-    return tuple(here), tuple(there)
+        return slice(low, high), slice(low - start, high - start)
+
+    (rows, own_rows), (columns, own_columns) = along(centre[1]), along(centre[0])
+    return (rows, columns), (own_rows, own_columns)
 
 
 def _paste(dyes: np.ndarray, mask: np.ndarray | None, drawing: Drawing, centre: np.ndarray) -> None:

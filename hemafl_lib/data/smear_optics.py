@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -221,7 +222,7 @@ def between(start: SiteStyle, end: SiteStyle, amount: float) -> SiteStyle:
     if not 0 <= amount <= 1:
         raise DataError(f"between: 'amount' is {amount}; give a number from 0 to 1.")
 
-    def mix(name: str) -> float | Colour:
+    def mix(name: str) -> Any:
         value = np.asarray(getattr(start, name)) * (1 - amount) + np.asarray(getattr(end, name)) * amount
         return tuple(value.tolist()) if value.ndim else float(value)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ def read_cohort(path: Path) -> Cohort:
         with safe_open(path, framework="pt") as file:
             head = json.loads(file.metadata()["cohort"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        texts = {name: np.array(values, dtype=str) for name, values in head["texts"].items()}
-        rest = {name: tuple(values) for name, values in head["rest"].items()}
+        texts: dict[str, Any] = {name: np.array(values, dtype=str) for name, values in head["texts"].items()}
+        rest: dict[str, Any] = {name: tuple(values) for name, values in head["rest"].items()}
         provenance = Provenance(**head["provenance"])
         return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
     except FileNotFoundError:

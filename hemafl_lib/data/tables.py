@@ -394,7 +394,7 @@ def _rows(index: pd.Index) -> str:
     return f"row{'s' if len(index) > 1 else ''} {', '.join(numbers)}{more}"
 
 
-def _some(values: Sequence[object]) -> str:
+def _some(values: Sequence[object] | np.ndarray) -> str:
     """Quote the first few values."""
     shown = ", ".join(f"'{value}'" for value in values[:SHOWN])
     return f"{shown}, ..." if len(values) > SHOWN else shown

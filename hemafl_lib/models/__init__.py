@@ -12,7 +12,7 @@ from hemafl_lib.models.export import to_onnx
 from hemafl_lib.models.logistic import LogisticRegression
 from hemafl_lib.models.model_file import load_model, save_model
 from hemafl_lib.models.norms import Norm, with_norm
-from hemafl_lib.models.penalised import LogisticFit, firth_logistic, ridge_cox, ridge_logistic
+from hemafl_lib.models.penalised import PenalisedLogistic, firth_logistic, ridge_cox, ridge_logistic
 from hemafl_lib.models.prefix import SplitModel, activations, trained_part
 from hemafl_lib.models.registry import MODELS, Model, image_model, table_model
 from hemafl_lib.models.weights import RandomWeightsWarning
@@ -23,10 +23,10 @@ __all__ = [
     "AttentionCNN",
     "Backbone",
     "DeepSurv",
-    "LogisticFit",
     "LogisticRegression",
     "Model",
     "Norm",
+    "PenalisedLogistic",
     "RandomWeightsWarning",
     "SplitModel",
     "activations",

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
-from hemafl_lib.models.normalise import Normalise
-from hemafl_lib.models.norms import Norm, with_norm
+from hemafl_lib.models.norms import Norm, Normalise, with_norm
 from hemafl_lib.seeds import initialised
 
 Attention = Literal["se", "eca", "cbam", "none"]

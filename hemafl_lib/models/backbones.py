@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
 from hemafl_lib.models.nasnet import NASNetMobile
-from hemafl_lib.models.normalise import Normalise
-from hemafl_lib.models.norms import Norm, with_norm
+from hemafl_lib.models.norms import Norm, Normalise, with_norm
 from hemafl_lib.models.prefix import SplitModel
 from hemafl_lib.models.weights import (
     RandomWeightsWarning,
@@ -42,7 +41,7 @@ class Backbone:
     Attributes
     ----------
     timm
-        Name and weights in timm; None if timm does not have the network.
+        Name and weights in timm; empty if timm does not have the network.
     trained_from
         The first layer that is trained with ``trainable="top"``: a layer of timm's model, or one
         element of it (``blocks.8``). All layers before it are frozen.
@@ -60,7 +59,7 @@ class Backbone:
         Makes the network where timm does not have it, from ``num_classes``.
     """
 
-    timm: str | None
+    timm: str
     trained_from: str
     licence: str
     channels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
@@ -81,7 +80,7 @@ BACKBONES: dict[str, Backbone] = {
     "resnet50": Backbone("resnet50.tv_in1k", "layer4", "BSD-3-Clause"),
     "resnet101": Backbone("resnet101.tv_in1k", "layer4", "BSD-3-Clause"),
     "densenet121": Backbone("densenet121.tv_in1k", "features.denseblock4", "Apache-2.0"),
-    "nasnetmobile": Backbone(None, "classifier", "no weights", MINUS_ONE_TO_ONE, maker=NASNetMobile),
+    "nasnetmobile": Backbone("", "classifier", "no weights", MINUS_ONE_TO_ONE, maker=NASNetMobile),
     "inceptionv3": Backbone("inception_v3.tv_in1k", "Mixed_7c", "Apache-2.0", MINUS_ONE_TO_ONE, size=299),
     "xception": Backbone("legacy_xception.tf_in1k", "conv3", "Apache-2.0", MINUS_ONE_TO_ONE, size=299),
     "efficientnetb0": Backbone("efficientnet_b0.ra_in1k", "conv_head", "Apache-2.0"),
@@ -179,15 +178,15 @@ def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
         raise ModelError(f"pretrained is {pretrained!r}; choose True, False or 'auto'.")
     if pretrained is False:
         return None
-    found = None if row.timm is None else on_this_machine(row.timm, row.file)
+    found = on_this_machine(row.timm, row.file) if row.timm else None
     if found is None and pretrained is True:
-        if row.timm is None:
+        if not row.timm:
             raise ModelError(f"no weights of '{name}' are published as safetensors; choose pretrained=False.")
         return downloaded(row.timm)
     if found is None:
         remedy = (
             "there are none that the library reads; choose another backbone."
-            if row.timm is None
+            if not row.timm
             else "the pretrained ones are not on this machine; choose pretrained=True to download them."
         )
         warnings.warn(
@@ -208,7 +207,7 @@ def _size_setting(name: str, size: int) -> dict[str, Any]:
     return {"img_size": size}
 
 
-def cut(layers: nn.Sequential, first: str) -> tuple[nn.Sequential, nn.Sequential]:
+def cut(layers: nn.Module, first: str) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut ``layers`` before ``first``, a layer or an element of one (``blocks.8``); names are kept.
 
     Raises
@@ -234,7 +233,7 @@ def cut(layers: nn.Sequential, first: str) -> tuple[nn.Sequential, nn.Sequential
 class Tokens(nn.Module):
     """Images [B, 3, S, S] to tokens [B, 1 + patches, D]: a class token, the patches, and their positions."""
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.patch_embed = transformer.patch_embed
         self.cls_token = transformer.cls_token
@@ -254,7 +253,7 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-def vision_transformer_layers(transformer: nn.Module) -> nn.Sequential:
+def vision_transformer_layers(transformer: Any) -> nn.Sequential:
     """Return timm's vision transformer as a sequence of layers.
 
     Other models of timm apply their layers one after the other; this one keeps the tokens' positions

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def to_onnx(model: AttentionCNN, path: Path | str, *, size: int) -> None:
         from onnxscript import ir
     except ImportError:
         raise ModelError("to_onnx needs onnxscript; run pip install 'hemafl_lib[explain]'.") from None
-    program = torch.onnx.export(
+    exported = torch.onnx.export(
         WithActivations(copy.deepcopy(model).cpu()).eval(),
         (torch.zeros(2, 3, size, size),),
         dynamo=True,
@@ -63,6 +64,7 @@ def to_onnx(model: AttentionCNN, path: Path | str, *, size: int) -> None:
         dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
         verbose=False,
     )
+    program = cast(torch.onnx.ONNXProgram, exported)  # what ``dynamo`` returns
     # The exporter notes for each operation in which file and line it was written.
     ir.passes.common.ClearMetadataAndDocStringPass()(program.model)
     with replacing(Path(path)) as temporary:

@@ -5,7 +5,7 @@ repeats them. timm has the cells, for the large network (6 @ 4032); here they ar
 small one: four cells a stage instead of six, 44 channels instead of 168, and a stem of 32 instead of 96.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 
 from timm.layers import ConvNormAct
@@ -69,7 +69,7 @@ class Cells(nn.Module):
         return through(self.stage_2, previous, current)[1]
 
 
-def through(cells: Sequence[nn.Module], previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+def through(cells: Iterable[nn.Module], previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the last two of the cells wrote."""
     for cell in cells:
         previous, current = current, cell(current, previous)

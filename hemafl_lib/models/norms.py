@@ -1,4 +1,4 @@
-"""What becomes of batch normalisation when a model is trained at several sites.
+"""Normalisation: of the images that a model reads, and of the batches inside it, which sites do not share.
 
 Batch normalisation keeps a running mean and variance of the images it has seen, and these differ
 between sites. A policy says what to do: share them ("batch"), leave those of pretraining as they
@@ -7,11 +7,12 @@ are ("frozen"), use a layer that keeps none ("group"), or use no normalisation (
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+import torch
 from timm.layers import BatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
-from torch import nn
+from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
 
@@ -19,6 +20,27 @@ Norm = Literal["batch", "frozen", "group", "none"]
 
 CHANNELS_PER_GROUP = 8
 """Every width in the library's models is a multiple of 8; few channels a group give noisy statistics."""
+
+
+class Normalise(nn.Module):
+    """Subtract a mean and divide by a standard deviation, channel by channel: an image model's first layer.
+
+    Both are constants of the model: they are in no state dictionary and never travel. The result lies
+    in memory channel by channel within each pixel (``channels_last``), in which convolutions are faster.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``images``, float32[B, 3, H, W] in [0, 1], normalised."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        return (images - self.mean) / self.std
 
 
 def with_norm(model: nn.Module, policy: Norm) -> nn.Module:
@@ -65,11 +87,10 @@ def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
     """Return group normalisation with the scale and offset of ``norm``, and its activation if any."""
     channels = norm.num_features
     groups = channels // math.gcd(CHANNELS_PER_GROUP, channels)
+    group = nn.GroupNorm(groups, channels, eps=norm.eps)
     if isinstance(norm, BatchNormAct2d):
         group = GroupNormAct(channels, groups, eps=norm.eps, apply_act=False)
         group.drop, group.act = norm.drop, norm.act
-    else:
-        group = nn.GroupNorm(groups, channels, eps=norm.eps)
     if norm.affine:
         group.load_state_dict({"weight": norm.weight, "bias": norm.bias})
     return group

@@ -2,20 +2,23 @@
 
 If some weighted sum of the features parts the patients with the outcome from those without, the likelihood
 has no maximum: the coefficients grow for ever (separation). Two remedies: ridge pulls them towards 0, and
-Firth's penalty, which needs no tuning, also takes away most of their bias. Both are fitted here to the rows
-of one table, in float64, by Newton's method. Ridge is also the strong local baseline that a federation of
-small sites has to beat.
+Firth's penalty, which needs no tuning, also takes away most of their bias. Both are fitted to the rows of
+one table, in float64, by Newton's method: ridge by scikit-learn and scikit-survival, Firth's penalty here.
+Ridge is also the strong local baseline that a federation of small sites has to beat.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgWarning
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression as Logistic
 
 from hemafl_lib.errors import ModelError
 
@@ -24,7 +27,7 @@ TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
-class LogisticFit:
+class PenalisedLogistic:
     """A fitted logistic regression.
 
     ``intercept`` and ``coefficients`` (float64[F]) are log-odds; ``covariance`` is the inverse of the
@@ -55,11 +58,11 @@ class Slope(NamedTuple):
     information: np.ndarray
 
 
-def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> LogisticFit:
+def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> PenalisedLogistic:
     """Fit logistic regression with the penalty ``strength`` / 2 times the sum of squared coefficients.
 
     The penalty is taken from the log-likelihood of all patients together; the intercept is not penalised.
-    scikit-learn's ``LogisticRegression(C=1 / strength)`` is the same model. Features should have equal
+    Fitted by scikit-learn, whose ``C`` is 1 / ``strength``. Features should have equal
     scales, because the penalty treats their coefficients alike. (le Cessie and van Houwelingen 1992.)
 
     Parameters
@@ -79,21 +82,34 @@ def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> L
         raise ModelError(f"strength={strength} must be a positive number.")
     if outcome.min() == outcome.max():
         raise ModelError("'labels' are all equal, so the intercept has no finite value; use firth_logistic.")
-    penalty = np.full(design.shape[1], float(strength))
-    penalty[0] = 0.0
+    # Newton's method on few columns: to the last digits, where a gradient method would stop at the sixth.
+    model = Logistic(C=1 / strength, solver="newton-cholesky", tol=1e-14, max_iter=STEPS)
+    with warnings_as_errors():
+        try:
+            model.fit(design[:, 1:], outcome)
+        except (ArithmeticError, ValueError, Warning) as error:
+            raise ModelError(
+                f"ridge_logistic found no maximum ({error}); standardise the features, or raise 'strength'."
+            ) from None
+    beta = np.concatenate([model.intercept_, model.coef_[0]])
+    penalty = np.diag([0.0, *np.full(len(beta) - 1, strength)])
+    information = _information(design, expit(design @ beta)) + penalty
+    likelihood = _log_likelihood(design @ beta, outcome) - 0.5 * float(beta @ penalty @ beta)
+    return PenalisedLogistic(
+        float(beta[0]), beta[1:], np.linalg.inv(information), likelihood, int(model.n_iter_[0])
+    )
 
-    def slope(beta: np.ndarray) -> Slope:
-        probability = expit(design @ beta)
-        return Slope(
-            _log_likelihood(design @ beta, outcome) - 0.5 * float(penalty @ beta**2),
-            design.T @ (outcome - probability) - penalty * beta,
-            _information(design, probability) + np.diag(penalty),
-        )
 
-    return _maximum(slope, design.shape[1])
+@contextmanager
+def warnings_as_errors() -> Iterator[None]:
+    """Raise what a fit only warns of: that it has not converged, or has left the range of numbers."""
+    with warnings.catch_warnings():
+        for kind in (RuntimeWarning, ConvergenceWarning, LinAlgWarning):
+            warnings.simplefilter("error", kind)
+        yield
 
 
-def firth_logistic(features: ArrayLike, labels: ArrayLike) -> LogisticFit:
+def firth_logistic(features: ArrayLike, labels: ArrayLike) -> PenalisedLogistic:
     """Fit logistic regression with Firth's penalty: half the log-determinant of the information is added.
 
     Each patient's residual y - p becomes y - p + h (1/2 - p), with the leverage h (Firth, "Bias reduction
@@ -170,9 +186,7 @@ def ridge_cox(features: ArrayLike, time: ArrayLike, event: ArrayLike, strength: 
     except ImportError:
         raise ModelError("ridge_cox needs scikit-survival; run pip install 'hemafl_lib[survival]'.") from None
     model = CoxPHSurvivalAnalysis(alpha=strength, ties="efron", tol=1e-12)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", ConvergenceWarning)
+    with warnings_as_errors():
         try:
             model.fit(table, Surv.from_arrays(observed, moments))
         except (ArithmeticError, ValueError, Warning) as error:
@@ -209,7 +223,7 @@ def _information(design: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return design.T @ (design * (probability * (1 - probability))[:, None])
 
 
-def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> LogisticFit:
+def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> PenalisedLogistic:
     """Climb from 0 by Newton's steps, each halved until the likelihood does not fall.
 
     A step that turns back is halved, too. In the smallest tables Firth's penalty is as curved as the
@@ -229,5 +243,5 @@ def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> LogisticFit:
         beta, here = beta + step, there
         if np.max(np.abs(step)) <= TOLERANCE * (1 + np.max(np.abs(beta))):
             covariance = np.linalg.inv(here.information)
-            return LogisticFit(float(beta[0]), beta[1:], covariance, here.log_likelihood, number)
-    raise ModelError(f"no maximum within {STEPS} steps; standardise the features, or use a stronger penalty.")
+            return PenalisedLogistic(float(beta[0]), beta[1:], covariance, here.log_likelihood, number)
+    raise ModelError(f"firth_logistic found no maximum in {STEPS} steps; standardise the features.")

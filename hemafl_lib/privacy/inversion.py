@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.device import choose
 from hemafl_lib.errors import PrivacyError
-from hemafl_lib.models.normalise import Normalise
+from hemafl_lib.models.norms import Normalise
 from hemafl_lib.privacy.accounting import check_clip, check_noise
 from hemafl_lib.privacy.record_level import refuse_mixing
 from hemafl_lib.seeds import initialised

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from builders.federated import PROVENANCE, linear, same_parameters, table
+from firthmodels import FirthLogisticRegression
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from lifelines import CoxPHFitter, KaplanMeierFitter
@@ -607,6 +608,9 @@ def test_ridge_is_scikit_learns(strength):
     np.testing.assert_allclose(
         found.probabilities(features), expected.predict_proba(features)[:, 1], atol=1e-6
     )
+    design = np.column_stack([np.ones(65), features])
+    slope = design.T @ (labels - found.probabilities(features)) - strength * np.r_[0, found.coefficients]
+    np.testing.assert_allclose(slope, 0, atol=1e-9)
 
 
 def penalised_likelihood(beta, features, labels):
@@ -631,6 +635,18 @@ def test_firths_estimate_is_the_maximum_of_the_penalised_likelihood(seed):
         options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 10_000, "maxfev": 10_000},
     )
     np.testing.assert_allclose(beta, searched.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_firths_estimate_is_that_of_firthmodels(seed):
+    features, labels = labelled(40, seed)
+    found = models.firth_logistic(features, labels)
+    oracle = FirthLogisticRegression(backend="numpy", xtol=1e-8, gtol=1e-7, max_iter=200).fit(
+        features, labels
+    )
+    np.testing.assert_allclose(found.coefficients, oracle.coef_.ravel(), atol=1e-6)
+    assert found.intercept == pytest.approx(float(np.ravel(oracle.intercept_)[0]), abs=1e-6)
+    assert found.log_likelihood == pytest.approx(oracle.loglik_, abs=1e-8)
 
 
 @settings(max_examples=40, deadline=None)

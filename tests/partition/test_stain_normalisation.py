@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchstain import normalizers
 
 from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
 from hemafl_lib import partition
@@ -70,6 +71,25 @@ def test_macenko_finds_the_dyes_and_their_amounts():
     found = partition.dye_densities(torch.from_numpy(image))[0]
     assert found[0] == pytest.approx(1.0 * partition.DYES[0], abs=0.06)
     assert found[1] == pytest.approx(0.5 * partition.DYES[1], abs=0.06)
+
+
+def test_macenko_is_torchstains():
+    """On two dyes and no background, where the two agree on which pixels are stained."""
+    generator = np.random.default_rng(0)
+    images = torch.stack([two_dyes(generator, most) for most in ([0.9, 0.8], [0.7, 1.0])])
+    oracle = normalizers.MacenkoNormalizer(backend="torch")
+    oracle.fit(images[0], Io=256)
+    reference = partition.dye_densities(images[:1])[0]
+    assert reference == pytest.approx((oracle.HERef.T * oracle.maxCRef[:, None]).numpy(), abs=1e-3)
+    theirs = oracle.normalize(images[1], Io=256)[0].permute(2, 0, 1)
+    ours = partition.macenko_images(images[1:], reference)[0]
+    assert (theirs.int() - ours.int()).abs().max() <= 1, "ours takes pixel value 0 for 1/256 of the light"
+
+
+def two_dyes(generator, most):
+    """An image of the two dyes, uint8[3, 64, 64], in amounts from 0.3 and 0.5 to ``most``."""
+    light = np.exp(-generator.uniform([0.3, 0.5], most, (4096, 2)) @ partition.DYES[:2])
+    return torch.from_numpy((light * 256 - 1).round().astype(np.uint8).T.reshape(3, 64, 64))
 
 
 def test_macenko_keeps_an_image_that_has_the_reference_dyes_already():
