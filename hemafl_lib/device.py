@@ -39,7 +39,7 @@ def choose(device: str | None = None) -> str:
 
 
 @contextmanager
-def moved(model: nn.Module, device: str | None) -> Iterator[str]:
+def place(model: nn.Module, device: str | None) -> Iterator[str]:
     """Have ``model`` on a device, as `choose` says, for the time of a ``with``; then back where it was.
 
     So a caller's model stays usable beside the caller's own tensors, whatever the device. Gives the device.

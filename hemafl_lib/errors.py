@@ -1,4 +1,7 @@
-"""Errors a reader may meet: one sentence that names the argument or file, and the remedy."""
+"""Errors a reader may meet: one sentence that names the argument or file, and the remedy.
+
+Budget: 60 lines.
+"""
 
 
 class HemaflError(ValueError):

@@ -41,7 +41,7 @@ from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.augmentation import with_variants
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance, VariantCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import BACKBONES, AttentionCNN, SplitModel, activations, backbone, trained_part
+from hemafl_lib.models import BACKBONES, SplitModel, activations, image_model, trained_part
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import derive
 from hemafl_lib.training import Recipe
@@ -275,7 +275,7 @@ def smears(asked: Protocol, simulated: bool, size: int, root: Path | None = None
 
 def initial_network(name: str, classes: int) -> nn.Module:
     """Return `SMALL` or a backbone of which the last layer is trained; a warning says if it is random."""
-    return AttentionCNN(classes) if name == SMALL else backbone(name, classes, trainable="head")
+    return image_model(name, classes, trainable="head")
 
 
 def network_inputs(network: nn.Module, images: ImageCohort, device: str | None = None) -> VariantCohort:

@@ -40,7 +40,7 @@ from hemafl_lib import data, evaluation, federation, statistics
 from hemafl_lib.aggregation import FedAvg, FedMedian
 from hemafl_lib.data.cohort import TableCohort, join
 from hemafl_lib.federation import Run
-from hemafl_lib.models import DeepSurv, ridge_cox
+from hemafl_lib.models import ridge_cox, table_model
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, predict
 
@@ -235,7 +235,7 @@ def trials(study: Study, sites: Mapping[int, Sequence[Site[TableCohort]]]) -> li
             seed=seed,
             rounds=study.rounds,
             sites=dealt,
-            model=DeepSurv(dealt[0].train.features.shape[1], HIDDEN, seed=seed),
+            model=table_model("deepsurv", dealt[0].train.features.shape[1], hidden=HIDDEN, seed=seed),
         )
         for seed, dealt in sites.items()
         for arm in study.arms

@@ -34,7 +34,7 @@ from hemafl_lib import evaluation, federation, statistics
 from hemafl_lib.data import sickle_cell
 from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import LogisticRegression, PenalisedLogistic, firth_logistic, ridge_logistic
+from hemafl_lib.models import PenalisedLogistic, firth_logistic, ridge_logistic, table_model
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, predict
 
@@ -162,7 +162,7 @@ def trials(fold: Fold, asked: Protocol) -> list[Trial]:
             seed=fold.seed,
             rounds=asked.rounds,
             sites=fold.sites,
-            model=LogisticRegression(fold.test.features.shape[1]),
+            model=table_model("logistic_regression", fold.test.features.shape[1], classes=2),
             judged={"held out": fold.test},
         )
         for arm in asked.arms

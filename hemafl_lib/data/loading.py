@@ -18,7 +18,7 @@ from hemafl_lib.data.classes import types_of
 from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
 from hemafl_lib.data.survival_cohorts import TABLES, TableSource
-from hemafl_lib.data.tables import CleanTable, chosen, to_cohort
+from hemafl_lib.data.tables import CleanTable, choose_features, to_cohort
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import sha256
 
@@ -131,7 +131,7 @@ def load_table(name: str, *, features: str | None = None, root: Path | str | Non
     if name in SIMULATED:
         return sickle_cell.simulate()
     source = TABLES[name]
-    names = chosen(source.groups, features)
+    names = choose_features(source.groups, features)
     if source.package is not None:
         table = source.read(Path())
         return to_cohort(table, names, _provenance(source, table, content_checksum(table)))

@@ -292,7 +292,9 @@ def _picture(
     spread = scale * patient.flatness * rng.lognormal(0, 0.05)
     white_cells = [(draw_cell(MORPHOLOGIES[kind], spread, patient.swelling, rng), at) for kind, at in cells]
 
+    # Between the cells lies a trace of plasma, which takes a trace of every dye.
     dyes = np.full((3, side, side), 0.01, np.float32)
+    # A drawing's square is 2.5 radii wide and some ruffle wider: 1 / 2.6 of it is about the cell's radius.
     taken = np.array([(*at, drawing.cover.shape[0] / 2.6 / scale) for drawing, at in white_cells])
     _add_red_cells(dyes, taken, field, style, patient, rng)
     mask = np.zeros((side, side), np.uint8)
@@ -301,6 +303,7 @@ def _picture(
     for drawing, at in white_cells:
         _paste(dyes, mask, drawing, at * scale)
 
+    # Dyes are scaled after the cells are drawn, so that another stain colours the very same cells.
     stain = patient.strength * style.strength * np.array([1, 1, patient.eosin], np.float32)
     dyes *= stain[:, None, None]
     white = np.minimum(np.asarray(style.white) * patient.tint, 255)
@@ -323,6 +326,7 @@ def _leukaemia(name: str, field: float, rng: np.random.Generator) -> list[tuple[
     places: list[np.ndarray] = []
     for _ in range(20 * len(kinds)):
         place = rng.normal(middle, smear.spread * field)
+        # A cell may be cut by the edge of the picture, as in real ones, but not lie outside it.
         if np.abs(place - field / 2).max() > field / 2 + 3:
             continue
         if len(places) < len(kinds) and all(np.hypot(*(place - other)) > smear.apart for other in places):
@@ -342,6 +346,7 @@ def _add_red_cells(
     scale = dyes.shape[1] / field
     share = min(style.red_cells * patient.red_cells * rng.uniform(0.6, 1.4), 0.75)
     count = int(rng.poisson(share * (field + 2 * RED_CELL_RADIUS) ** 2 / (np.pi * RED_CELL_RADIUS**2)))
+    # Where cells are dense most places are taken: twice as many are tried as shall be filled.
     candidates = rng.uniform(-RED_CELL_RADIUS, field + RED_CELL_RADIUS, (2 * count, 2))
     obstacles = np.concatenate([taken, np.zeros((count, 3))])
     known = len(taken)
@@ -349,6 +354,7 @@ def _add_red_cells(
         reach = obstacles[:known, 2] + 0.85 * RED_CELL_RADIUS
         apart = np.hypot(*(obstacles[:known, :2] - place).T) > reach
         if known < len(obstacles) and apart.all():
+            # Red cells overlap each other a little, but hardly a white cell: theirs counts in full.
             obstacles[known] = (*place, 0.62 * RED_CELL_RADIUS)
             known += 1
     centres = obstacles[len(taken) : known, :2]

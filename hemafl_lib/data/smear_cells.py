@@ -52,6 +52,7 @@ def _tile(level: int) -> np.ndarray:
 
 def texture(rng: np.random.Generator, side: int, scale: float) -> np.ndarray:
     """Return smooth noise, float32[side, side] with mean 0 and sd 1, whose grain is ``scale`` pixels."""
+    # Noise is expensive: a few tiles are smoothed once, and every cell cuts its own piece out of one.
     level = min(max(round(2 * math.log2(scale / 0.7)), 0), 12)
     row, column = rng.integers(_TILE, size=2)
     line = np.arange(side)
@@ -69,7 +70,7 @@ def _chain(x: np.ndarray, y: np.ndarray, lobes: np.ndarray, radii: np.ndarray, b
     ``lobes`` is float[n, 2] (centres), ``radii`` is float[n]; ``bridge`` is half the width of a bridge as
     a share of the smaller lobe it joins.
     """
-    centres, sizes = lobes.tolist(), radii.tolist()
+    centres, sizes = lobes.tolist(), radii.tolist()  # plain numbers: this runs for every cell
     distance = _length(x - centres[0][0], y - centres[0][1]) - sizes[0]
     for k in range(1, len(centres)):
         (left, top), (right, bottom) = centres[k - 1], centres[k]
@@ -89,6 +90,7 @@ def _length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _blend(a: np.ndarray, b: np.ndarray, reach: float = 0.5) -> np.ndarray:
     """Return the union of two shapes whose corner is rounded over ``reach`` micrometres."""
+    # A polynomial instead of the plain minimum: lobes flow into their bridges, as membranes do.
     near = np.maximum(reach - np.abs(a - b), 0)
     return np.minimum(a, b) - near * near / (4 * reach)
 
@@ -104,6 +106,7 @@ def _nucleus(
     centres = ring * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     radii = radius * swelling * rng.uniform(*kind.lobe) * rng.uniform(0.88, 1.12, count)
     centres += rng.normal(0, 0.12, (count, 2)) * ring
+    # First centred, then pushed off centre, but never further than the cell has room.
     centres -= centres.mean(0)
     room = max(radius - (np.hypot(*centres.T) + radii).max(), 0)
     direction = rng.uniform(0, 2 * np.pi)
@@ -130,6 +133,7 @@ def draw_cell(kind: Morphology, scale: float, swelling: float, rng: np.random.Ge
     line = (np.arange(side, dtype=np.float32) - side // 2) / np.float32(scale)
     x, y = line, line[:, None]
 
+    # No cell is a perfect disc: an ellipse of the same area, with a ruffled edge.
     stretch, turn = rng.uniform(0.92, 1.0), rng.uniform(0, math.pi)
     along = x * math.cos(turn) + y * math.sin(turn)
     across = y * math.cos(turn) - x * math.sin(turn)
@@ -140,6 +144,7 @@ def draw_cell(kind: Morphology, scale: float, swelling: float, rng: np.random.Ge
     dyes = np.empty((3, side, side), np.float32)
     dyes[PURPLE] = rng.uniform(*kind.purple)
     dyes[BLUE] = rng.uniform(*kind.blue) * (1 + 0.12 * texture(rng, side, 0.7 * scale))
+    # Basophilic cytoplasm is darkest at its rim.
     dyes[BLUE] *= 1 + 0.5 * np.exp(np.minimum(edge, 0) / 0.6)
     dyes[PINK] = rng.uniform(*kind.pink)
     for _ in range(rng.integers(kind.vacuoles[0], kind.vacuoles[1] + 1)):
@@ -151,7 +156,7 @@ def draw_cell(kind: Morphology, scale: float, swelling: float, rng: np.random.Ge
     if kind.lobes[1] > 0:
         distance = _nucleus(x, y, radius, kind, swelling, rng)
         distance += kind.fold * rng.uniform(0.3, 1.7) * texture(rng, side, scale)
-        distance = np.maximum(distance, edge + 0.25)
+        distance = np.maximum(distance, edge + 0.25)  # a rim of cytoplasm of 0.25 micrometres always stays
         nucleus = _inside(distance, scale)
         dyes *= 1 - nucleus
         dyes[PURPLE] += nucleus * _chromatin(x, y, distance, radius, kind, scale, rng)
@@ -171,6 +176,7 @@ def _granules(kind: Morphology, side: int, scale: float, rng: np.random.Generato
     """Return the dyes of the granules, float32[3, side, side]: the peaks of noise of their size."""
     share = rng.uniform(*kind.granules)
     grain = texture(rng, side, kind.granule_size * scale)
+    # The noise is Gaussian, so this quantile leaves the wanted share of the area above it.
     threshold = np.float32(ndtri(1 - share))
     peaks = np.clip((grain - threshold) / 0.8 + 0.5, 0, 1)
     dye = np.asarray(kind.granule_dye, np.float32) * np.float32(rng.uniform(0.7, 1.3))
@@ -215,6 +221,7 @@ def draw_red_cells(
     along = line * np.cos(turn) + line[:, None] * np.sin(turn)
     across = line[:, None] * np.cos(turn) - line * np.sin(turn)
     reach = _length(along * stretch, across / stretch) / radius
+    # Red cells are dented discs: thin, and so pale, in the middle.
     hollow = pallor * each(0.5, 1.2) * np.exp(-((reach / each(0.35, 0.6)) ** 3))
     amount = each(0.43, 0.57) * np.clip((1 - reach) * 8, 0, 1) * (1 - np.minimum(hollow, 1))
     return amount[:, None] * np.array([0, alkalinity, 1 - alkalinity], np.float32)[:, None, None]

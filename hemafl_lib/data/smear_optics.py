@@ -283,15 +283,18 @@ def photograph(
         uint8[S / OVERSAMPLING, S / OVERSAMPLING, 3].
     """
     absorbance = np.asarray((style.purple, style.blue, style.pink), np.float32)
+    # Beer and Lambert: densities of dyes add up, and light falls exponentially with their sum.
     density = np.stack([sum(dyes[k] * absorbance[k, channel] for k in range(3)) for channel in range(3)])
     light = np.exp(-density)
     side = light.shape[1]
+    # The lens blurs light, not dye, and before the camera's pixels average it.
     focus = style.blur * rng.lognormal(0, 0.35)
     light = gaussian_filter(light, focus * side / field, axes=(1, 2), truncate=3)
     light = sum(
         light[:, i::OVERSAMPLING, j::OVERSAMPLING] for i in range(OVERSAMPLING) for j in range(OVERSAMPLING)
     )
     light /= OVERSAMPLING**2
+    # The camera's own sharpening, noise and compression come last, in the order of a real one.
     light += style.sharpening * (light - gaussian_filter(light, 1, axes=(1, 2), truncate=3))
     light *= (white[:, None, None] * _shading(light.shape[1], rng)).astype(np.float32)
     light += style.noise * rng.standard_normal(light.shape, np.float32)

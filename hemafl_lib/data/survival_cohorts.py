@@ -23,7 +23,7 @@ from hemafl_lib.data.tables import (
     Column,
     as_numbers,
     coded,
-    counted_from_one,
+    count_from_one,
     flag,
     haemoglobin,
     indicators,
@@ -277,7 +277,7 @@ def _read_rdata(path: Path, name: str) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as '{name}' of R ({type(error).__name__}); restore the file."
         ) from None
-    return counted_from_one(frame)
+    return count_from_one(frame)
 
 
 BMT_HOSPITALS = {"1": "ohio-state", "2": "alfred", "3": "st-vincent", "4": "hahnemann"}
@@ -355,7 +355,7 @@ def read_flchain(_folder: Path) -> CleanTable:
             "the cohort 'flchain' comes with scikit-survival; install it with 'pip install scikit-survival'."
         ) from None
     features, survival = load_flchain()
-    frame = counted_from_one(features.assign(days=survival["futime"], dead=survival["death"].astype(float)))
+    frame = count_from_one(features.assign(days=survival["futime"], dead=survival["death"].astype(float)))
     file = "scikit-survival's flchain"
     columns, repairs = _measured(frame, FLCHAIN_MEASURED, file)
     columns["male"] = coded(frame, "sex", {"M": 1.0, "F": 0.0}, file)

@@ -105,10 +105,10 @@ def read_text(path: Path, separator: str) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as a table separated by {kind} ({reason}); restore the file."
         ) from None
-    return counted_from_one(frame)
+    return count_from_one(frame)
 
 
-def counted_from_one(frame: pd.DataFrame) -> pd.DataFrame:
+def count_from_one(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose index counts its rows from 1."""
     return frame.set_axis(pd.RangeIndex(1, len(frame) + 1), axis=0)
 
@@ -311,7 +311,7 @@ def to_cohort(table: CleanTable, features: Sequence[str], provenance: Provenance
     )
 
 
-def chosen(groups: Mapping[str, Sequence[str]], asked: str | None) -> tuple[str, ...]:
+def choose_features(groups: Mapping[str, Sequence[str]], asked: str | None) -> tuple[str, ...]:
     """Return the features of the groups that ``asked`` names, joined by "+"; of all groups if None.
 
     Raises

@@ -18,7 +18,7 @@ from hemafl_lib.models.prefix import SplitModel
 from hemafl_lib.models.weights import (
     RandomWeightsWarning,
     Weights,
-    downloaded,
+    download,
     lite0_file,
     on_this_machine,
 )
@@ -182,7 +182,7 @@ def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
     if found is None and pretrained is True:
         if not row.timm:
             raise ModelError(f"no weights of '{name}' are published as safetensors; choose pretrained=False.")
-        return downloaded(row.timm)
+        return download(row.timm)
     if found is None:
         remedy = (
             "there are none that the library reads; choose another backbone."

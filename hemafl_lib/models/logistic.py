@@ -40,11 +40,3 @@ class LogisticRegression(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits float32[B, C] of ``features`` float32[B, F]."""
         return features @ self.weight.T + self.bias
-
-    def log_odds_ratios(self) -> Tensor:
-        """Return what one unit of each feature adds to the log-odds of a class against class 0.
-
-        float32[C - 1, F], one row for each of the classes 1, 2, ...; with two classes these are the usual
-        coefficients. Only such differences of the weights mean anything.
-        """
-        return (self.weight[1:] - self.weight[0]).detach()

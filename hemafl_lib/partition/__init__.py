@@ -3,6 +3,8 @@
 ``sites`` cuts a cohort, in each of the ways that ``SCHEMES`` names, ``groups`` finds what
 should stay together in a cut, ``stain`` gives sites colours of their own and ``normalisation`` takes them
 away, ``divergence`` measures label skew.
+
+Budget: 1200 lines.
 """
 
 from hemafl_lib.partition.dealing import Unit

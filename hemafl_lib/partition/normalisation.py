@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hemafl_lib.data.cohort import Cohort, ImageCohort
 from hemafl_lib.errors import PartitionError
-from hemafl_lib.partition.stain import BLOCK, in_light, mix, recoloured
+from hemafl_lib.partition.stain import BLOCK, in_light, mix, recolour
 
 # From red, green and blue to the cones for long, medium and short waves, and from the logarithms of
 # those to lightness (l), yellow against blue (alpha) and red against green (beta): Reinhard et al.,
@@ -86,7 +86,7 @@ def reinhard(cohort: Cohort, reference: Tensor) -> ImageCohort:
 
     Raises `PartitionError` for anything but an `ImageCohort`.
     """
-    return recoloured(
+    return recolour(
         cohort,
         lambda images: reinhard_images(images, reference),
         "normalised (Reinhard)",
@@ -166,7 +166,7 @@ def macenko(cohort: Cohort, reference: np.ndarray) -> ImageCohort:
 
     Raises `PartitionError` for anything but an `ImageCohort`.
     """
-    return recoloured(
+    return recolour(
         cohort,
         lambda images: macenko_images(images, reference),
         "normalised (Macenko)",

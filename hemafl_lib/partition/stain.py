@@ -93,10 +93,10 @@ def restain(cohort: Cohort, stain: Stain) -> ImageCohort:
     """
     if stain == Stain() and isinstance(cohort, ImageCohort):
         return cohort
-    return recoloured(cohort, lambda images: restain_images(images, stain), "restained", str(stain))
+    return recolour(cohort, lambda images: restain_images(images, stain), "restained", str(stain))
 
 
-def recoloured(cohort: Cohort, change: Callable[[Tensor], Tensor], how: str, settings: str) -> ImageCohort:
+def recolour(cohort: Cohort, change: Callable[[Tensor], Tensor], how: str, settings: str) -> ImageCohort:
     """Return an image cohort with changed images; its provenance says ``how`` and depends on ``settings``."""
     if not isinstance(cohort, ImageCohort):
         raise PartitionError(

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hemafl_lib.data.cohort import Cohort
-from hemafl_lib.device import moved
+from hemafl_lib.device import place
 from hemafl_lib.errors import BudgetSpent, HemaflError, PrivacyError, Stopped
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.privacy.accounting import Steps, add_steps, budget_refusal, check_settings, epsilon
@@ -169,7 +169,7 @@ def private_fit(
     refuse_dropout(model)
     steps = round_steps(len(cohort), recipe, privacy.noise)
     loss = make_loss(recipe)
-    with moved(model, device) as chosen, gradients_by_row(model.train()):
+    with place(model, device) as chosen, gradients_by_row(model.train()):
         trained = [value for value in model.parameters() if value.requires_grad]
         start = [value.detach().clone() for value in trained]
         optimiser = NoisyOptimiser(

@@ -381,7 +381,7 @@ def test_a_missing_column_is_named(tmp_path, file, column):
 
 
 def test_many_rows_are_counted_not_listed():
-    frame = tables.counted_from_one(pd.DataFrame({"x": ["a"] * 20}))
+    frame = tables.count_from_one(pd.DataFrame({"x": ["a"] * 20}))
     with pytest.raises(DataError, match="rows 1, 2, 3, 4, 5, 6, 7, 8 and 12 more"):
         tables.as_numbers(frame, "x", "file")
 
@@ -502,7 +502,7 @@ def test_rows_in_any_order_and_unit_give_the_same_patients(order, litres):
     given_values = [
         str(round(g * 10, 1)) if litre else str(g) for g, litre in zip(grams, litres, strict=True)
     ]
-    frame = tables.counted_from_one(pd.DataFrame({"HB": [given_values[i] for i in order]}))
+    frame = tables.count_from_one(pd.DataFrame({"HB": [given_values[i] for i in order]}))
     values, repairs = tables.measured(frame, tables.haemoglobin("HB"), "file")
     np.testing.assert_allclose(values, [grams[i] for i in order], rtol=1e-12)
     assert len(repairs) == any(litres)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hemafl_lib.device import choose, moved
+from hemafl_lib.device import choose, place
 from hemafl_lib.errors import HemaflError
 
 
@@ -47,6 +47,6 @@ def test_an_unknown_device_is_refused_with_the_known_ones(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_model_comes_back_where_it_was():
     model = nn.Linear(2, 2)
-    with moved(model, "cuda") as device:
+    with place(model, "cuda") as device:
         assert model.weight.device.type == device == "cuda"
     assert model.weight.device.type == "cpu"

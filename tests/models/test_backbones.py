@@ -9,8 +9,8 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from hemafl_book.papers import published
 from hemafl_lib.errors import ModelError
-from hemafl_lib.evaluation import published
 from hemafl_lib.models import BACKBONES, RandomWeightsWarning, backbone
 from hemafl_lib.models.backbones import build
 from hemafl_lib.models.nasnet import Cells, NASNetMobile

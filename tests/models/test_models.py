@@ -38,7 +38,7 @@ from hemafl_lib.models.attention_cnn import (
     EfficientChannelAttention,
     SqueezeExcitation,
 )
-from hemafl_lib.models.weights import shipped
+from hemafl_lib.models.weights import read_shipped
 from hemafl_lib.seeds import initialised, torch_generator
 
 SIZES = {"resnet34": 64, "dinov2_s": 28, "efficientnet_lite0": 64}
@@ -393,10 +393,10 @@ def test_shipped_weights_have_to_line_up(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(3)}, file)
     with pytest.raises(ModelError, match="does not line up"):
-        shipped(TINY.timm, file)
+        read_shipped(TINY.timm, file)
     file.write_bytes(b"not weights")
     with pytest.raises(ModelError, match="cannot be read as weights"):
-        shipped(TINY.timm, file)
+        read_shipped(TINY.timm, file)
 
 
 def test_no_class_at_all_is_refused():
