@@ -24,10 +24,10 @@ TABLE = "settings"
 
 MEASURES = ("jensen_shannon", "total_variation", "earth_movers")
 
-Scheme = Callable[[TableCohort, int, int], list[Site[TableCohort]]]
+Way = Callable[[TableCohort, int, int], list[Site[TableCohort]]]
 
 
-def dirichlet(alpha: float) -> Scheme:
+def dirichlet(alpha: float) -> Way:
     """Return the scheme that deals each class in shares drawn from a Dirichlet distribution."""
     return lambda cohort, sites, seed: partition.dirichlet(
         cohort, sites=sites, alpha=alpha, seed=seed, minimum=2, validation=0, test=0
@@ -51,7 +51,7 @@ def unequal_sizes(cohort: TableCohort, sites: int, seed: int) -> list[Site[Table
     )
 
 
-SCHEMES: dict[str, Scheme] = {
+WAYS: dict[str, Way] = {
     "even": even,
     "unequal sizes": unequal_sizes,
     "Dirichlet 10": dirichlet(10.0),
@@ -62,7 +62,7 @@ SCHEMES: dict[str, Scheme] = {
 }
 """Ways to deal the cells, by name."""
 
-CONTROLS = {"clients": (2, 3, 5, 10, 20), "scheme": tuple(SCHEMES)}
+CONTROLS = {"clients": (2, 3, 5, 10, 20), "scheme": tuple(WAYS)}
 """The settings that are recorded, by the argument of `explore`."""
 
 
@@ -82,8 +82,8 @@ class Holdings:
 
 
 def explore(clients: int, scheme: str, *, seed: int = 0) -> Holdings:
-    """Deal the paper's 3,256 labels to ``clients`` sites by a key of `SCHEMES`."""
-    sites = SCHEMES[scheme](labels(), clients, seed)
+    """Deal the paper's 3,256 labels to ``clients`` sites by a key of `WAYS`."""
+    sites = WAYS[scheme](labels(), clients, seed)
     counts = {site.name: np.bincount(site.train.targets, minlength=len(COUNTS)).tolist() for site in sites}
     divergences = partition.divergence_table(sites)[list(MEASURES)].mean()
     return _holdings(counts, {measure: float(divergences[measure]) for measure in MEASURES})

@@ -193,7 +193,7 @@ def test_an_attack_ends_when_it_is_outdated(quick):
 # --- partition -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", partition_explorer.SCHEMES)
+@pytest.mark.parametrize("scheme", partition_explorer.WAYS)
 @pytest.mark.parametrize("clients", [2, 5])
 def test_every_scheme_deals_every_image_once(clients, scheme):
     dealt = partition_explorer.explore(clients, scheme)
