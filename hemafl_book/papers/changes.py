@@ -7,7 +7,7 @@ from typing import Any
 from hemafl_book.papers import dealing
 from hemafl_book.papers.arms import Arm
 from hemafl_book.papers.dealing import Deal
-from hemafl_lib.aggregation import AGGREGATORS
+from hemafl_lib.aggregation import AGGREGATORS, Aggregator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Changes:
     Attributes
     ----------
     aggregator
-        A key of `AGGREGATORS`; it takes FedAvg's place, and the arms of other aggregators go.
+        A key of `AGGREGATORS`; it takes FedAvg's place, see `with_aggregator`.
     model
         The network of the main comparisons.
     clients, alpha, scheme
@@ -68,26 +68,11 @@ class Changes:
         return own if self.seed is None else (self.seed,)
 
     def arms(self, own: Sequence[Arm]) -> tuple[Arm, ...]:
-        """Return the arms where the experiment's own are ``own``.
-
-        A named aggregator takes FedAvg's place, in the arms' names too. Arms of other aggregators go, and so
-        does FedProx, which is FedAvg with a pull towards the global model.
-        """
-        arms = tuple(own)
-        if self.aggregator is not None:
-            instead = AGGREGATORS[self.aggregator]()
-            arms = tuple(
-                replace(arm, name=arm.name.replace("FedAvg", instead.name), aggregator=instead)
-                if arm.kind == "federated"
-                else arm
-                for arm in arms
-                if arm.kind != "federated" or is_fedavg(arm)
-            )
-        if self.local_epochs is not None:
-            arms = tuple(
-                replace(arm, recipe=replace(arm.recipe, local_epochs=self.local_epochs)) for arm in arms
-            )
-        return arms
+        """Return the arms where the experiment's own are ``own``; see `with_aggregator`."""
+        arms = own if self.aggregator is None else with_aggregator(own, AGGREGATORS[self.aggregator]())
+        if self.local_epochs is None:
+            return tuple(arms)
+        return tuple(replace(arm, recipe=replace(arm.recipe, local_epochs=self.local_epochs)) for arm in arms)
 
     def studies(self, own: Sequence[Any]) -> tuple[Any, ...]:
         """Return the studies with the changes; those whose federated arms have all gone are left out."""
@@ -107,6 +92,20 @@ class Changes:
 UNCHANGED = Changes()
 OPTIONS = tuple(item.name for item in fields(Changes))
 """The names of all changes."""
+
+
+def with_aggregator(arms: Sequence[Arm], instead: Aggregator) -> tuple[Arm, ...]:
+    """Return the arms with an aggregator in FedAvg's place, in their names too.
+
+    Arms of other aggregators go, and so does FedProx, which is FedAvg with a pull towards the global model.
+    """
+    kept = [arm for arm in arms if arm.kind != "federated" or is_fedavg(arm)]
+    return tuple(
+        replace(arm, name=arm.name.replace("FedAvg", instead.name), aggregator=instead)
+        if arm.kind == "federated"
+        else arm
+        for arm in kept
+    )
 
 
 def is_fedavg(arm: Arm) -> bool:

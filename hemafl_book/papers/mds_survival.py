@@ -39,6 +39,7 @@ from hemafl_book.results import Results
 from hemafl_lib import data, evaluation, federation, statistics
 from hemafl_lib.aggregation import FedAvg, FedMedian
 from hemafl_lib.data.cohort import TableCohort, join
+from hemafl_lib.data.survival_cohorts import TABLES
 from hemafl_lib.federation import Run
 from hemafl_lib.models import ridge_cox, table_model
 from hemafl_lib.partition import Site
@@ -54,7 +55,7 @@ OFFER = Offer(
     embedded="the free light chain cohort that comes with scikit-survival",
     takes=tuple(name for name in OPTIONS if name != "model"),
     cohorts={REGISTRY: "real", EMBEDDED: "embedded"},
-    kind="tables",
+    data=tuple(TABLES),
 )
 
 HIDDEN = (16,)
@@ -276,11 +277,16 @@ def without_networks(sites: Sequence[Site[TableCohort]], seed: int) -> tuple[lis
 
 
 def ridge_of(cohort: TableCohort, strength: float, only: Sequence[str] | None = None) -> np.ndarray:
-    """Return ridge Cox coefficients float64[F]; features that are not among ``only`` have 0."""
+    """Return ridge Cox coefficients float64[F]; features that are not among ``only`` have 0.
+
+    A hospital at which nobody died learns nothing: all of its coefficients are 0.
+    """
     used = [i for i, name in enumerate(cohort.feature_names) if only is None or name in only]
     found = np.zeros(len(cohort.feature_names))
     features = cohort.features.double().numpy()[:, used]
     time, event = cohort.follow_up
+    if not event.any():
+        return found
     found[used] = ridge_cox(features, time.numpy(), event.numpy(), strength)
     return found
 

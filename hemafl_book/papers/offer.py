@@ -11,6 +11,7 @@ from hemafl_lib.errors import HemaflError
 from hemafl_lib.partition import SCHEMES
 
 PRESETS = ("quick", "paper")
+IMAGES = tuple(name for name, card in CARDS.items() if card.kind == "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class Offer:
         The networks that its main comparisons can have.
     cohorts
         The sources by the name of their cohort.
-    kind
-        "images" or "tables", whichever a cohort to train on must be.
+    data
+        The cohorts that it can train on.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Offer:
     takes: tuple[str, ...]
     models: tuple[str, ...] = ()
     cohorts: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "images"
+    data: tuple[str, ...] = IMAGES
 
     def source(self, root: Path | None, changes: Changes) -> tuple[str, Changes]:
         """Return the source of a run, and its changes without a cohort that is one of the sources.
@@ -63,12 +64,11 @@ class Offer:
             raise HemaflError(
                 f"experiment '{self.name}' takes no {names[0]}; it takes {', '.join(names[1:])}."
             )
-        cohorts = [name for name, card in CARDS.items() if card.kind == self.kind]
         given = {
             "aggregator": (changes.aggregator, AGGREGATORS),
             "model": (changes.model and changes.model.lower(), self.models),
             "scheme": (changes.scheme, SCHEMES),
-            "data": (changes.data, cohorts),
+            "data": (changes.data, self.data),
         }
         check_choices(**{name: (value, known) for name, (value, known) in given.items() if value is not None})
         check_numbers(changes)

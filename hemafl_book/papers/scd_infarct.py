@@ -44,7 +44,6 @@ OFFER = Offer(
     sources=("simulated",),
     embedded="SIMULATED patients, as it always does: the paper's are not public",
     takes=tuple(name for name in OPTIONS if name not in ("model", "data")),
-    kind="tables",
 )
 
 PATIENTS, PROPORTIONS, FOLDS = 65, (3, 2, 1), 5

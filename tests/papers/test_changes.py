@@ -30,7 +30,7 @@ def change(paper, name: str) -> Changes:
     """A change of one kind that a paper takes."""
     own = {
         "model": paper.OFFER.models[-1] if paper.OFFER.models else None,
-        "data": "bmt" if paper.OFFER.kind == "tables" else "bccd",
+        "data": paper.OFFER.data[-1],
     }
     return Changes(**{name: GIVEN.get(name, own.get(name))})
 
