@@ -204,7 +204,8 @@ def read_bloodmnist(listing: Listing, size: int) -> Iterator[Cell | DataError]:
     """Read the three splits of an archive as one cohort; a damaged archive yields its error."""
     path = listing.folder / listing.files[0]
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because NumPy leaves the file of a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             splits = [(split, *_split(archive, split)) for split in ("train", "val", "test")]
     except Exception as error:  # NumPy and zipfile raise many kinds of error for damaged bytes
         yield DataError(f"{path} cannot be read as BloodMNIST ({error}); fetch it again.")
