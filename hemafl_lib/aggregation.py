@@ -13,15 +13,19 @@ float64 in that order, so that the same replies always give the same bits. Integ
 norm's ``num_batches_tracked``) are counters: the largest is kept, whatever the aggregator.
 
 A new aggregator is a dataclass that overrides one of the two functions.
+
+Budget: 370 lines.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, HemaflError
+from hemafl_lib.settings import Count, NotNegative, Positive, Probability, Settings, Whole
 
 Parameters = dict[str, np.ndarray]
 State = dict[str, Parameters]
@@ -62,8 +66,13 @@ def distances(replies: Sequence[Parameters]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Aggregator:
-    """What every aggregator has; by itself it is the weighted mean."""
+class Aggregator(Settings):
+    """What every aggregator has; by itself it is the weighted mean.
+
+    Its settings are checked when it is made: one that is not allowed raises `FederationError`.
+    """
+
+    ERROR: ClassVar[type[HemaflError]] = FederationError
 
     @property
     def name(self) -> str:
@@ -122,13 +131,7 @@ class FedTrimmedMean(Aggregator):
     ``trim`` is the share cut off at each end, in [0, 0.5).
     """
 
-    trim: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.trim < 0.5:
-            raise FederationError(
-                f"FedTrimmedMean: trim={self.trim} is not in [0, 0.5); choose a smaller share."
-            )
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
 
     def combine(self, replies: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """Return the mean of what is left of every coordinate."""
@@ -145,14 +148,8 @@ class MultiKrum(Aggregator):
     A reply's score is the sum of its squared distances to the n - ``malicious`` - 2 nearest others.
     """
 
-    malicious: int = 1
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        if self.malicious < 0 or self.keep < 1:
-            raise FederationError(
-                f"{self.name}: malicious={self.malicious} and keep={self.keep} must be at least 0 and 1."
-            )
+    malicious: Whole = 1
+    keep: Count = 2
 
     def scores(self, replies: Sequence[Parameters]) -> np.ndarray:
         """Return each reply's Krum score, float64[n]; low is trustworthy."""
@@ -170,7 +167,7 @@ class MultiKrum(Aggregator):
 class Krum(MultiKrum):
     """The one reply that lies closest to its neighbours (Blanchard et al. 2017)."""
 
-    keep: int = field(default=1, init=False)
+    keep: Count = field(default=1, init=False)
 
 
 @dataclass(frozen=True)
@@ -180,8 +177,8 @@ class GeometricMedian(Aggregator):
     Found by Weiszfeld's iteration; ``smoothing`` keeps the division away from zero.
     """
 
-    steps: int = 50
-    smoothing: float = 1e-6
+    steps: Count = 50
+    smoothing: Positive = 1e-6
 
     def combine(self, replies: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """Repeat the weighted mean with weights n_k / distance to the last point."""
@@ -201,8 +198,8 @@ class FedAvgM(Aggregator):
     With d = mean - current: v <- momentum * v + d and current <- current + learning_rate * v.
     """
 
-    learning_rate: float = 1.0
-    momentum: float = 0.9
+    learning_rate: Positive = 1.0
+    momentum: NotNegative = 0.9
 
     def start(self, current: Parameters) -> State:
         """No velocity yet."""
@@ -227,9 +224,9 @@ class FedAdagrad(Aggregator):
     correction in the paper, and none here. ``epsilon`` is the paper's tau.
     """
 
-    learning_rate: float = 0.1
-    beta1: float = 0.0
-    epsilon: float = 1e-3
+    learning_rate: Positive = 0.1
+    beta1: Probability = 0.0
+    epsilon: Positive = 1e-3
 
     def start(self, current: Parameters) -> State:
         """First moment 0; second moment epsilon squared, as in the paper."""
@@ -256,8 +253,8 @@ class FedAdagrad(Aggregator):
 class FedAdam(FedAdagrad):
     """`FedAdagrad` with v <- beta2 v + (1 - beta2) d^2: the papers' "FedOpt"."""
 
-    beta1: float = 0.9
-    beta2: float = 0.99
+    beta1: Probability = 0.9
+    beta2: Probability = 0.99
 
     def second_moment(self, second: np.ndarray, square: np.ndarray) -> np.ndarray:
         """Return the moving average of squares."""

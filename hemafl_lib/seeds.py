@@ -3,6 +3,8 @@
 Every random choice in the library draws from a generator made here, for example
 ``torch_generator(seed, "fit", "barcelona", 3)`` for one site's third round. Two clients can then
 train at the same time, in any order and on any engine, and still draw the same numbers.
+
+Budget: 60 lines.
 """
 
 import hashlib

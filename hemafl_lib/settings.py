@@ -52,8 +52,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise ``ERROR`` in one sentence: the class, the setting, its value, and what is allowed."""
         kind: Any = type(self)
+        values = {field.name: getattr(self, field.name) for field in fields(kind)}
         try:
-            _model(kind).model_validate(vars(self))
+            _model(kind).model_validate(values)
         except ValidationError as error:
             raise kind.ERROR(f"{kind.__name__}: {_sentence(error.errors()[0])}") from None
 

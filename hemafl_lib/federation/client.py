@@ -24,11 +24,12 @@ from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
+from hemafl_lib.settings import Settings
 from hemafl_lib.training import Recipe, score
 
 
 @dataclass(frozen=True)
-class Job(SiteApp):
+class Job(Settings, SiteApp):
     """What all sites are told once: the model to train and how.
 
     ``model`` is a template and never trained itself; every client works on a copy. ``mods`` stand around

@@ -9,25 +9,28 @@ a checkpoint knows its run by them.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, HemaflError
 from hemafl_lib.federation.client import partition_of, whole_number
 from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.federation.flower_private import ClientAppCallable, Mod
 from hemafl_lib.seeds import numpy_generator
+from hemafl_lib.settings import NotNegative, Positive, Settings, Whole
 
 __all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update", "update_of"]
 
 
 @dataclass(frozen=True)
-class UpdateMod:
+class UpdateMod(Settings):
     """Change the **update**: what a site sends after training, less what it received.
 
-    A subclass overrides `change`. By itself it changes nothing.
+    A subclass overrides `change`. By itself it changes nothing. A setting that is not allowed raises
+    `FederationError`.
 
     Attributes
     ----------
@@ -35,7 +38,9 @@ class UpdateMod:
         Numbers of the sites that it works on, in the order of the run's sites; None for all.
     """
 
-    sites: tuple[int, ...] | None = field(default=None, kw_only=True)
+    ERROR: ClassVar[type[HemaflError]] = FederationError
+
+    sites: tuple[Whole, ...] | None = field(default=None, kw_only=True)
 
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the changed update, float64 by array; ``site`` is the site's number.
@@ -64,16 +69,9 @@ class UpdateMod:
 
 @dataclass(frozen=True)
 class ClipUpdate(UpdateMod):
-    """Shorten an update to a norm of at most ``limit``, over all its arrays together.
+    """Shorten an update to a norm of at most ``limit``, over all its arrays together."""
 
-    Raises `FederationError` if ``limit`` is not positive.
-    """
-
-    limit: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.limit > 0:
-            raise FederationError(f"ClipUpdate: limit={self.limit} must be positive.")
+    limit: Positive = 1.0
 
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the update, scaled if it is too long."""
@@ -87,16 +85,10 @@ class AddNoise(UpdateMod):
     After `ClipUpdate` (``mods=[AddNoise(...), ClipUpdate(...)]``: the last mod is next to the client) this is
     the local model of differential privacy, which trusts no server and pays for it with much more noise than
     `hemafl_lib.privacy.ClientPrivacy`. The noise comes from ``seed``; who knows it can take it off.
-
-    Raises `FederationError` if ``deviation`` is negative.
     """
 
-    deviation: float = 0.01
+    deviation: NotNegative = 0.01
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.deviation >= 0:
-            raise FederationError(f"AddNoise: deviation={self.deviation} must not be negative.")
 
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the update plus noise that is its own for every site and round."""

@@ -9,11 +9,12 @@ from flwr.app import RecordDict
 from torch import nn
 
 from hemafl_lib.data.cohort import Cohort
+from hemafl_lib.settings import Settings
 from hemafl_lib.training import Recipe, fit
 
 
 @dataclass(frozen=True)
-class Trainer:
+class Trainer(Settings):
     """One round of training at one site; by itself it is `fit`.
 
     A subclass is a frozen dataclass of plain values, so that every engine can hand it to the sites.
