@@ -242,6 +242,18 @@ def test_no_usable_reply_is_an_error():
         federation.run(empty, model=model, recipe=RECIPE, rounds=1)
 
 
+def damage(reply):
+    array = reply.content["arrays"]["1.weight"]
+    array.data = array.data[:-3]
+    return reply
+
+
+def test_arrays_that_cannot_be_read_are_refused():
+    strategy = run_with(damage)
+    assert [row["site"] for row in strategy.refused] == ["site 1"]
+    assert "its arrays cannot be read" in strategy.refused[0]["reason"]
+
+
 def test_arrays_refusal_accepts_what_matches():
     arrays = {"w": np.zeros(3)}
     assert arrays_refusal(arrays, {"w": np.ones(3)}) is None
@@ -317,6 +329,29 @@ def test_flowers_own_strategies_run_unmodified(strategy):
     assert seen == set(range(5))
     assert results[0].evaluate_metrics_clientapp[3]["visits"] == pytest.approx(3)
     assert np.all(results[0].arrays.to_numpy_ndarrays()[0] > 0)
+
+
+def test_flowers_own_loop_drives_our_strategy_to_the_bits_of_a_run():
+    model = linear()
+    strategy = AggregatorStrategy(FedAdam(), nodes=4, rounds=3, trained=federation.trained_names(model))
+    arrays = run_flower(strategy, rounds=3)
+    run = federation.run(sites(4), model=model, recipe=RECIPE, aggregator=FedAdam(), rounds=3)
+    assert federation.parameter_hash(arrays) == run.hash
+    assert strategy.history == run.history.to_dict("records")
+    assert strategy.bytes_sent == run.bytes_sent
+
+
+def test_a_run_that_is_stopped_ends_after_the_round():
+    stop, told = threading.Event(), []
+
+    def report(history):
+        told.append(history)
+        if len(told) == 2:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        federation.run(sites(2), model=linear(), recipe=RECIPE, rounds=5, report=report, stop=stop)
+    assert len(told) == 2
 
 
 def seen_before(context: Context) -> int:
