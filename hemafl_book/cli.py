@@ -1,6 +1,6 @@
 """The command ``hemafl``.
 
-Budget: 270 lines.
+Budget: 240 lines.
 """
 
 from __future__ import annotations
