@@ -1,6 +1,6 @@
 """Errors a reader may meet: one sentence that names the argument or file, and the remedy.
 
-Budget: 60 lines.
+Budget: 50 lines.
 """
 
 
