@@ -10,20 +10,25 @@ from hemafl_book.explorers import curves, leukaemia
 from hemafl_book.explorers.corruption import CORRUPTIONS
 from hemafl_book.explorers.curves import FederationOutcome, Report
 from hemafl_book.explorers.sweep import Sweep
-from hemafl_lib.aggregation import Aggregator, FedAvg, FedMedian, FedTrimmedMean, Krum
+from hemafl_lib.aggregation import by_name
 
 ALPHA = 10.0
-AGGREGATORS: dict[str, Aggregator] = {
-    "FedAvg": FedAvg(),
-    "FedMedian": FedMedian(),
-    "FedTrimmedMean": FedTrimmedMean(trim=0.2),
-    "Krum": Krum(malicious=1),
+CHOICES = {
+    each.name: each
+    for each in (
+        by_name("FedAvg"),
+        by_name("FedMedian"),
+        by_name("FedTrimmedMean", trim=0.2),
+        by_name("Krum", malicious=1),
+    )
 }
+"""The aggregators to choose from."""
+
 CONTROLS = {
     "clients": (5, 10),
     "corrupted": (0, 1, 2),
     "corruption": tuple(CORRUPTIONS),
-    "aggregator": tuple(AGGREGATORS),
+    "aggregator": tuple(CHOICES),
 }
 """The settings that are recorded, by the argument of `explore`."""
 
@@ -49,7 +54,7 @@ def explore(
     corruption
         A key of `hemafl_book.explorers.corruption.CORRUPTIONS`.
     aggregator
-        A key of `AGGREGATORS`. Krum is told to expect one corrupted client.
+        A key of `CHOICES`. Krum is told to expect one corrupted client.
     seed, report, stop
         As in the federation explorer.
 
@@ -67,7 +72,7 @@ def explore(
         shared_test=leukaemia.join_tests(clients, 0.0),
         report=report,
         model=leukaemia.head(seed),
-        aggregator=AGGREGATORS[aggregator],
+        aggregator=CHOICES[aggregator],
         recipe=leukaemia.RECIPE,
         mods=kind.mods(tuple(range(corrupted)), seed),
         rounds=leukaemia.ROUNDS,
@@ -82,7 +87,7 @@ def protocol() -> dict:
         **leukaemia.setup(),
         "alpha": ALPHA,
         "controls": {name: list(values) for name, values in CONTROLS.items()},
-        "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
+        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
     }
 
 

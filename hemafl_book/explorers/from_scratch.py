@@ -21,7 +21,7 @@ from hemafl_lib.training import Recipe
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
 MEASUREMENTS, ROUNDS, SEEDS = 14, 10, range(3)
-WAYS = ("isolated", "federated", "centralised")
+ARMS = ("isolated", "federated", "centralised")
 
 TABLE = "curves"
 """The title of the recording's table."""
@@ -45,7 +45,7 @@ def explore(clients: int, alpha: float, epochs: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `WAYS`, one row a round from 0. Means over `SEEDS`: each has its own deal and its own
+        Columns `ARMS`, one row a round from 0. Means over `SEEDS`: each has its own deal and its own
         initial model. "isolated" is also a mean over the hospitals.
     """
     curves = [compare_ways(clients, alpha, epochs, seed) for seed in SEEDS]
@@ -134,7 +134,7 @@ def to_rows(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def from_rows(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the curves that these rows hold."""
-    return rows[TABLE].set_index("round")[list(WAYS)]
+    return rows[TABLE].set_index("round")[list(ARMS)]
 
 
 SWEEP = Sweep(

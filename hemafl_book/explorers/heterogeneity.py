@@ -5,19 +5,18 @@ import threading
 from hemafl_book.explorers import curves, leukaemia
 from hemafl_book.explorers.curves import FederationOutcome, Report
 from hemafl_book.explorers.sweep import Sweep
-from hemafl_lib.aggregation import Aggregator, FedAvg, FedAvgM, FedMedian
+from hemafl_lib.aggregation import by_name
 
-AGGREGATORS: dict[str, Aggregator] = {
-    "FedAvg": FedAvg(),
-    "FedMedian": FedMedian(),
-    "FedAvgM": FedAvgM(momentum=0.7),
+CHOICES = {
+    each.name: each for each in (by_name("FedAvg"), by_name("FedMedian"), by_name("FedAvgM", momentum=0.7))
 }
+"""The aggregators to choose from."""
 
 CONTROLS = {
     "clients": (2, 3, 5, 10, 20),
     "alpha": (0.1, 0.3, 1.0, 10.0),
     "stain": (0.0, 0.5, 1.0),
-    "aggregator": tuple(AGGREGATORS),
+    "aggregator": tuple(CHOICES),
 }
 """The settings that are recorded, by the argument of `explore`."""
 
@@ -46,7 +45,7 @@ def explore(
         How far the five laboratories' stains lie apart (see `hemafl_lib.partition.draw_stain`): 0 not at
         all, 1 as far as five public collections. The clients take turns with the laboratories.
     aggregator
-        A key of `AGGREGATORS`.
+        A key of `CHOICES`.
     seed
         Of the deal, of the initial head and of the training.
     report
@@ -67,7 +66,7 @@ def explore(
         shared_test=leukaemia.join_tests(clients, stain),
         report=report,
         model=leukaemia.head(seed),
-        aggregator=AGGREGATORS[aggregator],
+        aggregator=CHOICES[aggregator],
         recipe=leukaemia.RECIPE,
         rounds=leukaemia.ROUNDS,
         seed=seed,
@@ -80,7 +79,7 @@ def protocol() -> dict:
     return {
         **leukaemia.setup(),
         "controls": {name: list(values) for name, values in CONTROLS.items()},
-        "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
+        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
     }
 
 

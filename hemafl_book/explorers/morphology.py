@@ -11,7 +11,7 @@ from hemafl_book.explorers.corruption import mislabel
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_book.papers.blood_morphology import BACKBONE, recipe
 from hemafl_lib import federation, partition
-from hemafl_lib.aggregation import Aggregator, FedAdam, FedAvg, FedMedian, Krum
+from hemafl_lib.aggregation import by_name
 from hemafl_lib.augmentation import UNCHANGED
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
@@ -19,12 +19,12 @@ from hemafl_lib.models import SplitModel, activations, backbone, with_norm
 
 HOSPITALS = ("north", "south", "east", "harbour", "west")
 UNSEEN = "unseen"
-AGGREGATORS: dict[str, Aggregator] = {
-    "FedAvg": FedAvg(),
-    "FedMedian": FedMedian(),
-    "Krum": Krum(),
-    "FedOpt": FedAdam(learning_rate=0.01),
+CHOICES = {
+    **{name: by_name(name) for name in ("FedAvg", "FedMedian", "Krum")},
+    "FedOpt": by_name("FedAdam", learning_rate=0.01),  # the paper's word: Adam as the server's optimiser
 }
+"""The aggregators to choose from, by what the page calls them."""
+
 TABLE = "curves"
 """The title of the recording's table."""
 
@@ -33,7 +33,7 @@ SIZE, CELLS, ROUNDS, LOCAL_EPOCHS = 64, 100, 4, 3
 CONTROLS = {
     "hospitals": (2, 3, 5),
     "stain": (0.0, 0.5, 1.0),
-    "aggregator": tuple(AGGREGATORS),
+    "aggregator": tuple(CHOICES),
     "mislabelled": (0, 1),
 }
 """The settings that are recorded, by the argument of `explore`."""
@@ -43,7 +43,7 @@ def protocol() -> dict:
     """Return what decides the recorded curves, as plain JSON values."""
     return {
         "controls": {name: list(values) for name, values in CONTROLS.items()},
-        "aggregators": {name: repr(aggregator) for name, aggregator in AGGREGATORS.items()},
+        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
         "recipe": asdict(recipe(local_epochs=LOCAL_EPOCHS)),
         "rounds": ROUNDS,
         "size": SIZE,
@@ -63,7 +63,7 @@ def explore(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> 
     stain
         How far the hospitals' stains and scanners differ: 0 all like the first, 1 each its own.
     aggregator
-        A key of `AGGREGATORS`.
+        A key of `CHOICES`.
     mislabelled
         Number of clients (from the first) that call every class by the name of the next.
 
@@ -81,7 +81,7 @@ def explore(hospitals: int, stain: float, aggregator: str, mislabelled: int) -> 
     run = federation.run(
         sites,
         model=with_norm(network.suffix, "group"),
-        aggregator=AGGREGATORS[aggregator],
+        aggregator=CHOICES[aggregator],
         recipe=recipe(local_epochs=LOCAL_EPOCHS),
         rounds=ROUNDS,
         evaluate=False,

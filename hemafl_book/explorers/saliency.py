@@ -29,7 +29,7 @@ from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe, predict, score
 
 HOSPITALS, ALONE = ("north", "south", "east"), "north"
-MODELS = (f"{ALONE} alone", "federated", "centralised")
+ARMS = (f"{ALONE} alone", "federated", "centralised")
 SIZE, CELLS, PATIENTS, SEED, TEST_SHARE = 64, 900, 24, 4, 0.25
 ROUNDS = 12
 RECIPE = Recipe(
@@ -45,7 +45,7 @@ GRID = 32
 LEVELS = 255
 """A stored map's places have whole numbers from 0 to this."""
 
-CONTROLS = {"cell": smear.LEUKAEMIA, "model": MODELS, "method": tuple(METHODS)}
+CONTROLS = {"cell": smear.LEUKAEMIA, "model": ARMS, "method": tuple(METHODS)}
 """The settings that are recorded, by the argument of `explore`."""
 
 MAPS, PLACES, ACCURACIES = "maps", "cells", "accuracies"
@@ -163,7 +163,7 @@ def networks() -> dict[str, nn.Module]:
         federation.run(hospitals, **how),
         federation.centralised(hospitals, **how),
     )
-    return {name: run.model for name, run in zip(MODELS, runs, strict=True)}
+    return {name: run.model for name, run in zip(ARMS, runs, strict=True)}
 
 
 def accuracies() -> pd.DataFrame:

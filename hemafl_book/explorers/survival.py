@@ -50,7 +50,7 @@ RIDGE = 3.0
 """Ridge of a hospital alone. A dozen patients have no finite estimate without one; between 1 and 20 it moves
 the mean C-index of none of the hospitals by more than 0.005."""
 
-MODELS = ("isolated", "federated, stratified", "federated, pooled")
+ARMS = ("isolated", "federated, stratified", "federated, pooled")
 ESTIMATES = ("pooled Cox", "stratified Cox", "mean of local fits")
 
 CONTROLS = {
@@ -72,7 +72,7 @@ class SurvivalOutcome:
     """What a setting gives, over repetitions with new patients: ``mean``, and ``low`` to ``high``.
 
     ``hospitals`` holds C-indices on held-out patients, one row for each ``hospital`` (from small to large,
-    with its number of training ``patients``) and ``model`` (`MODELS`). ``effects`` holds estimates of the
+    with its number of training ``patients``) and ``model`` (`ARMS`). ``effects`` holds estimates of the
     drug's log hazard ratio, one row for each ``estimate`` (`ESTIMATES`).
     """
 
@@ -250,7 +250,7 @@ def c_indices(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame:
     rows = [
         (site.name, len(site.train), model, c_index(site.test, coefficients))
         for site, alone in reversed(list(zip(sites, fits.local, strict=True)))
-        for model, coefficients in zip(MODELS, (alone, fits.stratified, fits.pooled), strict=True)
+        for model, coefficients in zip(ARMS, (alone, fits.stratified, fits.pooled), strict=True)
     ]
     return pd.DataFrame(rows, columns=["hospital", "patients", "model", "value"])
 
@@ -274,7 +274,7 @@ def describe_hospitals(found: SurvivalOutcome) -> str:
     """Return in a sentence or two what the C-indices of a setting say."""
     table = found.hospitals.set_index(["hospital", "model"])["mean"]
     patients = found.hospitals.groupby("hospital", sort=False)["patients"].first()
-    isolated, stratified, pooled = MODELS
+    isolated, stratified, pooled = ARMS
     said = [
         f"{name} ({patients[name]} patients) {table[name, isolated]:.2f} alone and "
         f"{table[name, stratified]:.2f} federated"

@@ -258,9 +258,9 @@ def test_cells_of_another_smear_are_not_shown_under_old_maps(monkeypatch):
 
 def test_recorded_models_learned_something():
     table = results.get("explorer-saliency").table("accuracies").set_index("model")
-    assert list(table.index) == list(saliency_explorer.MODELS)
+    assert list(table.index) == list(saliency_explorer.ARMS)
     assert table.loc["centralised"].mean() > table.loc["federated"].mean() > 0.5
-    own = table.loc[saliency_explorer.MODELS[0]]
+    own = table.loc[saliency_explorer.ARMS[0]]
     others = own.drop(saliency_explorer.ALONE)
     assert own[saliency_explorer.ALONE] > others.max()
 

@@ -125,7 +125,7 @@ def test_an_exploration_reports_every_repetition_and_summarises_them():
     found = explorer.explore(0.1, 2, 0.6, repetitions=3, report=seen.append)
     assert seen == [1, 2, 3]
     assert list(found.hospitals["hospital"].unique()) == ["small", "middle", "large"]
-    assert list(found.hospitals["model"].unique()) == list(explorer.MODELS)
+    assert list(found.hospitals["model"].unique()) == list(explorer.ARMS)
     assert list(found.effects["estimate"]) == list(explorer.ESTIMATES)
     for table in (found.hospitals, found.effects):
         assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()

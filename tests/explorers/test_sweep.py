@@ -1,7 +1,9 @@
 """Every explorer of the registry has a fresh and whole recording; and what a sweep does with any."""
 
 import json
+import pkgutil
 from dataclasses import replace
+from importlib import import_module
 
 import grimp
 import numpy as np
@@ -11,12 +13,17 @@ from typer.testing import CliRunner
 
 from hemafl_book import explorers
 from hemafl_book.cli import app
-from hemafl_book.explorers import EXPLORERS, partition, privacy, survival
+from hemafl_book.explorers import EXPLORERS, attack, heterogeneity, morphology, partition, privacy, survival
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_book.results import load, stale
 from hemafl_book.show import results
+from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError, HemaflError
+from hemafl_lib.explain import METHODS
+from hemafl_lib.federation.engines import ENGINES
+from hemafl_lib.models import MODELS
+from hemafl_lib.partition import SCHEMES
 
 LARGEST = 120_000
 """Bytes of a recording, which a page carries."""
@@ -83,6 +90,30 @@ def test_no_explorer_imports_another():
     modules = {f"hemafl_book.explorers.{module}" for module in EXPLORERS.values()}
     for module in modules:
         assert not graph.find_modules_directly_imported_by(module) & modules
+
+
+REGISTRIES = {
+    "AGGREGATORS": AGGREGATORS,
+    "ENGINES": ENGINES,
+    "METHODS": METHODS,
+    "MODELS": MODELS,
+    "SCHEMES": SCHEMES,
+}
+
+
+def test_the_name_of_a_registry_means_the_registry():
+    for module in pkgutil.iter_modules(explorers.__path__, "hemafl_book.explorers."):
+        own = vars(import_module(module.name))
+        for name in own.keys() & REGISTRIES:
+            assert own[name] is REGISTRIES[name], f"{module.name}.{name}"
+
+
+@pytest.mark.parametrize("module", [attack, heterogeneity, morphology])
+def test_an_aggregator_is_called_as_in_the_registry(module):
+    """Only what the paper calls otherwise has another label: FedOpt is FedAdam."""
+    for label, aggregator in module.CHOICES.items():
+        assert type(aggregator) is AGGREGATORS[{"FedOpt": "FedAdam"}.get(label, label)]
+    assert module.CONTROLS["aggregator"] == tuple(module.CHOICES)
 
 
 def test_an_unknown_explorer_is_refused_by_those_that_are_known():
