@@ -1,6 +1,7 @@
 """The jobs that every variant does: one that computes, and one in which an engine's own time shows."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ class Work:
     ``rounds_took`` collects the seconds of each round, one list a run, where ``run`` is asked to watch.
     """
 
-    sites: list[Site]
+    sites: Sequence[Site]
     model: nn.Module
     rounds: int
     evaluate: bool = False

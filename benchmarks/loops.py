@@ -1,6 +1,7 @@
 """The same jobs without the library's engines: bare loops in plain PyTorch, and Apple's ``pfl``."""
 
 import copy
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -56,7 +57,7 @@ def train_copy(work: Work, current: nn.Module, number: int, site: Site) -> dict[
     return model.state_dict()
 
 
-def optimiser(work: Work, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def optimiser(work: Work, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimiser of the job's recipe, which is `Recipe`'s default."""
     return torch.optim.AdamW(parameters, work.recipe.learning_rate, weight_decay=work.recipe.weight_decay)
 
