@@ -7,7 +7,10 @@ from hemafl_lib.data.cohort import CohortKind
 from hemafl_lib.partition import SCHEMES, Site
 
 ALPHA = 0.5
-"""Dirichlet parameter where neither the paper nor the user names one."""
+"""Strength of the label skew where neither the paper nor the user names one."""
+
+SKEWED, EQUAL = "dirichlet", "iid"
+"""The schemes that a user asks for by an ``alpha`` or a number of clients alone."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class Deal:
     scheme
         A key of `hemafl_lib.partition.SCHEMES`.
     clients
-        How many there are; the natural scheme takes as many as the cohort has sites.
+        How many there are; a scheme that takes no number has as many as the cohort has sites.
     alpha, minimum
-        Dirichlet parameter of the clients' classes, and the fewest rows of a client, all sides together; they
-        matter to the Dirichlet scheme only.
+        Strength of the clients' label skew, and the fewest rows of a client, all sides together; they matter
+        to the schemes that take them.
     proportions
         Relative sizes of the clients, where they differ in size.
     """
@@ -40,16 +43,21 @@ class Deal:
     def settings(self) -> dict[str, Any]:
         """Return what the scheme takes besides the seed and the sides."""
         settings = SCHEMES[self.scheme].settings(self.clients, self.alpha)
-        if self.scheme == "dirichlet":
+        if "minimum" in SCHEMES[self.scheme].takes:
             settings["minimum"] = self.minimum
         if self.proportions:
             settings["proportions"] = self.proportions
         return settings
 
+    def describe(self) -> dict[str, Any]:
+        """Return the deal as plain JSON values, with all settings of its scheme."""
+        return {"scheme": self.scheme, **self.settings()}
+
     def __str__(self) -> str:
-        if self.scheme == "natural":
-            return "natural clients"
-        alpha = f", alpha {self.alpha:g}" if self.scheme == "dirichlet" else ""
+        takes = SCHEMES[self.scheme].takes
+        if "sites" not in takes:
+            return f"{self.scheme} clients"
+        alpha = f", alpha {self.alpha:g}" if "alpha" in takes else ""
         return f"{self.clients} clients, {self.scheme}{alpha}"
 
 
@@ -61,12 +69,13 @@ def quantity(proportions: tuple[float, ...], minimum: int = 10) -> Deal:
 def change(own: Deal, scheme: str | None, clients: int | None, alpha: float | None) -> Deal:
     """Return an experiment's own deal with what a user asks for; None leaves a setting as it is.
 
-    An ``alpha`` asks for the Dirichlet scheme, and a number of ``clients`` for equal ones where the own
-    scheme cannot have another number. Unequal sizes fall as 1, 1/2, 1/3 and so on.
+    Without a ``scheme`` a deal of skewed labels stays one of its scheme, and another becomes `SKEWED` by an
+    ``alpha`` and `EQUAL` by a number of ``clients``. Unequal sizes fall as 1, 1/2, 1/3 and so on.
     """
     if scheme is None and clients is None and alpha is None:
         return own
     count = clients or own.clients
     if scheme is None:
-        scheme = "dirichlet" if alpha is not None or own.scheme == "dirichlet" else "iid"
+        skewed = "alpha" in SCHEMES[own.scheme].takes
+        scheme = own.scheme if skewed else EQUAL if alpha is None else SKEWED
     return Deal(scheme, count, alpha or own.alpha, own.minimum)

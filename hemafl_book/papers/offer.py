@@ -1,5 +1,6 @@
 """What can be asked of a paper's experiment, and the sentences for what cannot."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,17 +81,25 @@ def option(name: str) -> str:
 
 
 def check_numbers(changes: Changes) -> None:
-    """Raise `HemaflError` if a number is too small, or belongs to another scheme than the one asked for."""
+    """Raise `HemaflError` if a number means nothing, or belongs to another scheme than the one asked for."""
     for name in ("clients", "rounds", "local_epochs"):
         value = getattr(changes, name)
         if value is not None and value < 1:
             raise HemaflError(f"{option(name)} is {value}; give at least 1.")
-    if changes.alpha is not None and not changes.alpha > 0:
+    if changes.seed is not None and changes.seed < 0:
+        raise HemaflError(f"--seed is {changes.seed}; give 0 or more.")
+    if changes.alpha is not None and not 0 < changes.alpha < math.inf:
         raise HemaflError(f"--alpha is {changes.alpha:g}; give a positive number, such as 0.3.")
-    if changes.alpha is not None and changes.scheme not in (None, "dirichlet"):
-        raise HemaflError(f"--alpha belongs to the scheme 'dirichlet'; leave it out with '{changes.scheme}'.")
-    if changes.clients is not None and changes.scheme == "natural":
-        raise HemaflError("--clients goes with a scheme that deals; 'natural' takes the cohort's own sites.")
+    for name, taken in (("clients", "sites"), ("alpha", "alpha")):
+        if changes.scheme is not None and getattr(changes, name) is not None:
+            check_taken(option(name), taken, changes.scheme)
+
+
+def check_taken(named: str, taken: str, scheme: str) -> None:
+    """Raise `HemaflError` if an option sets what a scheme does not take; name the schemes that take it."""
+    if taken not in SCHEMES[scheme].takes:
+        fitting = ", ".join(f"'{name}'" for name, other in SCHEMES.items() if taken in other.takes)
+        raise HemaflError(f"{named} belongs to the scheme {fitting}; leave it out with '{scheme}'.")
 
 
 def check_choices(**choices: tuple[str, Collection[str]]) -> None:

@@ -20,10 +20,11 @@ def describe(protocol: Any, **fixed: Any) -> dict[str, Any]:
 def describe_study(study: Any) -> dict[str, Any]:
     """Return a study as plain JSON values, its arms with the names of their aggregators.
 
-    Another deal than the study's own is named among the protocol's changes.
+    Another deal than the study's own stands there with all settings of its scheme.
     """
     plain = asdict(study)
-    plain.pop("deal", None)
+    if plain.pop("deal", None) is not None:
+        plain["deal"] = study.deal.describe()
     if "arms" in plain:
         plain["arms"] = [arm.describe() for arm in study.arms]
     return plain

@@ -89,10 +89,16 @@ class Protocol:
         """The seeds of all studies."""
         return all_seeds(self.studies)
 
+    def way(self) -> Deal:
+        """Return how the patients become hospitals."""
+        return self.changes.deal(UNEQUAL)
+
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
+        another = {"deal": self.way().describe()} if self.changes.deals else {}
         return describe(
             self,
+            **another,
             patients=PATIENTS,
             proportions=list(PROPORTIONS),
             folds=FOLDS,
@@ -269,8 +275,7 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
             seed: sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0) for seed in study.seeds
         }
         sources |= {cohort.provenance.checksum: cohort.provenance for cohort in cohorts.values()}
-        deal = asked.changes.deal(UNEQUAL)
-        folds = {seed: cross_validation(cohort, seed, deal) for seed, cohort in cohorts.items()}
+        folds = {seed: cross_validation(cohort, seed, asked.way()) for seed, cohort in cohorts.items()}
         ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
         learnt = iter(train_each(ways, where, network_answers, label=study.title))
         parts = [

@@ -31,8 +31,8 @@ def rows_of(units: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype=np.int64), *units])
 
 
-def shuffled_units(cohort: Cohort, by: Unit, generator: np.random.Generator) -> list[np.ndarray]:
-    """Return what is dealt as a whole, in random order: the row numbers of each row or patient."""
+def units_of(cohort: Cohort, by: Unit) -> list[np.ndarray]:
+    """Return what is dealt as a whole: the row numbers of each row or patient."""
     if by == "row":
         keys = np.arange(len(cohort))
     elif by == "patient":
@@ -40,28 +40,37 @@ def shuffled_units(cohort: Cohort, by: Unit, generator: np.random.Generator) -> 
     else:
         raise PartitionError(f"'by' or 'split_by' is '{by}'; choose 'row' or 'patient'.")
     order = np.argsort(keys, kind="stable")
-    units = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+
+
+def shuffled_units(cohort: Cohort, by: Unit, generator: np.random.Generator) -> list[np.ndarray]:
+    """Return what is dealt as a whole, see `units_of`, in random order."""
+    units = units_of(cohort, by)
     return [units[number] for number in generator.permutation(len(units))]
 
 
-def units_by_class(cohort: Cohort, by: Unit, generator: np.random.Generator) -> Iterator[list[np.ndarray]]:
-    """Yield, for each class that occurs, its units in random order."""
-    labels = labels_of(cohort)
-    units = shuffled_units(cohort, by, generator)
-    if any(len(np.unique(labels[rows])) > 1 for rows in units):
+def units_and_classes(cohort: Cohort, by: Unit) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return what is dealt as a whole, see `units_of`, and the one class of each: int64[U]."""
+    labels, units = labels_of(cohort), units_of(cohort, by)
+    if by == "patient" and any(len(np.unique(labels[rows])) > 1 for rows in units):
         raise PartitionError(
             "by='patient' needs patients whose rows are all of one class, and this cohort has others; "
             "use by='row'."
         )
-    first = np.array([labels[rows[0]] for rows in units])
-    for label in np.unique(labels):
-        yield [units[number] for number in np.flatnonzero(first == label)]
+    return units, labels[[rows[0] for rows in units]]
 
 
-def cut(units: list[np.ndarray], ends: np.ndarray) -> list[list[np.ndarray]]:
-    """Cut a list of units at the shares ``ends``, ascending in 0..1, into ``len(ends) + 1`` parts."""
-    places = [0, *np.rint(ends * len(units)).astype(int).tolist(), len(units)]
-    return [units[start:end] for start, end in pairwise(places)]
+def numbers_by_class(classes: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield, for each class that occurs in ``classes`` int64[U], its places in random order."""
+    order = generator.permutation(len(classes))
+    for label in np.unique(classes):
+        yield order[classes[order] == label]
+
+
+def cut(numbers: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """Cut an array at the shares ``ends``, ascending in 0..1, into ``len(ends) + 1`` parts."""
+    places = [0, *np.rint(ends * len(numbers)).astype(int).tolist(), len(numbers)]
+    return [numbers[start:end] for start, end in pairwise(places)]
 
 
 def deal(strata: np.ndarray, units: list[np.ndarray], shares: np.ndarray) -> np.ndarray:

@@ -31,10 +31,20 @@ from typing_extensions import TypeVar
 
 from hemafl_lib.data.cohort import Cohort, CohortKind
 from hemafl_lib.errors import PartitionError
-from hemafl_lib.partition.dealing import Unit, cut, deal, labels_of, rows_of, shuffled_units, units_by_class
+from hemafl_lib.partition.dealing import (
+    Unit,
+    cut,
+    deal,
+    labels_of,
+    numbers_by_class,
+    rows_of,
+    shuffled_units,
+    units_and_classes,
+)
 from hemafl_lib.seeds import numpy_generator
 
 Within = Literal["site", "cohort"]
+Choice = Literal["sites", "alpha", "minimum"]
 
 HeldCohort = TypeVar("HeldCohort", bound=Cohort, covariant=True, default=Cohort)
 """The kind of cohort that a site holds. A site of images is a site of any cohort, so it is covariant."""
@@ -202,13 +212,17 @@ def dirichlet(
         raise PartitionError(f"'alpha' is {alpha}; give a positive number, such as 0.3.")
     _check_site_count(cohort, sites, minimum)
     generator = numpy_generator(seed, "dirichlet")
+    units, classes = units_and_classes(cohort, by)
+    sizes = np.array([len(rows) for rows in units])
+    site_of = np.empty(len(units), dtype=np.int64)
     for _ in range(ATTEMPTS):
-        assignment = np.empty(len(cohort), dtype=np.int64)
-        for units in units_by_class(cohort, by, generator):
+        for numbers in numbers_by_class(classes, generator):
             ends = np.cumsum(generator.dirichlet(np.full(sites, alpha)))[:-1]
-            for site, part in enumerate(cut(units, ends)):
-                assignment[rows_of(part)] = site
-        if np.bincount(assignment, minlength=sites).min() >= minimum:
+            for site, part in enumerate(cut(numbers, ends)):
+                site_of[part] = site
+        if np.bincount(site_of, weights=sizes, minlength=sites).min() >= minimum:
+            assignment = np.empty(len(cohort), dtype=np.int64)
+            assignment[rows_of(units)] = np.repeat(site_of, sizes)
             return _sites(cohort, assignment, _names(sites), validation, test, split_by, split_within, seed)
     raise PartitionError(
         f"no draw of 'alpha' {alpha} gave each of {sites} sites {minimum} rows in {ATTEMPTS} attempts; "
@@ -242,7 +256,8 @@ def pathological(
     """
     _check_site_count(cohort, sites)
     generator = numpy_generator(seed, "pathological")
-    by_class = list(units_by_class(cohort, by, generator))
+    units, classes = units_and_classes(cohort, by)
+    by_class = list(numbers_by_class(classes, generator))
     if not 1 <= classes_per_site <= len(by_class):
         raise PartitionError(
             f"'classes_per_site' is {classes_per_site}; the cohort has rows of {len(by_class)} classes, "
@@ -257,16 +272,16 @@ def pathological(
     circle = generator.permutation(len(by_class))
     taken = circle[np.arange(turns) % len(by_class)]
     assignment = np.empty(len(cohort), dtype=np.int64)
-    for number, units in enumerate(by_class):
+    for number, held in enumerate(by_class):
         holders = np.flatnonzero(taken == number) // classes_per_site
-        if len(units) < len(holders):
+        if len(held) < len(holders):
             raise PartitionError(
-                f"a class has {len(units)} {by}s for {len(holders)} sites; "
+                f"a class has {len(held)} {by}s for {len(holders)} sites; "
                 "lower 'sites' or 'classes_per_site'."
             )
         ends = np.arange(1, len(holders)) / len(holders)
-        for site, part in zip(holders, cut(units, ends), strict=True):
-            assignment[rows_of(part)] = site
+        for site, part in zip(holders, cut(held, ends), strict=True):
+            assignment[rows_of([units[unit] for unit in part])] = site
     return _sites(cohort, assignment, _names(sites), validation, test, split_by, split_within, seed)
 
 
@@ -280,17 +295,22 @@ class Scheme:
         Takes a cohort, ``seed``, how rows are split (see `natural`) and its own settings.
     settings
         Returns these own settings, from the number of sites and ``alpha``, the strength of label skew.
+    takes
+        Which of the two a user can choose, and "minimum" where ``cut`` takes the fewest rows of a site.
     """
 
     cut: Callable[..., list[Site[Any]]]
     settings: Callable[[int, float], dict[str, Any]]
+    takes: tuple[Choice, ...] = ("sites",)
 
 
 SCHEMES: dict[str, Scheme] = {
-    "natural": Scheme(natural, lambda sites, alpha: {}),
+    "natural": Scheme(natural, lambda sites, alpha: {}, takes=()),
     "iid": Scheme(iid, lambda sites, alpha: {"sites": sites}),
     "quantity": Scheme(quantity, lambda sites, alpha: {"proportions": tuple(power_law(sites, 1.0).tolist())}),
-    "dirichlet": Scheme(dirichlet, lambda sites, alpha: {"sites": sites, "alpha": alpha}),
+    "dirichlet": Scheme(
+        dirichlet, lambda sites, alpha: {"sites": sites, "alpha": alpha}, takes=("sites", "alpha", "minimum")
+    ),
     "pathological": Scheme(pathological, lambda sites, alpha: {"sites": sites, "classes_per_site": 2}),
 }
 """Every way to cut a cohort by its name: the only place where the two are tied."""

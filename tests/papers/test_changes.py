@@ -13,6 +13,7 @@ from hemafl_book.papers.where import Where
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.partition import SCHEMES
 
 GIVEN = {
     "aggregator": "FedMedian",
@@ -86,12 +87,15 @@ def test_an_unknown_name_is_answered_with_the_known_ones(changes):
         Changes(clients=0),
         Changes(rounds=0),
         Changes(alpha=0.0),
+        Changes(alpha=float("inf")),
+        Changes(alpha=float("nan")),
+        Changes(seed=-1),
         Changes(alpha=0.3, scheme="iid"),
         Changes(clients=3, scheme="natural"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(changes):
-    with pytest.raises(HemaflError, match=r"--(clients|rounds|alpha)"):
+    with pytest.raises(HemaflError, match=r"--(clients|rounds|alpha|seed)"):
         blood_morphology.protocol("quick", "smear", changes)
 
 
@@ -164,6 +168,37 @@ def test_the_clients_cells_are_dealt_anew_and_the_unseen_hospitals_stay_unseen()
     known = {name for site in sites for part in (site.train, site.validation) for name in part.site}
     assert known == set(blood_morphology.DRAWN_CLIENTS)
     assert set(judged) == {*(site.name for site in sites), "joint", *blood_morphology.DRAWN_UNSEEN}
+
+
+NAMES = [name for name in PAPERS if "scheme" in papers.find(name).OFFER.takes]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_new_scheme_that_takes_alpha_is_taken_as_any_other(name, monkeypatch):
+    slanted = replace(SCHEMES["dirichlet"], takes=("sites", "alpha"))
+    monkeypatch.setitem(SCHEMES, "slanted", slanted)
+    paper = papers.find(name)
+    asked = paper.protocol("quick", paper.OFFER.sources[-1], Changes(scheme="slanted", clients=4, alpha=0.2))
+    deals = _values(asked.describe(), "deal")
+    assert deals
+    assert all(deal == {"scheme": "slanted", "sites": 4, "alpha": 0.2} for deal in deals)
+    assert str(dealing.change(Deal("slanted", 3), None, 4, None)) == "4 clients, slanted, alpha 0.5"
+    with pytest.raises(HemaflError, match="'dirichlet', 'slanted'; leave it out with 'iid'"):
+        paper.protocol("quick", paper.OFFER.sources[-1], Changes(scheme="iid", alpha=0.2))
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("name", NAMES)
+def test_another_deal_stands_in_the_protocol_with_all_settings_of_its_scheme(name, preset):
+    paper = papers.find(name)
+    source = paper.OFFER.sources[-1]
+    for scheme, setting in (("pathological", ("classes_per_site", 2)), ("quantity", ("proportions", [1.0]))):
+        asked = paper.protocol(preset, source, Changes(scheme=scheme, clients=1))
+        described = json.loads(json.dumps(asked.describe()))
+        deals = _values(described, "deal")
+        assert deals
+        assert all(deal["scheme"] == scheme and deal[setting[0]] == setting[1] for deal in deals)
+    assert not _values(paper.protocol(preset, source).describe(), "deal")
 
 
 # Which data

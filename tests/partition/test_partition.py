@@ -1,5 +1,6 @@
 """What a user may rely on when a cohort is cut into sites."""
 
+import inspect
 from dataclasses import replace
 from functools import partial
 
@@ -441,6 +442,15 @@ def test_a_scheme_is_found_by_its_name_with_its_settings_for_a_number_of_sites(s
     by_name = found.cut(cohort, seed=1, test=0.3, **settings)
     by_hand = getattr(partition, scheme)(cohort, seed=1, test=0.3, **settings)
     assert everything(by_name) == everything(by_hand)
+
+
+def test_a_scheme_says_what_it_takes_of_the_user():
+    takes = {name: scheme.takes for name, scheme in partition.SCHEMES.items()}
+    for name, scheme in partition.SCHEMES.items():
+        changed = {scheme.settings(sites, 0.5) != scheme.settings(2, 0.5) for sites in (3, 4)}
+        assert changed == {"sites" in takes[name]}, name
+        assert (scheme.settings(2, 0.1) != scheme.settings(2, 0.5)) == ("alpha" in takes[name]), name
+        assert ("minimum" in inspect.signature(scheme.cut).parameters) == ("minimum" in takes[name]), name
 
 
 # Refusals
