@@ -92,6 +92,7 @@ def protocol() -> dict:
 
 
 SWEEP = Sweep(
+    title="What corrupted clients do, and which aggregator withstands them",
     controls=CONTROLS,
     explore=explore,
     tables={curves.TABLE: tuple(CONTROLS)},

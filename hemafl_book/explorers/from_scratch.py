@@ -138,6 +138,7 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 SWEEP = Sweep(
+    title="Hospitals alone, federated or pooled: how many, how alike, how long each trains",
     controls=CONTROLS,
     explore=explore,
     tables={TABLE: tuple(CONTROLS)},

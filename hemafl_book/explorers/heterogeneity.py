@@ -84,6 +84,7 @@ def protocol() -> dict:
 
 
 SWEEP = Sweep(
+    title="Clients, label skew, stain shift and the aggregator",
     controls=CONTROLS,
     explore=explore,
     tables={curves.TABLE: tuple(CONTROLS)},

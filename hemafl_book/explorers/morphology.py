@@ -128,6 +128,7 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 SWEEP = Sweep(
+    title="Hospitals, their stains, the aggregator, and a hospital that mislabels",
     controls=CONTROLS,
     explore=explore,
     tables={TABLE: tuple(CONTROLS)},

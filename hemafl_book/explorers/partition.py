@@ -138,6 +138,7 @@ def _holdings(counts: dict[str, list[int]], divergences: Mapping[str, float]) ->
 
 
 SWEEP = Sweep(
+    title="How many sites, and who holds which cells",
     controls=CONTROLS,
     explore=explore,
     tables={TABLE: tuple(CONTROLS)},

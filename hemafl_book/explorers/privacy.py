@@ -300,6 +300,7 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> PrivacyOutcome:
 
 
 SWEEP = Sweep(
+    title="Noise, clip and rounds of DP-SGD: what privacy costs",
     controls=CONTROLS,
     explore=cut_longest,
     tables={CURVE_TABLE: ("noise", "clip"), EPSILON_TABLE: ("noise", "rounds")},

@@ -248,6 +248,7 @@ def draw_recorded_cells(result: FrozenResult) -> ImageCohort:
 
 
 SWEEP = Sweep(
+    title="Where three models look at four cells, by four methods",
     controls=CONTROLS,
     explore=explore,
     tables={MAPS: tuple(CONTROLS)},

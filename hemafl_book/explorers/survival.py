@@ -341,6 +341,7 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> SurvivalOutcome:
 
 
 SWEEP = Sweep(
+    title="A small hospital, unequal hazards, and who gets the drug",
     controls=CONTROLS,
     explore=explore,
     tables={HOSPITAL_TABLE: tuple(CONTROLS), EFFECT_TABLE: tuple(CONTROLS)},

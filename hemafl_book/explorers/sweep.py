@@ -27,6 +27,8 @@ class Sweep(Generic[Outcome]):
 
     Parameters
     ----------
+    title
+        What it is about in a few words, for `hemafl list`. It decides no number and is not in the recording.
     controls
         The values that are recorded, by the argument of ``explore``; a notebook makes a slider of each.
     explore
@@ -47,6 +49,7 @@ class Sweep(Generic[Outcome]):
         Returns tables that belong to no setting, by title.
     """
 
+    title: str
     controls: Mapping[str, Sequence[Any]]
     explore: Callable[..., Outcome]
     tables: Mapping[str, Sequence[str]]

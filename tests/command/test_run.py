@@ -1,17 +1,22 @@
 """The commands ``hemafl run`` and ``hemafl list``: changed protocols, unknown names, registries."""
 
+import re
+import subprocess
+import sys
+import tomllib
 from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from hemafl_book import papers
-from hemafl_book.cli import app
+from hemafl_book.cli import EXTRAS, app
 from hemafl_book.explorers import EXPLORERS
 from hemafl_book.papers import PAPERS, blood_morphology
 from hemafl_book.results import load
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
+from hemafl_lib.explain import METHODS
 from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import MODELS
 from hemafl_lib.partition import SCHEMES
@@ -86,24 +91,62 @@ def test_real_cohorts_need_a_folder(hemafl):
     assert "HEMAFL_DATA" in done.output
 
 
-def test_list_names_everything_in_the_registries(hemafl):
+def read_list(output: str) -> dict[str, dict[str, str]]:
+    """What ``hemafl list`` says of each name, by kind."""
+    kinds: dict[str, dict[str, str]] = {}
+    for line in output.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            kinds[line[:-1]] = {}
+        else:
+            name, _, about = line.strip().partition(" ")
+            kinds[list(kinds)[-1]][name] = about.strip()
+    return kinds
+
+
+def test_list_names_everything_in_the_registries_and_says_what_it_is(hemafl):
     done = hemafl("list")
     assert done.exit_code == 0, done.output
-    kinds: dict[str, list[str]] = {}
-    for line in done.output.splitlines():
-        if line.endswith(":") and not line.startswith(" "):
-            kinds[line[:-1]] = []
-        else:
-            kinds[list(kinds)[-1]].append(line.split()[0])
-    assert kinds == {
+    kinds = read_list(done.output)
+    assert all(about for names in kinds.values() for about in names.values()), done.output
+    assert {kind: list(names) for kind, names in kinds.items()} == {
         "papers": list(PAPERS),
         "models": list(MODELS),
         "aggregators": list(AGGREGATORS),
         "schemes": list(SCHEMES),
         "engines": list(ENGINES),
+        "methods": list(METHODS),
         "explorers": list(EXPLORERS),
         "cohorts": list(CARDS),
     }
+
+
+WITHOUT_EXTRAS = """
+import sys
+
+sys.modules.update(dict.fromkeys(["captum", "captum.attr", "dp_accounting", "opacus"]))  # not to be found
+
+from hemafl_book.cli import app
+
+app(["list"])
+"""
+
+
+@pytest.mark.slow
+def test_list_says_which_extra_a_name_needs():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kinds = read_list(done.stdout)
+    explain = "needs pip install 'hemafl_lib[explain]'"
+    assert kinds["methods"] == {"-": explain}
+    assert kinds["explorers"]["saliency"] == explain
+    assert list(kinds["explorers"]) == list(EXPLORERS)
+    assert kinds["papers"]["blood-morphology"] == papers.find("blood-morphology").OFFER.title
+
+
+def test_the_extras_of_the_list_bring_the_packages(repository):
+    extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for package, extra in EXTRAS.items():
+        assert package.replace("_", "-") in {re.match(r"[\w-]+", each)[0] for each in extras[extra]}
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -162,6 +162,7 @@ def read(rows: dict[str, pd.DataFrame]) -> list[int]:
 
 
 SWEEP = Sweep(
+    title="Powers of whole numbers",
     controls={"base": (2, 3), "exponent": (1, 2)},
     explore=powers,
     tables={"powers": ("base",), "last": ("base", "exponent")},

@@ -177,6 +177,7 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> float:
 
 
 SWEEP = Sweep(
+    title="Heads of a coin",
     controls=CONTROLS,
     explore=explore,
     tables={"heads": ("tosses",)},
