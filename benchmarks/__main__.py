@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmarks import engines, prefix, scale
 from benchmarks.timing import Report
-from hemafl_lib.files import write_json
+from hemafl_lib.errors import DataError
+from hemafl_lib.files import check_target, read_json, write_json
 
 BENCHES: dict[str, Callable[..., Report]] = {
     "engines": engines.measure,
@@ -22,9 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the bench that the arguments name, write its report as JSON and print its tables."""
     chosen = vars(make_parser().parse_args(arguments))
     measure, out = BENCHES[chosen.pop("bench")], chosen.pop("out")
+    check_place(out)
     report = measure(**chosen)
     write_json(out, report)
     print(as_text(report), f"The numbers are in {out}.", sep="\n\n")
+
+
+def check_place(out: Path) -> None:
+    """Raise `DataError` if ``out`` cannot be written, or is a file that is no report of a bench."""
+    check_target(out)
+    if out.exists() and "machine" not in read_json(out):
+        raise DataError(f"{out} is there and holds no report of a bench; name another file, or remove it.")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,7 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
     for name, measure in BENCHES.items():
         about = (measure.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=about, description=about)
-        command.add_argument("--out", type=Path, required=True, help="JSON file for the numbers")
+        command.add_argument(
+            "--out", type=Path, required=True, help="JSON file for the numbers; its folder is made if need be"
+        )
         for setting in signature(measure).parameters.values():
             add_option(command, setting)
     return parser

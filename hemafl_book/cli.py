@@ -49,7 +49,7 @@ Name = Annotated[str, typer.Argument(help="Name of a cohort, as 'hemafl data lis
 Root = Annotated[
     Path | None, typer.Option(help="Folder that holds the public layouts; by default HEMAFL_DATA says which.")
 ]
-Out = Annotated[Path, typer.Option("--out", help="JSON file for the numbers.")]
+Out = Annotated[Path, typer.Option("--out", help="JSON file for the numbers; its folder is made if need be.")]
 
 
 @app.callback()
@@ -190,13 +190,16 @@ def run(
         str | None,
         typer.Option(help="'cpu', 'cuda' or 'auto'; by default as HEMAFL_DEVICE says, else 'auto'."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for all tables, with their provenance.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file for all tables; its folder is made if need be.")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Run a paper's experiment, as the paper says or with changes, which the result then names.
 
     It runs on real data where there is a folder of them, and else on what needs no files. 'hemafl list' shows
-    all names; an unknown one is answered with those that are known.
+    all names; an unknown one is answered with those that are known. The file of another protocol's result is
+    never replaced.
     """
     from hemafl_book.papers import running
     from hemafl_book.papers.changes import Changes

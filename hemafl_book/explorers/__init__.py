@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from hemafl_book.explorers.sweep import Sweep
+from hemafl_book.results import check_place
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.files import check_target
 
 EXPLORERS: dict[str, str] = {
     "federated-from-scratch": "from_scratch",
@@ -39,12 +41,18 @@ def find(name: str) -> Sweep[Any]:
     return found
 
 
-def record(name: str, out: Path, say: Callable[[str], object]) -> None:
-    """Compute all settings of an explorer into ``out``; raise `HemaflError` if there is none of this name."""
-    find(name).record(out, say)
+def record(name: str, out: Path, say: Callable[[str], object], renew: bool = False) -> None:
+    """Compute all settings of an explorer into ``out``.
+
+    Raises `HemaflError` if there is none of this name, ``out`` cannot be written, or it holds another result
+    and is not to be ``renew``-ed.
+    """
+    sweep = find(name)
+    check_target(out) if renew else check_place(out, sweep.protocol())
+    sweep.record(out, say)
 
 
 def record_all(folder: Path, say: Callable[[str], object]) -> None:
     """Compute the recordings of all explorers into ``folder``, each as ``explorer-NAME.json``."""
     for name in EXPLORERS:
-        record(name, folder / f"explorer-{name}.json", say)
+        record(name, folder / f"explorer-{name}.json", say, renew=True)

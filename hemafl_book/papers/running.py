@@ -1,16 +1,18 @@
 """`hemafl run`: an experiment by name, from choosing the data to the file of frozen results."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hemafl_book import papers
 from hemafl_book.papers.changes import Changes
 from hemafl_book.papers.where import Where
-from hemafl_book.results import describe_device, freeze, load
+from hemafl_book.results import check_place, describe_device, freeze, load
+from hemafl_lib.data import data_root
+from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.device import choose
-from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines import check_engine
+from hemafl_lib.files import check_target
 
 
 def run_and_report(
@@ -21,19 +23,24 @@ def run_and_report(
     *,
     out: Path | None,
     say: Callable[[str], object],
+    renew: bool = False,
 ) -> None:
     """Run an experiment, say what it found, and write ``out`` if given.
 
-    Without a folder of real data the experiment runs on what it embeds, and says so. Raises `HemaflError` if
-    what is asked for is not to be had, or if a changed protocol would be written over the paper's result.
+    Without a folder of real data the experiment runs on what it embeds, and says so. A file ``out`` that
+    holds the result of another protocol is replaced only to ``renew`` it; one of other data is kept, and the
+    new one is written beside it. Raises `HemaflError` if what is asked for is not to be had, or ``out``
+    cannot be written or replaced.
     """
     paper = papers.find(name)
     choose(where.device)
     check_engine(where.engine)
+    if where.root is not None:
+        data_root(where.root)
     source, changes = paper.OFFER.source(where.root, changes)
     asked = paper.protocol(preset, source, changes)
     if out is not None:
-        check_overwriting(out, changes)
+        check_target(out) if renew else check_place(out, asked.describe())
     if source == paper.OFFER.sources[-1]:
         say(f"This run uses {paper.OFFER.embedded}.")
     if where.root is None and source != paper.OFFER.sources[0]:
@@ -51,6 +58,7 @@ def run_and_report(
     device = describe_device(where.device)
     say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
     if out is not None:
+        out = out if renew else beside_other_data(out, results.data)
         freeze(
             out,
             protocol=asked.describe(),
@@ -67,12 +75,12 @@ def run_and_report(
 def run_all(folder: Path, where: Where, say: Callable[[str], object]) -> None:
     """Run every paper by its full protocol and write each result to ``folder`` as ``NAME.json``."""
     for name in papers.PAPERS:
-        run_and_report(name, "paper", Changes(), where, out=folder / f"{name}.json", say=say)
+        run_and_report(name, "paper", Changes(), where, out=folder / f"{name}.json", say=say, renew=True)
 
 
-def check_overwriting(out: Path, changes: Changes) -> None:
-    """Raise `HemaflError` if ``out`` holds the result of a paper's own protocol and this one is changed."""
-    if changes and out.exists() and not load(out).changes:
-        raise HemaflError(
-            f"{out} holds the result of a protocol without changes; write this one to another file."
-        )
+def beside_other_data(out: Path, data: Sequence[Provenance]) -> Path:
+    """Return ``out``, or a file beside it if ``out`` holds the result of other data than ``data``."""
+    checksums = [provenance.checksum for provenance in data]
+    if not out.exists() or [held["checksum"] for held in load(out).data] == checksums:
+        return out
+    return out.with_name(f"{out.stem}-other-data{out.suffix}")

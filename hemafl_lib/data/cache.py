@@ -61,10 +61,8 @@ def write(path: Path, key: str, cohort: ImageCohort) -> None:
     try:
         store.save_cohort(cohort, path)
         write_json(_seal(path), {"key": key, "sha256": sha256(path)})
-    except OSError as error:
-        raise DataError(
-            f"{path.parent} cannot be written ({error.strerror}); set HEMAFL_CACHE to a folder that can."
-        ) from None
+    except (OSError, DataError) as error:
+        raise DataError(f"{path.parent} cannot be written; set HEMAFL_CACHE to a folder that can.") from error
 
 
 def _seal(path: Path) -> Path:

@@ -20,14 +20,16 @@ def test_results_computes_every_paper_and_every_explorer(tmp_path, monkeypatch):
     monkeypatch.setattr(
         running,
         "run_and_report",
-        lambda name, preset, changes, where, *, out, say: asked.append((name, preset, where.root, out)),
+        lambda name, preset, changes, where, *, out, say, renew: asked.append(
+            (name, preset, where.root, out, renew)
+        ),
     )
-    monkeypatch.setattr(explorers, "record", lambda name, out, say: asked.append((name, out)))
+    monkeypatch.setattr(explorers, "record", lambda name, out, say, renew: asked.append((name, out, renew)))
     done = call("results", tmp_path / "out", "--root", tmp_path)
     assert done.exit_code == 0, done.output
     assert asked == [
-        *((name, "paper", tmp_path, tmp_path / "out" / f"{name}.json") for name in PAPERS),
-        *((name, tmp_path / "out" / f"explorer-{name}.json") for name in EXPLORERS),
+        *((name, "paper", tmp_path, tmp_path / "out" / f"{name}.json", True) for name in PAPERS),
+        *((name, tmp_path / "out" / f"explorer-{name}.json", True) for name in EXPLORERS),
     ]
 
 
@@ -37,6 +39,33 @@ def test_results_without_real_data_is_refused(tmp_path, monkeypatch):
     assert done.exit_code == 1
     assert "set HEMAFL_DATA" in done.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run", "scd-infarct"), ("sweep", "partition"), ("bench", "engines")],
+    ids=lambda words: words[0],
+)
+def test_what_cannot_be_written_or_holds_something_else_is_refused_before_anything_is_computed(
+    command, tmp_path, repository
+):
+    other, papers = tmp_path / "other.json", tmp_path / "paper.json"
+    other.write_text("{}")
+    papers.write_bytes((repository / "book" / "results" / "all-privacy.json").read_bytes())
+    before = {path: path.read_bytes() for path in (other, papers)}
+    for out, sentence in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "such" / "x.json", "is no folder"),
+        (other / "x.json", "is no folder"),
+        (other, "name another file, or remove it"),
+        (papers, "name another file, or remove it"),
+    ):
+        done = call(*command, "--out", out)
+        assert done.exit_code == 1
+        assert sentence in done.output
+        assert len(done.output.strip().splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == [other, papers]
+    assert before == {path: path.read_bytes() for path in (other, papers)}
 
 
 @pytest.mark.parametrize("name", ["nowhere", "heterogenity"])

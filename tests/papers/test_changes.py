@@ -215,13 +215,63 @@ def test_a_cohort_that_is_one_of_the_papers_sources_changes_nothing():
 # The result
 
 
-def test_a_changed_result_is_never_written_over_the_papers(tmp_path, repository):
-    stored = tmp_path / "scd-infarct.json"
-    stored.write_bytes((repository / "book" / "results" / "scd-infarct.json").read_bytes())
+@pytest.fixture
+def stored(tmp_path, repository):
+    """A copy of the frozen result of chapter 4's second paper."""
+    path = tmp_path / "scd-infarct.json"
+    path.write_bytes((repository / "book" / "results" / "scd-infarct.json").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "changes"),
+    [
+        ("scd-infarct", "quick", Changes(rounds=1)),
+        ("scd-infarct", "quick", UNCHANGED),
+        ("mds-survival", "paper", Changes(data="flchain")),
+    ],
+)
+def test_the_result_of_another_protocol_is_never_replaced(name, preset, changes, stored):
     before = stored.read_bytes()
-    with pytest.raises(HemaflError, match="to another file"):
-        running.run_and_report("scd-infarct", "quick", Changes(rounds=1), Where(), out=stored, say=print)
+    with pytest.raises(
+        HemaflError, match=r"preset 'paper', source 'simulated', without changes.*another file"
+    ):
+        running.run_and_report(name, preset, changes, Where(), out=stored, say=print)
     assert stored.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if papers.find(name).OFFER.cohorts])
+def test_a_run_on_what_needs_no_files_never_replaces_the_real_result(name, tmp_path, repository):
+    paper, out = papers.find(name), tmp_path / "out.json"
+    out.write_bytes((repository / "book" / "results" / f"{name}.json").read_bytes())
+    before = out.read_bytes()
+    embedded = next(cohort for cohort, source in paper.OFFER.cohorts.items() if source != "real")
+    with pytest.raises(HemaflError, match="preset 'paper', source 'real'"):
+        running.run_and_report(name, "paper", Changes(data=embedded), Where(), out=out, say=print)
+    assert out.read_bytes() == before
+
+
+def test_a_result_may_be_renewed_and_one_of_other_data_is_kept(stored):
+    said = []
+    quick = ("scd-infarct", "quick", UNCHANGED, Where(progress=False))
+    running.run_and_report(*quick, out=stored, say=said.append, renew=True)
+    renewed = results.load(stored)
+    assert renewed.protocol["preset"] == "quick"
+    running.run_and_report(*quick, out=stored, say=said.append)
+    content = json.loads(stored.read_text()) | {"data": [{"name": "sickle-cell", "checksum": "00"}]}
+    stored.write_text(json.dumps(content))
+    running.run_and_report(*quick, out=stored, say=said.append)
+    assert results.load(stored).data == content["data"]
+    beside = stored.with_name("scd-infarct-other-data.json")
+    assert said[-1].endswith(f"{beside}.")
+    assert results.load(beside).tables == renewed.tables
+
+
+def test_a_folder_of_data_that_does_not_exist_is_refused_where_nothing_is_read_of_it(tmp_path):
+    with pytest.raises(HemaflError, match="nowhere does not exist"):
+        running.run_and_report(
+            "scd-infarct", "quick", UNCHANGED, Where(root=tmp_path / "nowhere"), out=None, say=print
+        )
 
 
 def test_a_changed_result_names_its_changes_and_the_commit(tmp_path):
