@@ -5,9 +5,12 @@ it may change the message, calls the app (or the next mod) by ``call_next(messag
 change the reply. Of several, the first is the outermost: it sees a message first and the reply last.
 
 The mods here are frozen dataclasses of plain values. So they go to the programs of the deployment engine, and
-a checkpoint knows its run by them.
+a checkpoint knows its run by them. For whom: a federation that does not trust its server clips and adds noise
+at the sites, with `ClipUpdate` and `AddNoise`; who tests a defence attacks it with `ScaleUpdate`.
 """
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -22,7 +25,16 @@ from hemafl_lib.federation.flower_private import ClientAppCallable, Mod
 from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.settings import NotNegative, Positive, Settings, Whole
 
-__all__ = ["AddNoise", "ClipUpdate", "Mod", "ScaleUpdate", "UpdateMod", "clip_update", "update_of"]
+__all__ = [
+    "AddNoise",
+    "ClipUpdate",
+    "Mod",
+    "ScaleUpdate",
+    "UpdateMod",
+    "check_mods",
+    "clip_update",
+    "update_of",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,8 @@ class UpdateMod(Settings):
     Attributes
     ----------
     sites
-        Numbers of the sites that it works on, in the order of the run's sites; None for all.
+        Numbers of the sites that it works on, in the order of the run's sites; None for all. `run` refuses a
+        number that no site has.
     """
 
     ERROR: ClassVar[type[HemaflError]] = FederationError
@@ -107,6 +120,37 @@ class ScaleUpdate(UpdateMod):
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the multiple."""
         return {name: self.factor * value for name, value in update.items()}
+
+
+def check_mods(mods: object, sites: int) -> None:
+    """Raise `FederationError` if ``mods`` cannot stand around the client apps of that many sites."""
+    if not isinstance(mods, Sequence):
+        raise FederationError(f"mods={mods!r} is not a list; give a list of mods, such as [ClipUpdate()].")
+    for mod in mods:
+        if not is_mod(mod):
+            raise FederationError(
+                f"mods holds {mod!r}, which cannot be called with (message, context, call_next); give a "
+                "function of these three, or one of hemafl_lib.federation.mods."
+            )
+        named = mod.sites if isinstance(mod, UpdateMod) and mod.sites else ()
+        if outside := [number for number in named if number >= sites]:
+            raise FederationError(
+                f"{type(mod).__name__} names site {outside[0]}, which is not in this run; give numbers from "
+                f"0 to {sites - 1}."
+            )
+
+
+def is_mod(mod: object) -> bool:
+    """Return whether ``mod`` can be called as a mod, with three arguments."""
+    if not callable(mod):
+        return False
+    try:
+        inspect.signature(mod).bind("message", "context", "call_next")
+    except TypeError:
+        return False
+    except ValueError:  # written in C: it does not tell its arguments
+        return True
+    return True
 
 
 def update_of(sent: Parameters, received: Parameters) -> Parameters:

@@ -28,6 +28,7 @@ from hemafl_lib.federation.exchange import (
     trained_names,
 )
 from hemafl_lib.federation.flower_private import Mod
+from hemafl_lib.federation.mods import check_mods
 from hemafl_lib.federation.server import HISTORY_COLUMNS, Server
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.federation.trainer import Trainer
@@ -143,8 +144,8 @@ def run(
     Raises
     ------
     FederationError
-        If a site cannot take part, if a checkpoint does not fit, if a program of the deployment engine
-        does not come up, or if no round had a usable reply.
+        If a site or a mod cannot take part, if a checkpoint does not fit, if a program of the deployment
+        engine does not come up, or if no round had a usable reply.
     ModelError
         If the deployment engine cannot write the model to a file, see `save_model`.
     PrivacyError
@@ -263,6 +264,7 @@ def check_request(
             "checkpoint with mods needs engine='local': on other engines what a mod keeps at its site cannot "
             "be read back."
         )
+    check_mods(mods, len(sites))
     for mod in mods:
         if checkpoint and not dataclasses.is_dataclass(mod):
             raise FederationError(

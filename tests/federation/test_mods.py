@@ -10,7 +10,14 @@ from flwr.app import Context, Message
 from hemafl_lib import federation
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.mods import AddNoise, ClipUpdate, ScaleUpdate, UpdateMod, clip_update
+from hemafl_lib.federation.mods import (
+    AddNoise,
+    ClipUpdate,
+    ScaleUpdate,
+    UpdateMod,
+    check_mods,
+    clip_update,
+)
 from hemafl_lib.federation.site_app import load_app, store_app
 from hemafl_lib.training import Recipe
 
@@ -133,6 +140,47 @@ def test_a_mod_that_fails_is_a_reply_that_is_refused():
     run = train([fail], rounds=1)
     assert run.refused["site"].tolist() == ["node 1001"]
     assert "the mod is broken" in run.refused["reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("mods", "told"),
+    [
+        (ScaleUpdate(factor=-1.0), "is not a list"),
+        (None, "is not a list"),
+        ([None], "mods holds None"),
+        (["x"], "mods holds 'x'"),
+        ([lambda message, context: message], "cannot be called with"),
+        ([ClipUpdate], "cannot be called with"),
+        ([AddNoise(deviation=0.1, sites=(99,))], "AddNoise names site 99.*numbers from 0 to 2"),
+        ([UpdateMod(sites=(0, 3))], "UpdateMod names site 3"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["local", "simulation", "deployment"])
+def test_mods_that_cannot_work_are_refused_before_the_start(mods, told, engine):
+    with pytest.raises(FederationError, match=told):
+        train(mods, engine=engine)
+
+
+def test_a_mod_for_no_site_and_one_that_does_not_tell_its_arguments_are_mods():
+    check_mods([ClipUpdate(sites=()), ClipUpdate(sites=(0, 1)), type("Silent", (), {"__call__": max})()], 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda message: None, "the client app returned NoneType, not a Message"),
+        (lambda message: "done", "the client app returned str, not a Message"),
+        (lambda message: message, "no reply to the one it got"),
+    ],
+)
+def test_what_is_no_reply_is_a_failure_of_that_client(answer, told):
+    def forget(message, context, call_next):
+        reply = call_next(message, context)
+        return answer(message) if context.node_config["partition-id"] == 1 else reply
+
+    run = train([forget], rounds=1)
+    assert run.refused["site"].tolist() == ["node 1001"]
+    assert told in run.refused["reason"][0]
 
 
 def test_isolated_and_centralised_take_mods():

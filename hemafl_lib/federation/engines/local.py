@@ -50,6 +50,20 @@ def own_record(record: Record) -> Record:
     return copied
 
 
+def check_reply(reply: object, message: Message) -> None:
+    """Raise `FederationError` if a client app's answer is not a reply to ``message``."""
+    if not isinstance(reply, Message):
+        raise FederationError(
+            f"the client app returned {type(reply).__name__}, not a Message; let it, and each mod around it, "
+            "return the reply."
+        )
+    if reply.metadata.reply_to_message_id != message.metadata.message_id:
+        raise FederationError(
+            "the client app returned a message that is no reply to the one it got; make it with "
+            "Message(content, reply_to=message)."
+        )
+
+
 class LocalGrid(RunGrid):
     """Flower's `Grid` over threads of this process.
 
@@ -144,6 +158,7 @@ class LocalGrid(RunGrid):
         with self._locks[node_id]:
             try:
                 reply = self.client_app(message, self.context(node_id))
+                check_reply(reply, message)
             except Exception:
                 reply = client_failure(message, traceback.format_exc())
         number_message(reply, f"{message.metadata.message_id}-reply")
