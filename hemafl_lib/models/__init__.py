@@ -7,8 +7,8 @@ of tables take float32[B, F] and return logits [B, C] or, for survival, a log-ri
 Budget: 1700 lines.
 """
 
-from hemafl_lib.models.attention_cnn import AttentionCNN
-from hemafl_lib.models.backbones import BACKBONES, Backbone, backbone
+from hemafl_lib.models.attention_cnn import AttentionCNN, SqueezeExcitation, block
+from hemafl_lib.models.backbones import BACKBONES, Backbone, backbone, build
 from hemafl_lib.models.deepsurv import DeepSurv
 from hemafl_lib.models.export import to_onnx
 from hemafl_lib.models.logistic import LogisticRegression
@@ -31,8 +31,11 @@ __all__ = [
     "PenalisedLogistic",
     "RandomWeightsWarning",
     "SplitModel",
+    "SqueezeExcitation",
     "activations",
     "backbone",
+    "block",
+    "build",
     "firth_logistic",
     "image_model",
     "load_model",

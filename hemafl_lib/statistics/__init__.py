@@ -11,7 +11,7 @@ from hemafl_lib.statistics.agreed_grid import AgreedGrid, agreed_grid
 from hemafl_lib.statistics.app import CATALOGUE, hospitals_behind, over_flower, query_app
 from hemafl_lib.statistics.baseline import BaselineHazard, baseline_hazard
 from hemafl_lib.statistics.concordance import Concordance, concordance, pair_counts
-from hemafl_lib.statistics.cox import CoxFit, cox
+from hemafl_lib.statistics.cox import CoxFit, cox, risk_and_tie_sums
 from hemafl_lib.statistics.cox_stratified import cox_stratified
 from hemafl_lib.statistics.follow_up import on_grid
 from hemafl_lib.statistics.kaplan_meier import SurvivalCurve, kaplan_meier
@@ -45,5 +45,6 @@ __all__ = [
     "over_flower",
     "pair_counts",
     "query_app",
+    "risk_and_tie_sums",
     "standardise",
 ]
