@@ -121,7 +121,7 @@ def move(images: Tensor, draws: Draws) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def restain(images: Tensor, draws: Draws) -> Tensor:
+def vary_stain(images: Tensor, draws: Draws) -> Tensor:
     """Multiply the optical density of each channel: more, or less, stain of each colour.
 
     By the law of Beer and Lambert the light that passes is ``10 ** -density``, so a density that
@@ -141,7 +141,7 @@ def apply(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     if augmentation.moves:
         images = move(images, draws).clamp(0, 1)
     if augmentation.stain > 0:
-        images = restain(images, draws)
+        images = vary_stain(images, draws)
     return images
 
 

@@ -98,8 +98,8 @@ def gradient_of_update(model: nn.Module, update: dict[str, Tensor], learning_rat
 
     FedAvg sends parameters, not gradients; after one step of plain stochastic gradient descent the
     difference is the gradient times the learning rate. After several steps it is their sum, of which
-    each was taken elsewhere. ``update`` is a state dictionary with at least the trained parameters of
-    the model that the site was sent, ``model``.
+    each was taken elsewhere. For whom: an auditor who holds what a site sent in such a run. ``update`` is
+    a state dictionary with at least the trained parameters of the model that the site was sent, ``model``.
     """
     if not learning_rate > 0:
         raise PrivacyError(f"learning_rate={learning_rate} must be positive.")
@@ -196,7 +196,8 @@ def infer_label(received: Gradient, bias: str) -> int:
 
     For the cross-entropy it is the probability of each class, less 1 for the true one: the only negative
     entry (iDLG; Zhao et al. 2020). Of a noisy gradient it is the smallest entry, which may be wrong.
-    ``bias`` is the name of that parameter, such as ``"head.bias"``.
+    ``bias`` is the name of that parameter, such as ``"head.bias"``. For whom: an auditor who was sent an
+    update, which names no label; `invert` needs one.
     """
     if bias not in received:
         raise PrivacyError(f"'{bias}' is not in the gradient; choose one of: {', '.join(received)}.")
@@ -287,7 +288,7 @@ def invert(
     distances = []
     for _ in range(search.steps):
         distance = cosine_distance(_gradient(model, images, labels, create_graph=True), received)
-        objective = distance + search.total_variation * total_variation(images)
+        objective = distance + search.total_variation * pixel_variation(images)
         images.grad = torch.autograd.grad(objective, images)[0].sign()
         optimiser.step()
         schedule.step()
@@ -314,7 +315,7 @@ def cosine_distance(left: Gradient, right: Gradient) -> Tensor:
     return 1 - product / (gradient_norm(left) * gradient_norm({name: right[name] for name in left}))
 
 
-def total_variation(images: Tensor) -> Tensor:
+def pixel_variation(images: Tensor) -> Tensor:
     """Return the mean absolute difference of neighbouring pixels, across plus down, a scalar."""
     across = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
     down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
