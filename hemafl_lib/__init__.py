@@ -1,9 +1,10 @@
 """Federated learning in haematology: the library behind the book.
 
-The rooms, from the ground up: ``errors``, ``settings`` and ``device``, ``data``, ``partition``,
-``augmentation``, ``models``, ``training``, ``aggregation``, ``federation``, ``statistics``, ``privacy``,
-``explain`` and ``evaluation``. A room imports only from rooms before it. The book's own machinery is another
-package, ``hemafl_book``, of which nothing here knows.
+The rooms, from the ground up: ``errors``; the tools ``files``, ``seeds``, ``progress``, ``settings``,
+``device`` and ``parallel``; ``data``, ``partition``, ``augmentation``, ``models``, ``training``,
+``aggregation``, ``federation``, ``statistics``, ``privacy``, ``explain`` and ``evaluation``. A room imports
+only from rooms before it. The book's own machinery is another package, ``hemafl_book``, of which nothing here
+knows.
 """
 
 import os

@@ -330,7 +330,10 @@ def choose_features(groups: Mapping[str, Sequence[str]], asked: str | None) -> t
 
 
 def select(cohort: TableCohort, names: Sequence[str]) -> TableCohort:
-    """Return the cohort with the features ``names`` only, in that order; `DataError` if one is unknown."""
+    """Return the cohort with the features ``names`` only, in that order; `DataError` if one is unknown.
+
+    For whom: who has a table of their own, or must leave out a feature that nobody measured (`known_means`).
+    """
     unknown = [name for name in names if name not in cohort.feature_names]
     if unknown or not names:
         raise DataError(f"features {unknown} are not in this cohort; choose of {list(cohort.feature_names)}.")
@@ -341,6 +344,7 @@ def select(cohort: TableCohort, names: Sequence[str]) -> TableCohort:
 def known_means(cohort: TableCohort) -> Tensor:
     """Return the mean of the known values of each feature, float32[F].
 
+    For whom: who fits a model to a table with gaps, such as IPSS-M, which models refuse; see `impute`.
     Ask this of the patients a model is trained on, never of those it is tested on. Sums are taken in
     float64, so that the mean of a large cohort is exact to float32.
 

@@ -1,8 +1,8 @@
 """Federated averaging by hand: all of it on one page, in plain PyTorch, with no network and no Flower.
 
-Read this file first. `hemafl_lib.federation.run` computes the same, to the last bit, and adds what a real
-federation needs: messages between machines, replies that are checked and refused, other aggregators, a
-history, checkpoints, privacy.
+If you have ten minutes, read this: it is the whole idea. `hemafl_lib.federation.run` computes the same, to
+the last bit, and adds what a real federation needs: messages between machines, replies that are checked and
+refused, other aggregators, a history, checkpoints, privacy.
 """
 
 import copy

@@ -28,6 +28,7 @@ class WithActivations(nn.Module):
 def to_onnx(model: AttentionCNN, path: Path | str, *, size: int) -> None:
     """Write ``model`` as one ONNX file, weights included.
 
+    For whom: who shows a model on a page that runs in the browser of the clinic, where no image leaves it.
     Its input ``images`` is float32[B, 3, size, size] in [0, 1], for any B. Its outputs are ``logits``
     float32[B, C] and ``activations`` float32[B, D, size // 8, size // 8]; the activations weighted with
     a row of the head's weights are the class activation map. The file names no path of this machine.

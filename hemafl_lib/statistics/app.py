@@ -149,6 +149,8 @@ def over_flower(
 ) -> Outcome:
     """Return ``task(hospitals)``, every question of which travels as a Flower message.
 
+    For whom: who wants these statistics from hospitals on real nodes, with the same task as in memory.
+
     Parameters
     ----------
     sites
