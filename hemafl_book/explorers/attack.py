@@ -9,7 +9,6 @@ import threading
 from hemafl_book.explorers import curves, leukaemia
 from hemafl_book.explorers.corruption import CORRUPTIONS
 from hemafl_book.explorers.curves import FederationOutcome, Report
-from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib.aggregation import by_name
 
 ALPHA = 10.0
@@ -81,23 +80,6 @@ def explore(
     )
 
 
-def protocol() -> dict:
-    """Return what decides the recorded curves, as plain JSON values."""
-    return {
-        **leukaemia.setup(),
-        "alpha": ALPHA,
-        "controls": {name: list(values) for name, values in CONTROLS.items()},
-        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
-    }
-
-
-SWEEP = Sweep(
-    title="What corrupted clients do, and which aggregator withstands them",
-    controls=CONTROLS,
-    explore=explore,
-    tables={curves.TABLE: tuple(CONTROLS)},
-    to_rows=curves.to_rows,
-    from_rows=curves.from_rows,
-    protocol=protocol,
-    data=lambda: [leukaemia.cells().provenance],
+SWEEP = curves.sweep(
+    "What corrupted clients do, and which aggregator withstands them", CONTROLS, explore, CHOICES, alpha=ALPHA
 )

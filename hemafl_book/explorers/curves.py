@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hemafl_book.explorers import leukaemia
 from hemafl_book.explorers.leukaemia import SHARED_TEST
+from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import federation
+from hemafl_lib.aggregation import Aggregator
 from hemafl_lib.data.cohort import VariantCohort
 from hemafl_lib.partition import Site
 
@@ -92,6 +95,34 @@ def from_rows(rows: Mapping[str, pd.DataFrame]) -> FederationOutcome:
     accuracy = pd.DataFrame({name: np.array(text.split(), dtype=float) / 1000 for name, text in lines})
     return FederationOutcome(
         add_summary(accuracy.rename_axis("round")), row["bytes"], row["steps"], row["refused"]
+    )
+
+
+def sweep(
+    title: str,
+    controls: Mapping[str, Sequence[Any]],
+    explore: Callable[..., FederationOutcome],
+    aggregators: Mapping[str, Aggregator],
+    **fixed: Any,
+) -> Sweep[FederationOutcome]:
+    """Return all settings of an explorer on the cells of `hemafl_book.explorers.leukaemia`.
+
+    Its protocol holds what they share, what is ``fixed``, the controls and the aggregators.
+    """
+    return Sweep(
+        title=title,
+        controls=controls,
+        explore=explore,
+        tables={TABLE: tuple(controls)},
+        to_rows=to_rows,
+        from_rows=from_rows,
+        protocol=lambda: {
+            **leukaemia.setup(),
+            **fixed,
+            "controls": {name: list(values) for name, values in controls.items()},
+            "aggregators": {name: repr(aggregator) for name, aggregator in aggregators.items()},
+        },
+        data=lambda: [leukaemia.cells().provenance],
     )
 
 

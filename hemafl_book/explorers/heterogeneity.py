@@ -4,7 +4,6 @@ import threading
 
 from hemafl_book.explorers import curves, leukaemia
 from hemafl_book.explorers.curves import FederationOutcome, Report
-from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib.aggregation import by_name
 
 CHOICES = {
@@ -74,22 +73,4 @@ def explore(
     )
 
 
-def protocol() -> dict:
-    """Return what decides the recorded curves, as plain JSON values."""
-    return {
-        **leukaemia.setup(),
-        "controls": {name: list(values) for name, values in CONTROLS.items()},
-        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
-    }
-
-
-SWEEP = Sweep(
-    title="Clients, label skew, stain shift and the aggregator",
-    controls=CONTROLS,
-    explore=explore,
-    tables={curves.TABLE: tuple(CONTROLS)},
-    to_rows=curves.to_rows,
-    from_rows=curves.from_rows,
-    protocol=protocol,
-    data=lambda: [leukaemia.cells().provenance],
-)
+SWEEP = curves.sweep("Clients, label skew, stain shift and the aggregator", CONTROLS, explore, CHOICES)
