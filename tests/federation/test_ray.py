@@ -8,7 +8,6 @@ from hemafl_lib.federation.quiet import without_tips
 
 
 @pytest.mark.ray
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the log files of Ray's failed start
 def test_a_start_that_fails_leaves_no_process(monkeypatch):
     """The control store and its monitor have come up when the last of Ray's own processes fails."""
     import ray
