@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from hemafl_book import explorers, papers
 from hemafl_lib import data
-from hemafl_lib.data.cards import CARDS
+from hemafl_lib.data.cards import BUILT_IN, CARDS
 from hemafl_lib.errors import HemaflError
 
 
@@ -65,7 +65,7 @@ def list_cohorts(root: Root = None) -> None:
         table = data.catalogue(kind).rename_axis(None)
         table.insert(0, "here", ["yes" if name in here else "-" for name in table.index])
         table["fetch"] = ["yes" if fetch else "by hand" for fetch in table["fetch"]]
-        table.loc[table.index.isin(["smear", "sickle-cell", "flchain"]), "fetch"] = "built in"
+        table.loc[table.index.isin(BUILT_IN), "fetch"] = "built in"
         typer.echo(table.drop(columns="licence").to_string())
 
 

@@ -11,7 +11,6 @@ All numbers of clients share one test set a seed, so that their answers can be c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,7 @@ from hemafl_lib.aggregation import FedAvg
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
-from hemafl_lib.models import AttentionCNN
+from hemafl_lib.models import image_model
 from hemafl_lib.partition import Site
 from hemafl_lib.training import Recipe
 
@@ -43,11 +42,8 @@ MINIMUM = 100
 """Fewest images of a client, all parts together."""
 
 PLAIN = "plain_cnn"
-NETWORKS = {
-    "attention_cnn": partial(AttentionCNN, attention="se"),
-    PLAIN: partial(AttentionCNN, attention="none"),
-}
-"""What a study can train, by the name in `Arm.network`; called with the number of classes."""
+NETWORKS = ("attention_cnn", PLAIN)
+"""What a study can train, by the name in `Arm.network`: keys of `MODELS`."""
 
 Kept = Literal["image", "near duplicates", "blocks", "patients"]
 Colours = Literal["as they are", "reinhard", "macenko"]
@@ -58,7 +54,7 @@ OFFER = Offer(
     sources=("real", "smear"),
     embedded="SIMULATED data",
     takes=OPTIONS,
-    models=tuple(NETWORKS),
+    models=NETWORKS,
     cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
 )
 
@@ -174,7 +170,7 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     source
         "real" or "smear".
     changes
-        ``model`` is a key of `NETWORKS`. A number of clients or rounds takes the place of all of the paper's,
+        ``model`` is one of `NETWORKS`. A number of clients or rounds takes the place of all of the paper's,
         so that fewer studies are left to compare.
 
     Raises
@@ -339,7 +335,7 @@ def trials(study: Study, sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> li
                 seed=seed,
                 rounds=study.rounds,
                 sites=dealt,
-                model=NETWORKS[arm.network](classes),
+                model=image_model(arm.network, classes),
                 judged=judged,
             )
             for arm in study.arms

@@ -55,6 +55,7 @@ OFFER = Offer(
     takes=OPTIONS,
     models=tuple(name for name, model in MODELS.items() if model.reads == "images"),
     cohorts={"smear": "smear"},
+    data=classes.sources_of("four"),
 )
 
 

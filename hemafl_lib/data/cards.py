@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -32,7 +33,8 @@ class Card:
     """One cohort in plain words.
 
     ``images`` counts the images of the full public release; a cohort without images is a table, whose
-    ``patients`` it counts. ``outcome`` says what is known of each of them in the end.
+    ``patients`` it counts. ``outcome`` says what is known of each of them in the end. ``comes`` says whether
+    the cohort is read from files, or needs none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Card:
     outcome: str = ""
     by_hand: str = ""
     download: Download | None = None
+    comes: Literal["in files", "with a package", "drawn"] = "in files"
 
     @property
     def kind(self) -> str:
@@ -94,6 +97,7 @@ CARDS = {
             known="Class, site, patient, nucleus and cell of every image, by construction.",
             unknown="How far results on drawings carry over to real cells; measure it on a real cohort.",
             by_hand="Nothing to get: it comes with the library.",
+            comes="drawn",
         ),
         Card(
             name="taleqani",
@@ -225,6 +229,7 @@ CARDS = {
             known="Age, sex, creatinine, kappa and lambda light chains, MGUS, of residents aged 50 or more.",
             unknown="Centres: one county, one site. Creatinine of 1,350. The cause of death is not read.",
             by_hand="Nothing to get: it comes with scikit-survival ('pip install scikit-survival').",
+            comes="with a package",
         ),
         Card(
             name="ipssm",
@@ -272,9 +277,13 @@ CARDS = {
             known="The model that drew every infarct: hemafl_lib.data.sickle_cell.RISK.",
             unknown="How far results on drawn patients carry over to real ones.",
             by_hand="Nothing to get: it comes with the library.",
+            comes="drawn",
         ),
     )
 }
+
+BUILT_IN = tuple(name for name, card in CARDS.items() if card.comes != "in files")
+"""The cohorts that need no files."""
 
 
 def card(name: str) -> Card:

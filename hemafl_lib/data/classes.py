@@ -177,6 +177,14 @@ def types_of(source: str) -> tuple[str, ...]:
     return tuple(name for name in CELL_TYPES if name in known)
 
 
+def sources_of(scheme: str) -> tuple[str, ...]:
+    """Return the sources that label cells of every class of a scheme."""
+    classes = CLASS_SCHEMES[scheme].values()
+    return tuple(
+        source for source in OWN_NAMES if all(set(types) & set(types_of(source)) for types in classes)
+    )
+
+
 def table() -> pd.DataFrame:
     """Return one row per cell type: its own label in every source, its class in every scheme."""
     columns = {

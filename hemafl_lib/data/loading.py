@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from hemafl_lib.data import cache, sickle_cell
-from hemafl_lib.data.cards import CARDS, card
+from hemafl_lib.data.cards import BUILT_IN, CARDS, card
 from hemafl_lib.data.classes import types_of
 from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
@@ -24,7 +24,7 @@ from hemafl_lib.files import sha256
 
 SIZES = range(8, 1025)
 
-SIMULATED = ("smear", "sickle-cell")
+SIMULATED = tuple(name for name, card in CARDS.items() if card.comes == "drawn")
 """The cohorts that are drawn, not read: images and a table."""
 
 
@@ -46,7 +46,7 @@ def data_root(root: Path | str | None = None) -> Path:
     if path is None:
         raise DataError(
             "no data folder is known; set HEMAFL_DATA or pass root= "
-            "(the cohorts 'smear', 'sickle-cell' and 'flchain' need neither)."
+            f"(the cohorts {', '.join(BUILT_IN)} need neither)."
         )
     if not path.is_dir():
         raise DataError(f"data folder {path} does not exist; create it or correct HEMAFL_DATA or root=.")

@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.errors import BudgetSpent, FederationError
+from hemafl_lib.errors import BudgetSpent, FederationError, quote
 from hemafl_lib.federation.exchange import byte_count, from_record
 
 EXAMPLES, NUMBER = "num-examples", "partition-id"
@@ -59,7 +59,7 @@ def read_reply(message: Message) -> Reply:
     """Return what a site sent; arrays that cannot be read are a failure."""
     node, site = message.metadata.src_node_id, site_name(message)
     if message.has_error():
-        return Reply(node, site, {}, failure=f"the client failed: {last_line(message.error.reason)}")
+        return Reply(node, site, {}, failure=f"the client failed: {quote(message.error.reason)}")
     content = message.content
     record, metrics, spent = content.get("arrays"), content.get("metrics"), content.get("spent")
     arrays, size = None, 0
@@ -67,7 +67,7 @@ def read_reply(message: Message) -> Reply:
         try:
             arrays, size = from_record(record), byte_count(record)
         except ValueError as error:
-            return Reply(node, site, {}, failure=f"its arrays cannot be read: {last_line(str(error))}")
+            return Reply(node, site, {}, failure=f"its arrays cannot be read: {quote(str(error))}")
     numbers = metrics.items() if isinstance(metrics, MetricRecord) else ()
     return Reply(
         node,
@@ -150,12 +150,6 @@ def arrays_refusal(arrays: Parameters, current: Parameters) -> str | None:
         if not np.isfinite(value).all():
             return f"array '{name}' is not finite"
     return None
-
-
-def last_line(text: str | None) -> str:
-    """Return the last line of an error's text that says anything."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
 
 
 def update_norm(arrays: Parameters, current: Parameters) -> float:

@@ -16,7 +16,7 @@ from torch import nn
 
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
 from hemafl_lib.data.cohort import Cohort, CohortKind, join
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, quote
 from hemafl_lib.federation.checkpoint import read_checkpoint
 from hemafl_lib.federation.client import Job
 from hemafl_lib.federation.engines import check_engine, run_app
@@ -183,7 +183,7 @@ def run(
     run_app(engine, server.app(), job, sites, workers=workers, progress=progress, stop=server.stop)
     if rounds and not strategy.aggregated_rounds:
         first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
-        raise FederationError(f"no round had a usable reply; the first was refused because {first}.")
+        raise FederationError(f"no round had a usable reply; the first was refused because {quote(first)}.")
     final = copy.deepcopy(model)
     set_arrays(final, server.arrays)
     return Run(

@@ -39,6 +39,11 @@ def attention_cnn(classes: int, *, size: int, trainable: str, **settings: Any) -
     return AttentionCNN(classes, **settings)
 
 
+def plain_cnn(classes: int, *, size: int, trainable: str, **settings: Any) -> nn.Module:
+    """Return the attention CNN without its attention."""
+    return AttentionCNN(classes, attention="none", **settings)
+
+
 def logistic_regression(features: int, *, classes: int, seed: int) -> nn.Module:
     """Return logistic regression, which begins at 0 whatever the seed."""
     return LogisticRegression(features, classes)
@@ -46,6 +51,7 @@ def logistic_regression(features: int, *, classes: int, seed: int) -> nn.Module:
 
 MODELS: dict[str, Model] = {
     "attention_cnn": Model("images", attention_cnn),
+    "plain_cnn": Model("images", plain_cnn),
     **{name: Model("images", partial(backbone, name)) for name in BACKBONES},
     "logistic_regression": Model("tables with labels", logistic_regression),
     "deepsurv": Model("tables with survival", DeepSurv),
@@ -68,7 +74,7 @@ def image_model(
     Parameters
     ----------
     name
-        "attention_cnn", or a key of `BACKBONES`.
+        "attention_cnn", "plain_cnn" (without attention), or a key of `BACKBONES`.
     classes
         Number of classes C.
     size

@@ -13,11 +13,11 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib.data.cohort import TableCohort
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, quote
 from hemafl_lib.federation.client import partition_of, reply
 from hemafl_lib.federation.engines import check_engine, run_app
 from hemafl_lib.federation.exchange import from_record, to_record
-from hemafl_lib.federation.replies import last_line, reply_order, site_name, wait_for_nodes
+from hemafl_lib.federation.replies import reply_order, site_name, wait_for_nodes
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.agreed_grid import NEXT_FULL_CELL
@@ -119,7 +119,7 @@ def read_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
     ordered = sorted(replies, key=reply_order)
     for message in ordered:
         if message.has_error():
-            raise FederationError(f"{site_name(message)} failed: {last_line(message.error.reason)}")
+            raise FederationError(f"{site_name(message)} failed: {quote(message.error.reason)}.")
         if "refusal" in message.content:
             raise FederationError(str(message.content.config_records["refusal"]["reason"]))
     if len(ordered) < expected:

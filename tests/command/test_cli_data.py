@@ -21,6 +21,8 @@ def test_list_names_every_cohort_and_what_is_here(hemafl, tmp_path):
     rows = {line.split()[0]: line.split()[1] for line in result.output.splitlines() if line[:1].strip()}
     here = {"smear", "flchain", "sickle-cell", "bccd"}
     assert {name for name in CARDS if rows[name] == "yes"} == here
+    built_in = {line.split()[0] for line in result.output.splitlines() if line.endswith("built in")}
+    assert built_in == here - {"bccd"}
     assert {name for name in CARDS if rows[name] == "-"} == set(CARDS) - here
 
 

@@ -495,3 +495,12 @@ def test_waiting_for_nodes_has_a_deadline():
     with pytest.raises(FederationError, match="only 1 of 2 nodes"):
         strategy.configure_train(1, to_record({"w": np.zeros(1)}), None, grid)
     grid.close()
+
+
+def test_why_a_run_failed_stands_in_its_sentence_without_class_and_with_one_full_stop():
+    cox = Recipe(loss="cox", batch_size=8)
+    with pytest.raises(FederationError) as failed:
+        federation.run(sites(3), model=linear(), recipe=cox, rounds=1)
+    assert "refused because the client failed: loss='cox' needs time and event" in str(failed.value)
+    assert str(failed.value).count("..") == 0
+    assert "hemafl_lib" not in str(failed.value)

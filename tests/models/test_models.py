@@ -422,7 +422,7 @@ def test_what_does_not_exist_is_refused(name, options, message):
 
 
 def test_every_network_is_found_by_its_name():
-    assert set(MODELS) == {"attention_cnn", *BACKBONES, "logistic_regression", "deepsurv"}
+    assert set(MODELS) == {"attention_cnn", "plain_cnn", *BACKBONES, "logistic_regression", "deepsurv"}
     by_name = image_model("attention_cnn", 4, size=32, norm="group", seed=3, width=8)
     assert same_parameters(by_name, AttentionCNN(4, norm="group", seed=3, width=8))
     by_name = image_model("resnet34", 4, size=64, trainable="head", pretrained=False, seed=3)

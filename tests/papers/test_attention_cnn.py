@@ -18,6 +18,7 @@ from hemafl_book.show import results
 from hemafl_lib import partition
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.models import image_model
 
 PROTOCOL = attention_cnn.protocol
 QUIET = Where(progress=False)
@@ -123,7 +124,7 @@ def test_the_spread_over_clients_is_that_of_the_scores(tiny_results):
 
 
 def test_bytes_are_the_arrays_times_clients_times_rounds_times_two(tiny_results):
-    arrays = attention_cnn.NETWORKS["attention_cnn"](4).state_dict().values()
+    arrays = image_model("attention_cnn", 4).state_dict().values()
     size = sum(value.numel() * value.element_size() for value in arrays)
     headers = 128 * len(arrays)
     cost = tiny_results.tables["3 clients: cost"].set_index("arm")

@@ -212,6 +212,17 @@ def test_a_cohort_that_is_one_of_the_papers_sources_changes_nothing():
     assert offer.source(None, UNCHANGED) == ("smear", UNCHANGED)
 
 
+@pytest.mark.parametrize("name", ["taleqani", "taleqani-v2", "sickle-cell", "flchain"])
+def test_only_cohorts_with_the_classes_of_the_hospitals_are_offered_to_train_on(name):
+    with pytest.raises(HemaflError, match="choose one of barcelona, "):
+        blood_morphology.protocol("quick", "real", Changes(data=name))
+
+
+def test_only_cohorts_with_survival_are_offered_where_survival_is_predicted():
+    with pytest.raises(HemaflError, match="choose one of ipssm, "):
+        papers.find("mds-survival").protocol("quick", "real", Changes(data="sickle-cell"))
+
+
 # The result
 
 
