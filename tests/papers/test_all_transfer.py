@@ -272,7 +272,11 @@ def test_the_protocol_is_plain_json_and_says_everything():
     described = PROTOCOL("paper", "real").describe()
     assert json.loads(json.dumps(described))["studies"][0]["arms"][1]["recipe"]["local_epochs"] == 5
     assert described["rounds"] == 10
-    others = (PROTOCOL("paper", "smear"), PROTOCOL("paper", "real", Changes(model="vgg16")), PROTOCOL("quick", "real"))
+    others = (
+        PROTOCOL("paper", "smear"),
+        PROTOCOL("paper", "real", Changes(model="vgg16")),
+        PROTOCOL("quick", "real"),
+    )
     assert all(other.describe() != described for other in others)
 
 
