@@ -33,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); name another file.") from error
+        reason = error.strerror or error
+        raise DataError(f"{path} cannot be written ({reason}); name another file.") from error
 
 
 def check_target(path: Path) -> None:

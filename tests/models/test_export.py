@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from hemafl_lib.errors import ModelError
+from hemafl_lib.errors import DataError, ModelError
 from hemafl_lib.models import AttentionCNN, backbone, to_onnx
 from hemafl_lib.seeds import torch_generator
 
@@ -93,7 +93,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match=r"cell.onnx cannot be written \(disk full\)"):
         to_onnx(AttentionCNN(2, attention="none"), path, size=8)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["cell.onnx"]
