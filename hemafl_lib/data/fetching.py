@@ -99,9 +99,8 @@ def download(source: Download, folder: Path, checksum: str | None, *, progress: 
             downloader=ResumingDownloader(part, progress=progress),
         )
     except requests.HTTPError as error:
-        raise DataError(
-            f"{source.url} answered {error.response.status_code}; try again later, or download it by hand."
-        ) from None
+        answer = "an error" if error.response is None else error.response.status_code
+        raise DataError(f"{source.url} answered {answer}; try again later, or download it by hand.") from None
     except requests.RequestException as error:
         have = part.stat().st_size if part.exists() else 0
         raise DataError(
