@@ -63,8 +63,8 @@ class TableReport:
     """The result of reading one table of patients.
 
     ``patients`` and ``events`` count those whose outcome is known, ``sites`` counts patients and
-    ``missing`` the patients whose value of a feature is not known; ``repairs`` holds what was repaired and
-    ``broken`` the sentence of what could not be, if there is one.
+    ``missing`` the patients whose value of a feature is not known; ``notes`` and ``repairs`` are those of the
+    cohort's `Provenance`, and ``broken`` holds the sentence of what could not be repaired, if there is one.
     """
 
     name: str
@@ -73,22 +73,27 @@ class TableReport:
     events: int
     sites: Mapping[str, int]
     missing: Mapping[str, int]
+    notes: tuple[str, ...]
     repairs: tuple[str, ...]
     broken: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether `load` will read the table."""
-        return not self.broken
+        """Whether `load` will read the table as it is: nothing is broken and nothing has to be repaired."""
+        return not self.broken and not self.repairs
 
     def text(self) -> str:
         """Return the report as lines of text."""
         lines = [f"{self.name}: {self.patients:,} patients, {self.events:,} events, in {self.folder}"]
         for title, counts in (("site", self.sites), ("not known", self.missing)):
             lines += [f"  {title:9} {name:25} {count:>7,}" for name, count in _largest(counts)]
+        lines += [f"  noted     {line}" for line in self.notes]
         lines += [f"  repaired  {line}" for line in self.repairs]
         lines += [f"  broken    {line}" for line in self.broken]
-        return "\n".join([*lines, "  the table can be read" if self.ok else "  NOT READY TO LOAD"])
+        if self.ok:
+            return "\n".join([*lines, "  the table can be read"])
+        last = "NOT READY TO LOAD" if self.broken else "NOT AS IT SHOULD BE: 'load' reads it repaired as said"
+        return "\n".join([*lines, f"  {last}"])
 
 
 def check(path: Path | str) -> list[Report | TableReport]:
@@ -140,7 +145,7 @@ def _table_report(source: TableSource, listing: Listing) -> TableReport:
     try:
         table = source.read(listing.folder)
     except DataError as error:
-        return TableReport(source.name, listing.folder, 0, 0, {}, {}, (), (str(error),))
+        return TableReport(source.name, listing.folder, 0, 0, {}, {}, (), (), (str(error),))
     missing = table.rows.isna().sum()
     return TableReport(
         name=source.name,
@@ -149,6 +154,7 @@ def _table_report(source: TableSource, listing: Listing) -> TableReport:
         events=int(table.rows["event"].sum()),
         sites=Counter(table.rows["site"]),
         missing={str(name): int(count) for name, count in missing.items() if count},
+        notes=table.notes,
         repairs=table.repairs,
         broken=(),
     )

@@ -17,7 +17,9 @@ from hemafl_lib.errors import DataError
 class Provenance:
     """Where a cohort comes from, shown beside every number computed on it.
 
-    ``checksum`` is a SHA-256 over what was read (or over the settings of a simulation).
+    ``checksum`` is a SHA-256 over what was read (or over the settings of a simulation). ``notes`` states what
+    reading counted and what is as its source describes it; ``repairs`` states what was amiss in the files and
+    was mended, guessed or left out, one sentence each: with any, ``hemafl data check`` is not content.
     """
 
     name: str
@@ -25,11 +27,14 @@ class Provenance:
     licence: str
     simulated: bool
     checksum: str
+    notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     def banner(self) -> str:
         """Return the line that opens every chapter's data section."""
         kind = "SIMULATED data" if self.simulated else "Real data"
-        return f"{kind}: {self.name}. {self.source} Licence: {self.licence}"
+        told = " ".join([self.source, *self.notes, *self.repairs])
+        return f"{kind}: {self.name}. {told} Licence: {self.licence}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +223,8 @@ def join(cohorts: Sequence[CohortKind], name: str) -> CohortKind:
         licence="; ".join(dict.fromkeys(part.licence for part in parts)),
         simulated=any(part.simulated for part in parts),
         checksum="+".join(dict.fromkeys(part.checksum for part in parts)),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        repairs=tuple(dict.fromkeys(repair for part in parts for repair in part.repairs)),
     )
     return replace(first, **rows, provenance=provenance)
 

@@ -171,8 +171,15 @@ def checksum(listing: Listing) -> str:
 def _provenance(source: TableSource, table: CleanTable, digest: str) -> Provenance:
     """Return the provenance of a table; what was repaired is part of where it comes from."""
     about = card(source.name)
-    told = " ".join([f"{about.title}. {about.source}", *table.repairs])
-    return Provenance(about.name, told, about.licence, simulated=False, checksum=digest)
+    return Provenance(
+        name=about.name,
+        source=f"{about.title}. {about.source}",
+        licence=about.licence,
+        simulated=False,
+        checksum=digest,
+        notes=table.notes,
+        repairs=table.repairs,
+    )
 
 
 def content_checksum(table: CleanTable) -> str:

@@ -37,7 +37,8 @@ def read_cohort(path: Path) -> Cohort:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         texts: dict[str, Any] = {name: np.array(values, dtype=str) for name, values in head["texts"].items()}
         rest: dict[str, Any] = {name: tuple(values) for name, values in head["rest"].items()}
-        provenance = Provenance(**head["provenance"])
+        about = {name: tuple(v) if isinstance(v, list) else v for name, v in head["provenance"].items()}
+        provenance = Provenance(**about)
         return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; save the cohort there first.") from None

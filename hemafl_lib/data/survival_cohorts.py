@@ -140,9 +140,9 @@ def read_ipssm(folder: Path) -> CleanTable:
     sources_of_genes = {gene: IPSSM_OWN_NAMES.get(gene, gene) for gene in (*IPSSM_GENETIC, "FLT3_ITD")}
     genes, gene_repairs = _flag_table(folder / "df_mut.tsv", sources_of_genes, clinical["ID"])
     genes["FLT3"] = genes["FLT3"].mask(genes.pop("FLT3_ITD") == 1, 1.0)
-    repairs += [*measured_repairs, *change_repairs, *gene_repairs, *lost]
+    repairs += [*measured_repairs, *change_repairs, *gene_repairs]
     patients = _named("ipssm", clinical["ID"])
-    return _joined(times, patients, "ipssm", {**columns, **changes, **genes}, repairs)
+    return _joined(times, patients, "ipssm", {**columns, **changes, **genes}, lost, repairs)
 
 
 def _flag_table(path: Path, names: Mapping[str, str], patients: pd.Series) -> tuple[pd.DataFrame, list[str]]:
@@ -234,21 +234,22 @@ def read_amlsg(folder: Path) -> CleanTable:
     columns |= indicators(clinical, "CEBPA", {"CEBPA_single": 1, "CEBPA_double": 2}, [0, 1, 2], file)
     for name, source in flags.items():
         columns[name] = flag(clinical, source, file)
-    genes, gene_repairs = _listed_genes(folder / "AMLSG_Genetic.txt", clinical["PDID"], genetic_file)
+    genes, gene_notes = _listed_genes(folder / "AMLSG_Genetic.txt", clinical["PDID"], genetic_file)
     times, lost = outcome(clinical, "OS", "Status", file, per_month=DAYS_PER_MONTH)
     require_filled(clinical, "Center", file)
     site = as_numbers(clinical, "Center", file).map(lambda number: f"centre-{number:02.0f}")
-    repairs += [*measured_repairs, *gene_repairs, *lost]
-    return _joined(times, _named("amlsg", clinical["PDID"]), site, {**columns, **genes}, repairs)
+    repairs += measured_repairs
+    patients = _named("amlsg", clinical["PDID"])
+    return _joined(times, patients, site, {**columns, **genes}, [*gene_notes, *lost], repairs)
 
 
 def _listed_genes(path: Path, patients: pd.Series, file: str) -> tuple[dict[str, pd.Series], list[str]]:
-    """Return one 0/1 column a gene from a list of mutations, and what was repaired."""
+    """Return one 0/1 column a gene from a list of mutations, and what there is to note."""
     mutations = read_text(path, "\t")
     require(mutations, ["SAMPLE_NAME", "GENE", "FINAL_CALL", "Result"], file)
     sure = mutations[(mutations["FINAL_CALL"] == "OK") & mutations["Result"].isin(["ONCOGENIC", "POSSIBLE"])]
     strangers = sorted(set(mutations["SAMPLE_NAME"]) - set(patients))
-    repairs = (
+    notes = (
         [f"{len(strangers)} sample(s) of {path.name} without a clinical record were left out."]
         if strangers
         else []
@@ -257,7 +258,7 @@ def _listed_genes(path: Path, patients: pd.Series, file: str) -> tuple[dict[str,
     for name in AMLSG_LISTED_GENES:
         carriers = sure.loc[sure["GENE"] == AMLSG_OWN_NAMES.get(name, name), "SAMPLE_NAME"]
         genes[name] = patients.isin(carriers).astype("float64")
-    return genes, repairs
+    return genes, notes
 
 
 def _read_rdata(path: Path, name: str) -> pd.DataFrame:
@@ -323,8 +324,9 @@ def read_bmt(folder: Path) -> CleanTable:
     require_filled(frame, "z9", file)
     coded(frame, "z9", dict.fromkeys(BMT_HOSPITALS, 0.0), file)  # refuses a hospital that is not known
     times, lost = outcome(frame, "t2", "d3", file, per_month=DAYS_PER_MONTH)
-    repairs += [*measured_repairs, *lost]
-    return _joined(times, _named("bmt", frame["rownames"]), frame["z9"].map(BMT_HOSPITALS), columns, repairs)
+    repairs += measured_repairs
+    patients, site = _named("bmt", frame["rownames"]), frame["z9"].map(BMT_HOSPITALS)
+    return _joined(times, patients, site, columns, lost, repairs)
 
 
 FLCHAIN_MEASURED = (
@@ -362,7 +364,7 @@ def read_flchain(_folder: Path) -> CleanTable:
     columns["mgus"] = coded(frame, "mgus", {"yes": 1.0, "no": 0.0}, file)
     times, lost = outcome(frame, "days", "dead", file, per_month=DAYS_PER_MONTH)
     patients = _named("flchain", pd.Series(frame.index.astype(str), index=frame.index))
-    return _joined(times, patients, "olmsted", columns, [*repairs, *lost])
+    return _joined(times, patients, "olmsted", columns, lost, repairs)
 
 
 def _measured(
@@ -386,11 +388,12 @@ def _joined(
     patients: pd.Series,
     site: pd.Series | str,
     columns: Mapping[str, pd.Series],
+    notes: Sequence[str],
     repairs: Sequence[str],
 ) -> CleanTable:
     """Put the columns of the patients with a known outcome side by side."""
     everyone = pd.DataFrame({"patient": patients, "site": site, **columns})
-    return CleanTable(times.join(everyone), tuple(repairs))
+    return CleanTable(times.join(everyone), tuple(notes), tuple(repairs))
 
 
 DEMOGRAPHIC = ("age", "male")

@@ -82,10 +82,11 @@ class CleanTable:
     """Checked patients.
 
     ``rows`` has one row a patient, with the columns patient and site (text), time (months), event (bool),
-    and one float column a feature; ``repairs`` holds one sentence per kind of repair.
+    and one float column a feature; ``notes`` and ``repairs`` are those of its `Provenance`.
     """
 
     rows: pd.DataFrame
+    notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
 
 

@@ -147,7 +147,9 @@ def test_ipssm_is_read_from_its_three_files(tmp_path):
     assert values(cohort, "del5q").tolist() == [1, 0, 0, 0, 1]
     assert values(cohort, "FLT3").tolist() == [1, 1, 0, 0, 0]
     assert values(cohort, "KMT2A_PTD").tolist() == [0, 0, 0, 0, 1]
-    assert "1 patient(s) without a known outcome" in cohort.provenance.source
+    assert "1 patient(s) without a known outcome" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
     assert not cohort.provenance.simulated
     assert len(cohort.provenance.checksum) == 64
 
@@ -205,7 +207,9 @@ def test_amlsg_has_its_centres_and_its_sure_mutations(tmp_path):
     assert values(cohort, "CEBPA_double").tolist() == [0, 0, 1]
     assert values(cohort, "male").tolist() == [1, 0, 1]
     assert values(cohort, "minus7").isnan().tolist() == [False, False, True]
-    assert "1 sample(s) of AMLSG_Genetic.txt without a clinical record" in cohort.provenance.source
+    assert "1 sample(s) of AMLSG_Genetic.txt without a clinical record" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
 
 
 def test_flchain_is_that_of_scikit_survival_without_what_gives_the_outcome_away():
@@ -262,8 +266,9 @@ def test_haemoglobin_in_grams_per_litre_is_converted_and_counted(tmp_path):
     write_ipssm(tmp_path, HB=["76", "116", "9", "10.1", "8.8", "120"])
     repaired = data.load("ipssm", root=tmp_path)
     torch.testing.assert_close(repaired.features, expected.features, equal_nan=True)
-    assert "3 value(s) of haemoglobin were given in g/l and were converted to g/dl" in (
-        repaired.provenance.source
+    assert (
+        "3 value(s) of haemoglobin were given in g/l and were converted to g/dl"
+        in (repaired.provenance.repairs[0])
     )
 
 
@@ -281,8 +286,12 @@ def test_a_row_given_twice_is_read_once(tmp_path):
     cohort = data.load("ipssm", root=tmp_path)
     assert torch.equal(cohort.time, expected.time)
     torch.testing.assert_close(cohort.features, expected.features, equal_nan=True)
-    assert "2 row(s) of df_clinical.tsv that repeat another" in cohort.provenance.source
-    assert "2 row(s) of df_mut.tsv that repeat another" in cohort.provenance.source
+    assert "2 row(s) of df_clinical.tsv that repeat another" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
+    assert "2 row(s) of df_mut.tsv that repeat another" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
 
 
 def test_patients_of_one_table_only_are_told(tmp_path):
@@ -291,8 +300,12 @@ def test_patients_of_one_table_only_are_told(tmp_path):
     (folder / "df_mut.tsv").write_text(text)
     cohort = data.load("ipssm", root=tmp_path)
     assert values(cohort, "TP53").isnan().tolist() == [False, True, False, False, False]
-    assert "1 row(s) of df_mut.tsv without a clinical record" in cohort.provenance.source
-    assert "1 patient(s) have no row in df_mut.tsv" in cohort.provenance.source
+    assert "1 row(s) of df_mut.tsv without a clinical record" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
+    assert "1 patient(s) have no row in df_mut.tsv" in " ".join(
+        (*cohort.provenance.notes, *cohort.provenance.repairs)
+    )
 
 
 def test_check_reports_a_table(tmp_path):

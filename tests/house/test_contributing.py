@@ -208,7 +208,7 @@ TABLE_READER = '''def read_bergen(folder: Path) -> CleanTable:
     columns, measured_repairs = _measured(frame, (Column("age", "age", "years", 0, 120),), "bergen.csv")
     times, lost = outcome(frame, "days", "dead", "bergen.csv", per_month=DAYS_PER_MONTH)
     return _joined(
-        times, _named("bergen", frame["id"]), "bergen", columns, [*repairs, *measured_repairs, *lost]
+        times, _named("bergen", frame["id"]), "bergen", columns, lost, [*repairs, *measured_repairs]
     )
 
 
