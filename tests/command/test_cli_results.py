@@ -33,6 +33,7 @@ def test_results_computes_every_paper_and_every_explorer(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.survives("Frozen results are asked for without the real data", "a sentence; the results stay")
 def test_results_without_real_data_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("HEMAFL_DATA", raising=False)
     done = call("results", tmp_path)
@@ -41,6 +42,9 @@ def test_results_without_real_data_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.survives(
+    "A result's file cannot be written or holds another result", "a sentence before anything is computed"
+)
 @pytest.mark.parametrize(
     "command",
     [("run", "scd-infarct"), ("sweep", "partition"), ("bench", "engines")],

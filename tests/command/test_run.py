@@ -60,6 +60,7 @@ def test_another_aggregator_on_cells_dealt_anew_gives_the_expected_table(hemafl,
     }
 
 
+@pytest.mark.survives("An unknown name is given to the command", "one sentence that lists the known ones")
 @pytest.mark.parametrize(
     ("arguments", "known"),
     [

@@ -47,6 +47,7 @@ def test_sizes_are_kept_apart(root):
     assert data.load("tecom", size=16, root=root).size == 16
 
 
+@pytest.mark.survives("A file of the cache is damaged", "it is made anew from the images")
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
 def test_damaged_cache_is_rebuilt(root, decoded, suffix, damage):

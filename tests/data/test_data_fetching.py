@@ -89,6 +89,7 @@ def test_whole_file_arrives(server, tmp_path):
     assert [file.name for file in tmp_path.iterdir() if not file.name.endswith("validator")] == ["file.bin"]
 
 
+@pytest.mark.survives("A download is cut", "the next one goes on where it stopped")
 def test_cut_download_goes_on_where_it_stopped(server, tmp_path):
     server.cut = 3 * CHUNK
     with pytest.raises(DataError, match=r"stopped after 196,608 bytes .* run the same command again"):
@@ -128,6 +129,7 @@ def test_overlong_part_is_thrown_away(server, tmp_path):
     assert download(source(server), tmp_path, sha256(CONTENT)).read_bytes() == CONTENT
 
 
+@pytest.mark.survives("A download does not have its checksum", "a sentence, and nothing of it is kept")
 def test_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(DataError, match="does not have the checksum"):
         download(source(server), tmp_path, sha256(b"other"))
@@ -147,6 +149,7 @@ def test_folder_that_cannot_be_written_is_named(server, tmp_path):
         download(source(server), tmp_path / "file" / "sub", None)
 
 
+@pytest.mark.survives("The server of a data set cannot be reached", "a sentence that names the address")
 def test_unreachable_server_is_a_sentence(tmp_path):
     with pytest.raises(DataError, match="stopped after 0 bytes"):
         download(Download("http://127.0.0.1:9/file", "file.bin"), tmp_path, None)
@@ -185,6 +188,9 @@ def test_file_without_a_checksum_needs_trust(archive, server):
     assert data.fetch("bccd", archive, trust=True).sha256 == hashlib.sha256(server.content).hexdigest()
 
 
+@pytest.mark.survives(
+    "A data set is fetched into a folder that exists", "the folder stays as it is, and a sentence says so"
+)
 def test_existing_folder_is_never_overwritten(archive, server):
     (archive / "BCCD_cropped").mkdir()
     with pytest.raises(DataError, match="already exists"):
@@ -192,6 +198,7 @@ def test_existing_folder_is_never_overwritten(archive, server):
     assert server.requests == []
 
 
+@pytest.mark.survives("An archive holds something else than its data set", "nothing is installed")
 @pytest.mark.parametrize("content", [b"not a zip", None])
 def test_archive_of_something_else_installs_nothing(archive, server, tmp_path, content):
     if content is None:

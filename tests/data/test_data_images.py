@@ -85,6 +85,7 @@ def test_unsupported_mode_is_refused(tmp_path):
         decoded(tmp_path, Image.new("F", (20, 20)), "cell.tif")
 
 
+@pytest.mark.survives("An image is cut off in the middle", "a sentence that names the file")
 @pytest.mark.parametrize("extension", ["jpg", "png", "bmp", "tif"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
 def test_truncated_file_is_refused_by_name(tmp_path, extension, share):
@@ -101,6 +102,7 @@ def test_missing_file_is_named(tmp_path):
         images.decode(tmp_path / "gone.png", 8)
 
 
+@pytest.mark.survives("A small file claims to be a gigantic image", "it is refused before it is decoded")
 @pytest.mark.parametrize("side", [8_001, 60_000])
 def test_decompression_bomb_is_refused_before_decoding(tmp_path, side):
     path = tmp_path / "bomb.png"
@@ -114,6 +116,7 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path, side):
         images.decode(path, 8)
 
 
+@pytest.mark.survives("Any byte of an image file is changed", "a picture or a sentence, nothing else")
 @settings(max_examples=60, deadline=None)
 @given(
     position=st.floats(0, 1, exclude_max=True),

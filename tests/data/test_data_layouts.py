@@ -132,6 +132,7 @@ def test_masks_come_with_the_images(root, name):
         assert torch.bincount(mask.flatten().long()).tolist() == [1200, 300, 100]
 
 
+@pytest.mark.survives("An image has no mask where all should have one", "a sentence that names it")
 def test_missing_mask_is_named(root):
     tiny_layouts.segmentation(root)
     (root / "segmentation_WBC" / "Dataset 1" / "002.png").unlink()
@@ -182,6 +183,9 @@ def test_damaged_bloodmnist_is_named(root, fault):
         data.load("bloodmnist", root=root)
 
 
+@pytest.mark.survives(
+    "An archive of arrays holds pickled Python objects", "it is refused and never unpickled"
+)
 def test_pickled_archive_is_never_opened(root):
     (root / "bloodmnist").mkdir()
     objects = np.array([{"a": 1}], dtype=object)
@@ -190,6 +194,7 @@ def test_pickled_archive_is_never_opened(root):
         data.load("bloodmnist", root=root)
 
 
+@pytest.mark.survives("An image's class is not one of the data set's", "a sentence that names file and class")
 def test_image_of_unknown_class_is_refused(root):
     tiny_layouts.taleqani(root)
     tiny_layouts.save(root / "taleqani" / "Original" / "Unsure" / "x.jpg")

@@ -260,6 +260,9 @@ def test_a_table_survives_a_file(tmp_path):
 # What is repaired, and told
 
 
+@pytest.mark.survives(
+    "Haemoglobin is given in grams per litre", "it is converted, and the provenance counts the rows"
+)
 def test_haemoglobin_in_grams_per_litre_is_converted_and_counted(tmp_path):
     write_ipssm(tmp_path)
     expected = data.load("ipssm", root=tmp_path)
@@ -277,6 +280,7 @@ def test_platelets_per_microlitre_are_converted(tmp_path):
     assert values(data.load("ipssm", root=tmp_path), "platelets")[0] == 119
 
 
+@pytest.mark.survives("A row of a table stands there twice", "it is read once and counted")
 def test_a_row_given_twice_is_read_once(tmp_path):
     folder = write_ipssm(tmp_path)
     expected = data.load("ipssm", root=tmp_path)
@@ -364,6 +368,9 @@ REFUSED = {
 }
 
 
+@pytest.mark.survives(
+    "A value of a table cannot be, such as a negative age", "a sentence with file, column and rows"
+)
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_with_file_column_and_rows(tmp_path, case):
     changed, sentence = REFUSED[case]
@@ -383,6 +390,7 @@ def test_rows_of_the_table_that_is_wrong_are_counted(tmp_path):
         data.load("ipssm", root=tmp_path)
 
 
+@pytest.mark.survives("A column of a table is missing", "a sentence that names it")
 @pytest.mark.parametrize(
     ("file", "column"), [("df_clinical.tsv", "HB"), ("df_mut.tsv", "TP53"), ("df_cna.tsv", "del5q")]
 )
@@ -399,6 +407,7 @@ def test_many_rows_are_counted_not_listed():
         tables.as_numbers(frame, "x", "file")
 
 
+@pytest.mark.survives("A file in a table's place is none", "a sentence that names it")
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"\xff\xfe\x00x"])
 def test_a_file_that_is_no_table_is_named(tmp_path, content):
     (write_bmt(tmp_path) / "bmt.csv").write_bytes(content)

@@ -152,6 +152,7 @@ def test_a_model_that_no_file_can_hold_is_refused(make, match, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.survives("A model's file is damaged", "one sentence that names it")
 def test_a_model_file_that_cannot_be_read_is_one_sentence(tmp_path):
     path = tmp_path / "model"
     with pytest.raises(ModelError, match="does not exist"):
@@ -185,6 +186,7 @@ class Stranger(SiteApp):
         return None
 
 
+@pytest.mark.survives("A job for a node names something that is not the library's own", "it is refused")
 def test_only_the_librarys_own_settings_are_written_and_read(tmp_path):
     with pytest.raises(FederationError, match="'site-app' is a Stranger"):
         store_app(Stranger(), tmp_path)
@@ -233,6 +235,9 @@ def test_programs_end_with_their_folder():
     assert not programs.folder.exists()
 
 
+@pytest.mark.survives(
+    "The program that started a federation on one machine is killed", "server and nodes end by themselves"
+)
 @linux
 def test_programs_end_when_their_parent_is_killed(tmp_path):
     script = """
@@ -255,6 +260,7 @@ def test_a_program_that_ends_too_early_is_quoted():
             wait_until(lambda: False, broken, "it answered", 20)
 
 
+@pytest.mark.survives("The server's program does not come up", "the run ends at its deadline with a sentence")
 def test_a_superlink_that_does_not_come_up_has_a_deadline(monkeypatch, tmp_path):
     silent = tmp_path / "superlink"
     silent.write_text("#!/bin/sh\necho waiting for the database\nexec sleep 600\n")
@@ -279,6 +285,10 @@ def test_deployment_agrees_with_local_to_the_bit():
     assert deployed.refused.empty
 
 
+@pytest.mark.survives(
+    "A node without a registered key calls, and a hospital's node is lost and comes back",
+    "the stranger gets no work; the lost node is named until it is back",
+)
 @pytest.mark.deployment
 def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
     """One federation of two nodes over four rounds of any Flower app.
@@ -332,6 +342,7 @@ def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
     assert calls == [(1, 1), (1, 1), (2, 2), (3, 1), (4, 3)]
 
 
+@pytest.mark.survives("Ctrl-C while nodes train over TLS", "no process, no port and no folder is left")
 @linux
 @pytest.mark.deployment
 def test_ctrl_c_leaves_no_process_no_port_and_no_folder(tmp_path):
@@ -398,6 +409,9 @@ def test_the_bundle_for_hospitals_holds_settings_only(repository, tmp_path):
     assert sorted(zipfile.ZipFile(bundle).namelist()) == [".info/CONTENT", "pyproject.toml"]
 
 
+@pytest.mark.survives(
+    "A setting of the hospitals' app is mistyped", "one sentence that names the setting and what is allowed"
+)
 @pytest.mark.parametrize(
     ("change", "match"),
     [

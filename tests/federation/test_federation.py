@@ -189,6 +189,10 @@ def no_examples(reply):
     return reply
 
 
+@pytest.mark.survives(
+    "A hospital sends NaN, a wrong shape, another array or an implausibly large update",
+    "its reply is refused with the reason, and the run goes on",
+)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -211,6 +215,9 @@ def test_a_bad_reply_is_refused_with_its_reason(change, reason):
     assert [row["site"] for row in rows] == ["site 0", "site 2", "site 3"]
 
 
+@pytest.mark.survives(
+    "One of several hospitals is refused in every round", "the model is, to the bit, that of the others alone"
+)
 def test_a_refused_client_changes_nothing_for_the_others():
     good = run_with(fail)
     without = AggregatorStrategy(FedAvg(), nodes=3, rounds=1, evaluate=False)
@@ -234,6 +241,7 @@ def test_flower_itself_is_poisoned_by_one_nan():
         assert np.isnan(result["1.weight"]).any()
 
 
+@pytest.mark.survives("No hospital sends a usable reply", "an error with the first reason")
 def test_no_usable_reply_is_an_error():
     model = linear()
     empty = [Site(name="a", train=table(8, 0), validation=table(4, 1), test=table(4, 2))]
@@ -378,6 +386,9 @@ def test_pulling_gives_each_reply_once():
         grid.close()
 
 
+@pytest.mark.survives(
+    "A hospital is offline between two rounds", "the run goes on, and the history names it until it is back"
+)
 def test_a_hospital_that_is_away_is_missed_until_it_is_back():
     hospitals, model = sites(3), linear()
     strategy = AggregatorStrategy(FedAvg(), nodes=3, rounds=3, evaluate=False)
@@ -401,6 +412,10 @@ def test_a_hospital_that_is_away_is_missed_until_it_is_back():
 # --- interruption and resumption -------------------------------------------------------------------
 
 
+@pytest.mark.survives(
+    "A run is interrupted and started again with its checkpoint",
+    "it ends with the same bits as without the interruption",
+)
 @pytest.mark.parametrize(
     "settings", [{}, {"keep_local": r"^0\."}, {"aggregator": FedAdam(learning_rate=0.1)}]
 )
@@ -428,6 +443,9 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, monkeypatch, settings):
     assert again.hash == whole.hash
 
 
+@pytest.mark.survives(
+    "A checkpoint is damaged or belongs to another run", "it is refused in a sentence, and stays as it is"
+)
 def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
     federation.run(sites(2), model=linear(), recipe=RECIPE, rounds=1, checkpoint=path)
@@ -438,6 +456,7 @@ def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
         federation.run(sites(2), model=linear(), recipe=RECIPE, rounds=1, checkpoint=path)
 
 
+@pytest.mark.survives("Ctrl-C in a notebook while hospitals train", "the clients stop within the batch")
 def test_interrupt_stops_running_clients(monkeypatch):
     """Ctrl-C in the server's thread: the clients stop between two batches and no thread stays."""
     started = threading.Event()
@@ -489,6 +508,9 @@ def test_impossible_requests_are_one_sentence(change, match):
         federation.run(arguments.pop("sites"), model=linear(), recipe=RECIPE, **arguments)
 
 
+@pytest.mark.survives(
+    "Fewer hospitals come than the run waits for", "it ends at the deadline and says how many came"
+)
 def test_waiting_for_nodes_has_a_deadline():
     grid = LocalGrid(client_app(Job(linear(), RECIPE, 0), sites(1).__getitem__), 1)
     strategy = AggregatorStrategy(FedAvg(), nodes=2, rounds=1, deadline=0.2)

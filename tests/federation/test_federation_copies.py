@@ -175,6 +175,9 @@ def test_training_a_copy_gives_the_same_bits():
     assert torch.equal(*scores)
 
 
+@pytest.mark.survives(
+    "A network's layer keeps something of the images that it has seen", "it does not pass to another hospital"
+)
 def test_what_a_layer_keeps_does_not_pass_from_site_to_site():
     """Sites that share a thread would otherwise see the calls of those before them."""
     model = nn.Sequential(nn.Linear(6, 2), Counting())
@@ -194,6 +197,9 @@ def test_what_a_layer_keeps_does_not_pass_from_site_to_site():
 # --- messages ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.survives(
+    "A hospital's program changes the message that it was given", "no other hospital sees the change"
+)
 def test_a_client_that_changes_its_message_changes_nobody_elses():
     def greedy(message: Message, context: Context) -> Message:
         content = message.content

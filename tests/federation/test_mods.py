@@ -131,6 +131,7 @@ def test_a_mod_works_on_the_sites_it_names():
     np.testing.assert_allclose(sent[1]["1.weight"] - start["1.weight"], -10 * step, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.survives("A mod fails at one hospital", "that reply is refused with the reason")
 def test_a_mod_that_fails_is_a_reply_that_is_refused():
     def fail(message, context, call_next):
         if context.node_config["partition-id"] == 1:
@@ -142,6 +143,9 @@ def test_a_mod_that_fails_is_a_reply_that_is_refused():
     assert "the mod is broken" in run.refused["reason"][0]
 
 
+@pytest.mark.survives(
+    "A mod names a hospital that does not exist, or is no mod", "it is refused before the first message"
+)
 @pytest.mark.parametrize(
     ("mods", "told"),
     [

@@ -7,6 +7,7 @@ from hemafl_lib.federation.engines.ray import ray_ended
 from hemafl_lib.federation.quiet import without_tips
 
 
+@pytest.mark.survives("Ray does not start", "a sentence, and no process is left")
 @pytest.mark.ray
 def test_a_start_that_fails_leaves_no_process(monkeypatch):
     """The control store and its monitor have come up when the last of Ray's own processes fails."""

@@ -116,6 +116,9 @@ def test_a_hospital_has_a_key_pair_of_a_kind_that_flower_takes(keys, hospital):
     assert public.curve.name == "secp384r1"
 
 
+@pytest.mark.survives(
+    "Other users of the machine read the keys that the guide makes", "they may not: only the owner can"
+)
 def test_private_keys_are_for_their_owner_only(keys):
     for name in ("authority.key", "server.key", "north", "south"):
         assert (keys / name).stat().st_mode & 0o077 == 0, name

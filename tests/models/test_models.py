@@ -368,6 +368,9 @@ def test_the_cache_is_used_without_network(row, size, monkeypatch, no_network, e
         )
 
 
+@pytest.mark.survives(
+    "Pretrained weights cannot be downloaded", "a sentence; no random features under a pretrained name"
+)
 def test_a_download_that_fails_is_one_sentence(monkeypatch, empty_cache):
     def unreachable(*_args, **_kwargs):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no route to host")
@@ -389,6 +392,9 @@ def test_a_download_is_used(monkeypatch, empty_cache, tmp_path):
     assert torch.equal(model.prefix.conv1[0].weight, stored.conv1[0].weight)
 
 
+@pytest.mark.survives(
+    "A file of weights does not fit its network", "it is refused, and names what does not fit"
+)
 def test_shipped_weights_have_to_line_up(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(3)}, file)

@@ -140,6 +140,9 @@ def test_epsilon_at_the_ends_of_its_range():
     assert privacy.epsilon([Steps(1.0, 0.1, 5), Steps(0.0, 0.1, 1)], DELTA) == math.inf
 
 
+@pytest.mark.survives(
+    "Noise, rate or delta of a privacy account is out of range", "one sentence that names it"
+)
 @pytest.mark.parametrize(
     ("call", "match"),
     [
@@ -343,6 +346,10 @@ def test_private_training_still_learns():
     assert run.curve("accuracy").iloc[-1].mean() > 0.8
 
 
+@pytest.mark.survives(
+    "A hospital's privacy budget is spent in the middle of a run",
+    "the run ends before the next round and keeps its checkpoint",
+)
 def test_a_spent_budget_ends_the_run_keeps_the_checkpoint_and_can_be_raised(tmp_path):
     path = tmp_path / "run.safetensors"
     arguments = {"model": head(), "recipe": SGD, "rounds": 4}
@@ -367,6 +374,7 @@ def test_isolated_runs_say_whose_budget_is_spent():
         federation.isolated(sites(2)[::-1], model=head(), recipe=SGD, rounds=30, trainer=small, workers=2)
 
 
+@pytest.mark.survives("A checkpoint of a run with other noise is given", "it is refused")
 def test_a_checkpoint_of_other_noise_is_refused(tmp_path):
     path, arguments = tmp_path / "run.safetensors", {"model": head(), "recipe": SGD, "rounds": 1}
     federation.run(sites(2), **arguments, trainer=RecordPrivacy(), checkpoint=path)
@@ -383,6 +391,9 @@ def test_a_node_that_is_a_program_of_its_own_trains_as_privately(tmp_path):
     assert trainer.budget == 3.0
 
 
+@pytest.mark.survives(
+    "A run with differential privacy is interrupted and resumed", "what was spent before still counts"
+)
 def test_what_was_spent_stays_in_the_sites_state():
     state = RecordDict()
     for noise in (1.0, 1.0, 2.0):
@@ -394,6 +405,10 @@ def normalised() -> nn.Module:
     return AttentionCNN(2, width=8, norm="batch")
 
 
+@pytest.mark.survives(
+    "A network mixes the images of a batch, so that no noise protects one",
+    "it is refused before the first round",
+)
 @pytest.mark.parametrize(
     ("change", "match"),
     [

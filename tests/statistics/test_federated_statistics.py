@@ -237,6 +237,9 @@ def test_a_site_where_nobody_died_still_counts_as_at_risk():
     pd.testing.assert_frame_equal(over.table, fit.table, check_exact=True)
 
 
+@pytest.mark.survives(
+    "A feature separates who died from who lived", "a sentence that names it, instead of a huge coefficient"
+)
 def test_a_coefficient_that_grows_without_end_is_named():
     whole = drawn(100)
     whole.features[:, 2] = whole.event.float()  # nobody without the feature dies
@@ -246,6 +249,7 @@ def test_a_coefficient_that_grows_without_end_is_named():
         assert np.isfinite(fit(dealt(whole), ridge=1.0, **EXACT).coefficients).all()
 
 
+@pytest.mark.survives("A feature is constant or repeats another", "a sentence that names it")
 def test_constant_and_collinear_features_are_named():
     whole = drawn(100)
     whole.features[:, 2] = 1.7
@@ -277,6 +281,9 @@ def test_logistic_equals_scikit_learn_on_the_pooled_rows(strength):
     assert fit.account.rounds <= 10
 
 
+@pytest.mark.survives(
+    "Two classes can be separated perfectly", "a sentence instead of an estimate without end"
+)
 def test_separable_classes_have_no_finite_estimate():
     sites = labelled_sites(3)
     for site in sites:
@@ -396,6 +403,10 @@ def test_the_difference_of_two_risk_sums_is_a_row():
     np.testing.assert_allclose(row, whole.features[10].numpy(), atol=1e-6)
 
 
+@pytest.mark.survives(
+    "A statistic would count fewer patients than a hospital allows",
+    "the hospital refuses to answer, in a sentence",
+)
 @pytest.mark.parametrize(
     "ask",
     [
@@ -535,6 +546,10 @@ def test_a_refusal_over_flower_is_the_sites_sentence():
         statistics.over_flower(dealt(rossi()[1]), statistics.cox)
 
 
+@pytest.mark.survives(
+    "A node fails while a statistic is computed",
+    "an error that names it, because the sum would lack its patients",
+)
 def test_a_node_that_fails_is_named():
     def no_data(number):
         raise OSError("the disk is gone")
@@ -547,6 +562,7 @@ def test_a_node_that_fails_is_named():
     grid.close()
 
 
+@pytest.mark.survives("A server asks a hospital for what no statistic needs", "the hospital does not answer")
 def test_a_node_answers_only_to_the_catalogue():
     sites = dealt(drawn(60))
     grid = LocalGrid(statistics.query_app(sites.__getitem__), len(sites))
