@@ -1,9 +1,6 @@
 """`run`, `isolated` and `centralised`: the three lines of every experiment."""
 
 import copy
-import dataclasses
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +14,6 @@ from torch import nn
 from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters
 from hemafl_lib.data.cohort import Cohort, CohortKind, join
 from hemafl_lib.errors import FederationError, quote
-from hemafl_lib.federation.checkpoint import read_checkpoint
 from hemafl_lib.federation.client import Job
 from hemafl_lib.federation.engines import check_engine, run_app
 from hemafl_lib.federation.exchange import (
@@ -27,6 +23,7 @@ from hemafl_lib.federation.exchange import (
     set_arrays,
     trained_names,
 )
+from hemafl_lib.federation.fingerprint import run_parts
 from hemafl_lib.federation.flower_private import Mod
 from hemafl_lib.federation.mods import check_mods
 from hemafl_lib.federation.server import HISTORY_COLUMNS, Server
@@ -88,7 +85,7 @@ def run(
     optimise_buffers: bool = False,
     evaluate: bool = True,
     monitor: Mapping[str, Cohort] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     device: str | None = None,
     progress: bool | None = None,
     report: Callable[[pd.DataFrame], object] | None = None,
@@ -167,7 +164,6 @@ def run(
         trained=None if optimise_buffers else trained_names(model),
         evaluate=evaluate,
     )
-    fingerprint = run_fingerprint(sites, job, aggregator, rounds, optimise_buffers)
     server = Server(
         job,
         strategy,
@@ -176,10 +172,10 @@ def run(
         monitor=dict(monitor or {}),
         report=report,
         stop=stop or threading.Event(),
-        checkpoint=checkpoint,
-        fingerprint=fingerprint,
-        saved=read_checkpoint(checkpoint, fingerprint) if checkpoint and checkpoint.exists() else None,
     )
+    if checkpoint is not None:
+        settings = {"rounds": rounds, "optimise_buffers": optimise_buffers, "evaluate": evaluate}
+        server.keep(Path(checkpoint), run_parts(sites, job, aggregator, server.monitor, **settings))
     run_app(engine, server.app(), job, sites, workers=workers, progress=progress, stop=server.stop)
     if rounds and not strategy.aggregated_rounds:
         first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
@@ -230,7 +226,7 @@ def check_request(
     engine: str,
     evaluate: bool,
     keep_local: str | None,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     trainer: Trainer,
     mods: Sequence[Mod],
 ) -> None:
@@ -265,27 +261,3 @@ def check_request(
             "be read back."
         )
     check_mods(mods, len(sites))
-    for mod in mods:
-        if checkpoint and not dataclasses.is_dataclass(mod):
-            raise FederationError(
-                f"a checkpoint would not know the mod {mod} again; make the mod a frozen dataclass."
-            )
-
-
-def run_fingerprint(
-    sites: Sequence[Site], job: Job, aggregator: Aggregator, rounds: int, optimise_buffers: bool
-) -> str:
-    """Return a hash of all that decides a run's result, so that a checkpoint fits its run only."""
-    settings: list[Any] = [rounds, job.seed, job.keep_local, optimise_buffers]
-    if job.trainer != Trainer():
-        settings.append(repr(job.trainer))
-    if job.mods:
-        settings.append([repr(mod) for mod in job.mods])
-    described = {
-        "sites": [(site.name, len(site.train), site.train.provenance.checksum) for site in sites],
-        "model": parameter_hash(get_arrays(job.model, job.model.state_dict())),
-        "aggregator": repr(aggregator),
-        "recipe": dataclasses.asdict(job.recipe),
-        "settings": settings,
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -9,13 +9,14 @@ import pandas as pd
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from hemafl_lib.aggregation import Parameters
+from hemafl_lib.aggregation import Parameters, begin
 from hemafl_lib.data.cohort import Cohort
 from hemafl_lib.errors import Stopped
-from hemafl_lib.federation.checkpoint import Checkpoint, write_checkpoint
+from hemafl_lib.federation.checkpoint import Checkpoint, find_checkpoint, write_checkpoint
 from hemafl_lib.federation.client import Job
 from hemafl_lib.federation.engines.local import LocalGrid
 from hemafl_lib.federation.exchange import set_arrays
+from hemafl_lib.federation.fingerprint import Parts
 from hemafl_lib.federation.model_copy import copy_model
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.training import score
@@ -41,8 +42,8 @@ class Server:
         Called before the first round and after each, with the history so far.
     stop
         Once it is set, the run ends with `Stopped` after the round.
-    checkpoint, fingerprint
-        File that is replaced after each round, or None; the fingerprint tells it from those of other runs.
+    checkpoint, parts
+        File that is replaced after each round, or None, and what tells it from other runs' files: `keep`.
     saved
         What such a file held when the run began, or None.
     """
@@ -56,7 +57,7 @@ class Server:
     report: Callable[[pd.DataFrame], object] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     checkpoint: Path | None = None
-    fingerprint: str = ""
+    parts: Parts = field(default_factory=dict)
     saved: Checkpoint | None = None
 
     def serve(self, grid: Grid, context: Context) -> None:
@@ -70,6 +71,16 @@ class Server:
             self.look()
             self.save(grid)
             self.tell()
+
+    def keep(self, checkpoint: Path, parts: Parts) -> None:
+        """Replace a file after each round, and go on from what it holds already.
+
+        Raises `DataError` if it could not be written, and `FederationError` if it holds anything but a
+        checkpoint of the run that consists of these ``parts``.
+        """
+        state = begin(self.strategy.aggregator, self.arrays, self.strategy.trained)
+        start = Checkpoint(parts, self.rounds, self.arrays, state)
+        self.checkpoint, self.parts, self.saved = checkpoint, parts, find_checkpoint(checkpoint, start)
 
     def app(self) -> ServerApp:
         """Return `serve` as the Flower app of the server."""
@@ -112,7 +123,7 @@ class Server:
         contexts = grid.contexts.values() if isinstance(grid, LocalGrid) else ()
         strategy = self.strategy
         snapshot = Checkpoint(
-            fingerprint=self.fingerprint,
+            parts=self.parts,
             round=self.done,
             arrays=self.arrays,
             server_state=strategy.state,
