@@ -227,21 +227,22 @@ def test_one_step_is_the_textbooks():
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "rounding"),
     [
-        Recipe(batch_size=100, local_epochs=5),
-        Recipe(batch_size=100, local_epochs=5, optimiser="sgd", schedule="cosine", loss="focal"),
-        Recipe(batch_size=100, local_epochs=5, optimiser="sgd", proximal=0.5, weight_decay=0.1),
+        # AdamW divides by the gradient's own size: where that is nearly 0, rounding shows in a step of 0.002.
+        (Recipe(batch_size=100, local_epochs=5), 1e-4),
+        (Recipe(batch_size=100, local_epochs=5, optimiser="sgd", schedule="cosine", loss="focal"), 1e-5),
+        (Recipe(batch_size=100, local_epochs=5, optimiser="sgd", proximal=0.5, weight_decay=0.1), 1e-5),
     ],
 )
-def test_without_noise_and_clipping_it_is_plain_training(recipe):
+def test_without_noise_and_clipping_it_is_plain_training(recipe, rounding):
     plain, private, rows = group_cnn(), group_cnn(), pictures(12, 0)
     report = fit(plain, rows, recipe, torch_generator(0), progress=0.5)
     steps = privacy.private_fit(
         private, rows, recipe, RecordPrivacy(noise=0, clip=1e6), torch_generator(0), progress=0.5
     )
     assert steps == report.steps == 5
-    torch.testing.assert_close(vector(private), vector(plain), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(vector(private), vector(plain), atol=rounding, rtol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
