@@ -3,6 +3,7 @@
 import copy
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ class Run:
     """What a federated run leaves behind.
 
     ``history`` is tidy: one row per round, phase ("train", "evaluate" or "monitor"), site and metric.
-    ``refused`` lists the replies that were not used, with the reason. ``bytes_sent`` counts the
-    arrays in both directions.
+    ``refused`` lists the replies that were not used, with the reason; in ``missed_rounds`` none was, and the
+    model stayed as it was. ``bytes_sent`` counts the arrays in both directions.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Run:
     bytes_sent: int
     seconds: float
     engine: str
+    missed_rounds: tuple[int, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -177,9 +179,7 @@ def run(
         settings = {"rounds": rounds, "optimise_buffers": optimise_buffers, "evaluate": evaluate}
         server.keep(Path(checkpoint), run_parts(sites, job, aggregator, server.monitor, **settings))
     run_app(engine, server.app(), job, sites, workers=workers, progress=progress, stop=server.stop)
-    if rounds and not strategy.aggregated_rounds:
-        first = strategy.refused[0]["reason"] if strategy.refused else "no reply came"
-        raise FederationError(f"no round had a usable reply; the first was refused because {quote(first)}.")
+    missed = missed_rounds(strategy, rounds)
     final = copy.deepcopy(model)
     set_arrays(final, server.arrays)
     return Run(
@@ -190,7 +190,28 @@ def run(
         bytes_sent=strategy.bytes_sent,
         seconds=time.monotonic() - began,
         engine=engine,
+        missed_rounds=missed,
     )
+
+
+def missed_rounds(strategy: AggregatorStrategy, rounds: int) -> tuple[int, ...]:
+    """Return the rounds without any usable reply, and warn of them; raise `FederationError` if all are."""
+    trained = {row["round"] for row in strategy.history if row["phase"] == "train"}
+    missed = tuple(number for number in range(1, rounds + 1) if number not in trained)
+    first: dict[str, str] = {}
+    for row in strategy.refused:
+        if row["phase"] == "train" and row["round"] in missed:
+            first.setdefault(row["site"], f"{row['site']} was refused because {quote(row['reason'])}")
+    said = "; ".join(first.values()) or "no reply came"
+    if missed and not trained:
+        raise FederationError(f"no round had a usable reply: {said}.")
+    if missed:
+        warnings.warn(
+            f"{len(missed)} of {rounds} rounds had no usable reply, so the model is that of round "
+            f"{max(trained)}: {said}.",
+            stacklevel=3,
+        )
+    return missed
 
 
 def isolated(sites: Sequence[Site], **settings: Any) -> dict[str, Run]:
