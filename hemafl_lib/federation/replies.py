@@ -62,6 +62,9 @@ def read_reply(message: Message) -> Reply:
         return Reply(node, site, {}, failure=f"the client failed: {quote(message.error.reason)}")
     content = message.content
     record, metrics, spent = content.get("arrays"), content.get("metrics"), content.get("spent")
+    failed = content.get("failure")
+    if isinstance(failed, ConfigRecord):
+        return Reply(node, site, {}, failure=f"the client failed: {quote(str(failed.get('reason')))}")
     arrays, size = None, 0
     if isinstance(record, ArrayRecord):
         try:

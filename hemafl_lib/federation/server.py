@@ -40,6 +40,9 @@ class Server:
         Cohorts on which the global model is evaluated before the first round and after each, by name.
     report
         Called before the first round and after each, with the history so far.
+    watch
+        Called with a round's number and its phase, "train" or "evaluate", once the replies of that phase are
+        in. What it raises ends the run; the round is then not kept.
     stop
         Once it is set, the run ends with `Stopped` after the round.
     checkpoint, parts
@@ -55,6 +58,7 @@ class Server:
     done: int = 0
     monitor: Mapping[str, Cohort] = field(default_factory=dict)
     report: Callable[[pd.DataFrame], object] | None = None
+    watch: Callable[[int, str], object] = lambda number, phase: None
     stop: threading.Event = field(default_factory=threading.Event)
     checkpoint: Path | None = None
     parts: Parts = field(default_factory=dict)
@@ -65,7 +69,9 @@ class Server:
         self.begin(grid)
         for round_number in range(self.done + 1, self.rounds + 1):
             self.arrays = self.strategy.train_round(round_number, self.arrays, grid)
+            self.watch(round_number, "train")
             self.strategy.evaluate_round(round_number, self.arrays, grid)
+            self.watch(round_number, "evaluate")
             self.done = round_number
             self.end_if_stopped()
             self.look()
@@ -89,12 +95,17 @@ class Server:
         return app
 
     def begin(self, grid: Grid) -> None:
-        """Look at the initial model, or go on where a checkpoint ended."""
+        """Look at the initial model, or go on where a checkpoint ended.
+
+        The checkpoint is first written before the first message, so that a place for which there is no room
+        or no right is found out before anybody works.
+        """
         self.end_if_stopped()
         if self.saved:
             self.resume(self.saved, grid)
         else:
             self.look()
+            self.save(grid)
             self.tell()
 
     def end_if_stopped(self) -> None:

@@ -28,7 +28,7 @@ from hemafl_lib.federation.replies import (
 )
 
 PATIENCE = 3600.0
-"""Seconds to wait for the replies of a round, as Flower does."""
+"""Seconds to wait for replies where nobody says otherwise, as Flower does."""
 
 
 class AggregatorStrategy(Strategy):
@@ -51,6 +51,8 @@ class AggregatorStrategy(Strategy):
         An update is refused if its norm exceeds this many times the median norm of the round.
     deadline
         Seconds to wait for the nodes.
+    patience
+        Seconds to wait for the replies to each question.
 
     Attributes
     ----------
@@ -76,9 +78,11 @@ class AggregatorStrategy(Strategy):
         evaluate: bool = True,
         implausible: float = 1000.0,
         deadline: float = 120.0,
+        patience: float = PATIENCE,
     ) -> None:
         self.aggregator, self.nodes, self.rounds, self.trained = aggregator, nodes, rounds, trained
         self.evaluate, self.implausible, self.deadline = evaluate, implausible, deadline
+        self.patience = patience
         self.asked: dict[int, str] = {}
         self.current: Parameters = {}
         self.state: State | None = None
@@ -96,14 +100,14 @@ class AggregatorStrategy(Strategy):
         """
         self.current = arrays
         messages = self._messages(number, to_record(arrays), MessageType.TRAIN, grid)
-        self._aggregate(number, grid.send_and_receive(messages=messages, timeout=PATIENCE))
+        self._aggregate(number, grid.send_and_receive(messages=messages, timeout=self.patience))
         return self.current
 
     def evaluate_round(self, number: int, arrays: Parameters, grid: Grid) -> None:
         """Have every site evaluate ``arrays`` and keep its metrics, or do nothing if nobody evaluates."""
         if self.evaluate:
             messages = self._messages(number, to_record(arrays), MessageType.EVALUATE, grid)
-            self._keep_metrics(number, grid.send_and_receive(messages=messages, timeout=PATIENCE))
+            self._keep_metrics(number, grid.send_and_receive(messages=messages, timeout=self.patience))
 
     # --- the same in Flower's steps ------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class DeploymentGrid(RunGrid):
                 message = waiting.pop(reply.metadata.reply_to_message_id)
                 # The SuperLink answers for a node that is away, and in its own name.
                 replies.append(Message(reply.error, reply_to=message) if reply.has_error() else reply)
-            late = f"it did not answer within {timeout} s" if time.monotonic() > end else None
+            late = f"it did not answer within {timeout:g} s" if time.monotonic() > end else None
             for number, message in list(waiting.items()):
                 reason = late or self.gone(message.metadata.dst_node_id)
                 if reason is not None:
