@@ -196,6 +196,8 @@ def run(
 
 def missed_rounds(strategy: AggregatorStrategy, rounds: int) -> tuple[int, ...]:
     """Return the rounds without any usable reply, and warn of them; raise `FederationError` if all are."""
+    if strategy.aggregated_rounds == rounds:
+        return ()
     trained = {row["round"] for row in strategy.history if row["phase"] == "train"}
     missed = tuple(number for number in range(1, rounds + 1) if number not in trained)
     first: dict[str, str] = {}
@@ -203,7 +205,7 @@ def missed_rounds(strategy: AggregatorStrategy, rounds: int) -> tuple[int, ...]:
         if row["phase"] == "train" and row["round"] in missed:
             first.setdefault(row["site"], f"{row['site']} was refused because {quote(row['reason'])}")
     said = "; ".join(first.values()) or "no reply came"
-    if missed and not trained:
+    if not trained:
         raise FederationError(f"no round had a usable reply: {said}.")
     if missed:
         warnings.warn(
