@@ -358,3 +358,22 @@ def test_a_late_hospital_is_named_and_its_late_reply_is_not_counted(start, monke
     assert all("it did not answer within 2 s" in row["reason"] for row in late)
     models = [(tmp_path / name / run_folder.MODEL_FILE).read_bytes() for name in ("late", "failed")]
     assert models[0] == models[1]
+
+
+def test_the_guide_quotes_what_the_operator_reads(start, repository, tmp_path):
+    page = (repository / "book" / "start" / "two_machines.md").read_text(encoding="utf-8")
+    for sentence in (
+        "no hospital trained in round 1; mend what each says and start the same run again: north: ",
+        "the model diverged in round 1; lower learning-rate and name another folder for out",
+        "holds the model of a run that is finished; name another folder.",
+        "belongs to another run, which differs in",
+        "holds other files",
+        "rounds=0 is not allowed",
+        "size=4 is not allowed",
+        "loss='cox' is unknown",
+    ):
+        assert sentence in page
+    with pytest.raises(
+        FederationError, match="no hospital trained in round 1; mend what each says and start"
+    ):
+        start({"cohort": "tecom", "data-folder": str(tmp_path / "tecmo")})
