@@ -88,8 +88,8 @@ class RunSettings(Settings):
         if self.classes not in data.classes.CLASS_SCHEMES:
             known = ", ".join(data.classes.CLASS_SCHEMES)
             raise FederationError(f"classes='{self.classes}' is unknown; choose one of: {known}.")
-        if not self.out:
-            raise FederationError("out is empty; name a folder.")
+        if not self.out.strip() or not self.out.isprintable():
+            raise FederationError(f"out={self.out!r} is no name of a folder; give one line of text.")
 
     def job(self) -> Job:
         """Return what all sites are asked to do: train an attention CNN by a recipe."""
@@ -195,7 +195,7 @@ def serve(grid: Grid, context: Context) -> None:
         in which nobody trained, or whose model nobody could evaluate or everybody found diverged.
     """
     run = read_settings(RunSettings, context.run_config)
-    job, folder = run.job(), Path(run.out).absolute()
+    job, folder = run.job(), Path(run.out).expanduser().absolute()
     strategy = AggregatorStrategy(
         aggregation.by_name(run.aggregator),
         nodes=run.hospitals,
