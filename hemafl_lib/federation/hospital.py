@@ -17,6 +17,7 @@ that counted.
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -195,7 +196,7 @@ def serve(grid: Grid, context: Context) -> None:
         in which nobody trained, or whose model nobody could evaluate or everybody found diverged.
     """
     run = read_settings(RunSettings, context.run_config)
-    job, folder = run.job(), Path(run.out).expanduser().absolute()
+    job, folder = run.job(), Path(os.path.expanduser(run.out)).absolute()
     strategy = AggregatorStrategy(
         aggregation.by_name(run.aggregator),
         nodes=run.hospitals,
