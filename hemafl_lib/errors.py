@@ -1,9 +1,12 @@
 """Errors a reader may meet: one sentence that names the argument or file, and the remedy.
 
-Budget: 60 lines.
+Budget: 70 lines.
 """
 
 import re
+
+LONGEST = 400
+"""Characters of somebody else's text that a sentence quotes."""
 
 
 class HemaflError(ValueError):
@@ -49,4 +52,11 @@ class Stopped(Exception):
 def quote(text: str | None) -> str:
     """Return what an error says for use within a sentence: its last line, without our class and full stop."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return re.sub(rf"^{__name__}\.\w+: ", "", lines[-1]).rstrip(".") if lines else "no reason given"
+    last = re.sub(rf"^{__name__}\.\w+: ", "", lines[-1]).rstrip(".") if lines else "no reason given"
+    return one_line(last)
+
+
+def one_line(text: str) -> str:
+    """Return what somebody else has written as one line: shortened, without what cannot be printed."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * LONGEST]).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

@@ -1,5 +1,6 @@
 """The client app: what every site runs, whatever the engine."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -145,10 +146,15 @@ def reply(
     metrics: dict[str, float],
     arrays: Parameters | None = None,
 ) -> Message:
-    """Return the reply that both Flower's own strategies and ours understand."""
+    """Return the reply that both Flower's own strategies and ours understand.
+
+    A metric that could not be measured (NaN), such as concordance where no two patients can be compared, is
+    left out: a number that is none would have the reply refused.
+    """
+    measured = {name: value for name, value in metrics.items() if not math.isnan(value)}
     content = RecordDict(
         {
-            "metrics": MetricRecord({**metrics, "partition-id": partition_of(context)}),
+            "metrics": MetricRecord({**measured, "partition-id": partition_of(context)}),
             "site": ConfigRecord({"name": site.name}),
         }
     )

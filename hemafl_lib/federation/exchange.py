@@ -10,19 +10,22 @@ from typing import TypeVar
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from numpy.lib.format import dtype_to_descr, read_array_header_1_0, write_array_header_1_0
+from numpy.lib.format import dtype_to_descr, read_array_header_2_0, write_array_header_1_0
 from torch import nn
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, one_line, quote
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 
 NUMPY = Array(np.zeros(0)).stype
 """What Flower calls an array that travels as the bytes of an .npy file."""
 
-NPY_VERSION_1 = b"\x93NUMPY\x01\x00"
-"""The first bytes of an .npy file of version 1.0."""
+NPY = b"\x93NUMPY"
+"""The first bytes of an .npy file."""
+
+WIDTH_OF_LENGTH = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
+"""Bytes that state the length of the head, by the version of the .npy format."""
 
 
 def exchanged_names(model: nn.Module, keep_local: str | None = None) -> tuple[str, ...]:
@@ -98,28 +101,37 @@ def write_header(dtype: np.dtype, shape: tuple[int, ...], columns_first: bool) -
 
 
 def from_record(record: ArrayRecord) -> Parameters:
-    """Return the arrays of Flower's record, read-only; raise ValueError if one is damaged."""
-    return {name: read_array(value) for name, value in record.items()}
+    """Return the arrays of Flower's record, read-only; raise `FederationError` if one cannot be read."""
+    return {name: read_array(name, value) for name, value in record.items()}
 
 
-def read_array(value: Array) -> np.ndarray:
+def read_array(name: str, value: Array) -> np.ndarray:
     """Return the array that Flower sent as the bytes of an .npy file, without copying them.
 
-    Flower's own ``Array.numpy`` parses the header as Python source, each time anew. For small arrays
-    that takes longer than training, and a model has the same few headers in every message.
+    Flower's own ``Array.numpy`` parses the header as Python source, each time anew; for small arrays that
+    takes longer than training, and a model has the same few headers in every message. It also opens an
+    archive, and sets memory aside for whatever size a header states. Here nothing but numbers is read, and
+    no more of them than there are bytes. Raises `FederationError` for anything else.
     """
     data = value.data
-    if data[:8] != NPY_VERSION_1:
-        return value.numpy()
-    start = 10 + int.from_bytes(data[8:10], "little")
-    shape, columns_first, dtype = read_header(data[:start])
-    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if columns_first else "C")
+    if value.stype != NUMPY or data[:6] != NPY or data[6:8] not in WIDTH_OF_LENGTH:
+        raise FederationError(f"array '{one_line(name)}' is not in the .npy format; send NumPy arrays.")
+    start = 8 + (width := WIDTH_OF_LENGTH[data[6:8]])
+    start += int.from_bytes(data[8:start], "little")
+    try:
+        shape, columns_first, dtype = read_header(data[8 + width : start])
+        return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if columns_first else "C")
+    except Exception as error:  # bytes from elsewhere may make NumPy fail in any way
+        raise FederationError(f"array '{one_line(name)}' is damaged: {quote(str(error))}.") from None
 
 
 @functools.lru_cache(maxsize=1024)
 def read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether columns come first, and dtype from the head of an .npy file of version 1."""
-    return read_array_header_1_0(BytesIO(head[8:]))
+    """Return shape, whether columns come first, and dtype from the text in the head of an .npy file.
+
+    The versions of the format differ in how long that text may be; what it says of numbers is the same.
+    """
+    return read_array_header_2_0(BytesIO(len(head).to_bytes(4, "little") + head))
 
 
 def get_record(content: RecordDict, name: str, kind: type[Record]) -> Record:

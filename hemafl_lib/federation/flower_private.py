@@ -88,6 +88,10 @@ class RunGrid(Grid):
         """Flower's description of the run."""
         return self._run
 
+    def site_numbers(self) -> dict[int, int]:
+        """Return which of the sites each node is, as far as the engine knows it beforehand."""
+        return {}
+
     def create_message(
         self,
         content: RecordDict,

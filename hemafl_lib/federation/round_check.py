@@ -69,9 +69,7 @@ class RoundCheck:
         return {row["site"]: row["reason"] for row in rows if (row["round"], row["phase"]) == (number, phase)}
 
     def losses(self, number: int, phase: str) -> dict[str, float]:
-        """Return the loss that each hospital found in a phase, by name."""
-        return {
-            row["site"]: row["value"]
-            for row in self.strategy.history
-            if (row["round"], row["phase"], row["metric"]) == (number, phase, "loss")
-        }
+        """Return the loss that each hospital found in a phase, by name; NaN if it was no number."""
+        rows = [row for row in self.strategy.history if (row["round"], row["phase"]) == (number, phase)]
+        found = {row["site"]: row["value"] for row in rows if row["metric"] == "loss"}
+        return {row["site"]: found.get(row["site"], float("nan")) for row in rows}

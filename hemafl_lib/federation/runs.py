@@ -161,6 +161,7 @@ def run(
     job = Job(copy.deepcopy(model), recipe, seed, keep_local, device, trainer, tuple(mods))
     strategy = AggregatorStrategy(
         aggregator,
+        names=[site.name for site in sites],
         nodes=len(sites),
         rounds=rounds,
         trained=None if optimise_buffers else trained_names(model),

@@ -5,10 +5,11 @@
 that Flower's own loop, `start`, can drive it too.
 """
 
+import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -16,16 +17,16 @@ from flwr.serverapp.strategy import Strategy
 from hemafl_lib.aggregation import Aggregator, Parameters, State, aggregate, begin
 from hemafl_lib.federation.exchange import byte_count, from_record, to_record
 from hemafl_lib.federation.replies import (
-    NUMBER,
     Reply,
+    accepted,
     end_if_spent,
-    read_reply,
-    refusal,
-    reply_order,
+    norm_limit,
+    read_replies,
     update_norm,
     wait_for_nodes,
     weighted_metrics,
 )
+from hemafl_lib.federation.roster import Roster
 
 PATIENCE = 3600.0
 """Seconds to wait for replies where nobody says otherwise, as Flower does."""
@@ -38,6 +39,8 @@ class AggregatorStrategy(Strategy):
     ----------
     aggregator
         The rule that combines the replies.
+    names
+        Names of the sites by their "partition-id", where they are known beforehand.
     nodes
         How many nodes to wait for before the first round. Later rounds go on with those that are online, one
         at least, and ``refused`` names the others.
@@ -48,7 +51,7 @@ class AggregatorStrategy(Strategy):
     evaluate
         Whether the sites evaluate the new global model after each round.
     implausible
-        An update is refused if its norm exceeds this many times the median norm of the round.
+        An update is refused if its norm exceeds this many times the usual one, see `norm_limit`.
     deadline
         Seconds to wait for the nodes.
     patience
@@ -56,6 +59,8 @@ class AggregatorStrategy(Strategy):
 
     Attributes
     ----------
+    roster
+        Which node is which site.
     current
         The global arrays.
     state
@@ -74,6 +79,7 @@ class AggregatorStrategy(Strategy):
         *,
         nodes: int,
         rounds: int,
+        names: Sequence[str] = (),
         trained: frozenset[str] | None = None,
         evaluate: bool = True,
         implausible: float = 1000.0,
@@ -83,13 +89,14 @@ class AggregatorStrategy(Strategy):
         self.aggregator, self.nodes, self.rounds, self.trained = aggregator, nodes, rounds, trained
         self.evaluate, self.implausible, self.deadline = evaluate, implausible, deadline
         self.patience = patience
-        self.asked: dict[int, str] = {}
+        self.roster, self.warned = Roster(names), False
         self.current: Parameters = {}
         self.state: State | None = None
         self.history: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
         self.bytes_sent = 0
         self.aggregated_rounds = 0
+        self._warn_of_weakness(nodes)
 
     # --- one round -----------------------------------------------------------------------------------
 
@@ -153,12 +160,18 @@ class AggregatorStrategy(Strategy):
 
     def _online(self, number: int, phase: str, grid: Grid) -> list[int]:
         """Return the nodes to ask, and note which of those asked before are gone."""
-        nodes = wait_for_nodes(grid, 1 if self.asked else self.nodes, self.deadline)
-        for node, site in self.asked.items():
-            if node not in nodes:
-                self._refuse(number, phase, site, "its node was not online when the server asked")
-        self.asked = {node: f"node {node}" for node in nodes} | self.asked
+        nodes = wait_for_nodes(grid, 1 if self.roster.asked else self.nodes, self.deadline)
+        for node in self.roster.call(nodes, grid):
+            reason = "its node was not online when the server asked"
+            self._refuse(number, phase, self.roster.name(node), reason)
         return nodes
+
+    def _warn_of_weakness(self, sites: int) -> None:
+        """Say once if the aggregator cannot do at this number of sites what it is chosen for."""
+        caveat = self.aggregator.caveat(sites)
+        if caveat and not self.warned:
+            warnings.warn(caveat, stacklevel=2)
+            self.warned = True
 
     # --- what comes back -----------------------------------------------------------------------------
 
@@ -168,6 +181,7 @@ class AggregatorStrategy(Strategy):
         good = self._plausible(number, self._usable(number, "train", replies, self.current))
         if not good:
             return []
+        self._warn_of_weakness(len(good))
         self.bytes_sent += sum(reply.byte_count for reply in good)
         if self.state is None:
             self.state = begin(self.aggregator, self.current, self.trained)
@@ -189,34 +203,29 @@ class AggregatorStrategy(Strategy):
         return good
 
     def _read(self, messages: Iterable[Message]) -> list[Reply]:
-        """Return the replies in the order of the sites, and note which node is which site."""
-        replies = [read_reply(message) for message in sorted(messages, key=reply_order)]
-        self.asked |= {reply.node: reply.site for reply in replies}
-        return replies
+        return read_replies(messages, self.roster, max(self.nodes, len(self.roster.asked)))
 
     def _usable(
         self, number: int, phase: str, replies: Sequence[Reply], current: Parameters | None
     ) -> list[Reply]:
-        good = []
-        for reply in replies:
-            reason = refusal(reply, current)
-            if reason is None:
-                good.append(reply)
-            else:
-                self._refuse(number, phase, reply.site, reason)
-        return good
+        judged = [accepted(reply, current) for reply in replies]
+        for reply in judged:
+            if reply.failure is not None:
+                self._refuse(number, phase, reply.site, reply.failure)
+        return [reply for reply in judged if reply.failure is None]
 
     def _plausible(self, number: int, replies: list[Reply]) -> list[Reply]:
-        if len(replies) < 3:
+        if len(replies) < 2:
             return replies
         norms = [update_norm(reply.arrays or {}, self.current) for reply in replies]
-        good, median = [], float(np.median(norms))
+        limit = norm_limit([norm for norm in norms if norm < math.inf], self.current, self.implausible)
+        good = []
         for reply, norm in zip(replies, norms, strict=True):
-            if norm > self.implausible * median > 0:
-                reason = f"its update's norm {norm:.3g} is implausible beside the median {median:.3g}"
-                self._refuse(number, "train", reply.site, reason)
-            else:
+            if norm <= limit:
                 good.append(reply)
+            else:
+                reason = f"its update's norm {norm:.3g} is implausible; those of the others allow {limit:.3g}"
+                self._refuse(number, "train", reply.site, reason)
         return good
 
     def _refuse(self, number: int, phase: str, site: str, reason: str) -> None:
@@ -226,5 +235,4 @@ class AggregatorStrategy(Strategy):
         for reply in replies:
             row = {"round": number, "phase": phase, "site": reply.site}
             for metric, value in reply.metrics.items():
-                if metric != NUMBER:
-                    self.history.append({**row, "metric": metric, "value": value})
+                self.history.append({**row, "metric": metric, "value": value})

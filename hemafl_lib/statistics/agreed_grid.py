@@ -4,7 +4,7 @@ From the last point that was agreed on, each site says by when enough of its pat
 have withdrawn. The latest of these is the next point, and so on, until one site has too few left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,12 @@ from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     hospitals_of,
 )
+from hemafl_lib.statistics.plausible import require
 
 BEFORE_ALL = -1.0
 
@@ -39,11 +41,26 @@ def next_full_cell(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM
     return {"until": np.array(question["candidates"][enough.argmax()] if enough.any() else np.inf)}
 
 
+def next_full_cell_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `next_full_cell`."""
+    return {"until": (np.float64, ())}
+
+
+def check_until(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` unless the time is a later candidate, or infinite."""
+    until, candidates = message["until"], question["candidates"]
+    later = candidates[candidates > question["after"]]
+    require(until == np.inf or np.isin(until, later), f"'until' is {float(until):g}, and no later candidate")
+
+
 NEXT_FULL_CELL = Statistic(
     "next full cell",
     next_full_cell,
     "By which time the minimum number of patients have died and withdrawn at the site, counted from a "
     "given time: that is, to a step of the candidates, when the last of these died or withdrew.",
+    next_full_cell_form,
+    check_until,
+    infinite=frozenset({"until"}),
 )
 
 

@@ -13,11 +13,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib.data.cohort import TableCohort
-from hemafl_lib.errors import FederationError, quote
+from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.client import partition_of, reply
 from hemafl_lib.federation.engines import check_engine, run_app
 from hemafl_lib.federation.exchange import from_record, to_record
-from hemafl_lib.federation.replies import reply_order, site_name, wait_for_nodes
+from hemafl_lib.federation.replies import REFUSAL, read_replies, wait_for_nodes
+from hemafl_lib.federation.roster import Roster
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.agreed_grid import NEXT_FULL_CELL
@@ -33,8 +34,8 @@ from hemafl_lib.statistics.messages import (
     Arrays,
     Hospitals,
     Statistic,
-    answer,
     check_sites,
+    message_of,
 )
 from hemafl_lib.statistics.standardise import MOMENTS
 
@@ -81,10 +82,10 @@ def answer_query(message: Message, context: Context, site: Site, minimum: int) -
     try:
         statistic = find_statistic(str(asked["statistic"]))
         question = from_record(message.content.array_records["arrays"])
-        arrays = answer(statistic, site, question, cast(list[str], asked["features"]), minimum)
+        arrays = message_of(statistic, site, question, cast(list[str], asked["features"]), minimum)
     except FederationError as refusal:
         refused = reply(message, context, site, {})
-        refused.content["refusal"] = ConfigRecord({"reason": str(refusal)})
+        refused.content[REFUSAL] = ConfigRecord({"reason": str(refusal)})
         return refused
     return reply(message, context, site, {}, arrays)
 
@@ -98,33 +99,43 @@ def find_statistic(name: str) -> Statistic:
 
 def hospitals_behind(grid: Grid, names: Sequence[str], features: Sequence[str]) -> Hospitals:
     """Return the sites behind a Flower grid, in the order of their "partition-id"."""
+    roster = Roster(names)
 
     def send(statistic: Statistic, question: Arrays) -> list[Arrays]:
         config = ConfigRecord({"statistic": statistic.name, "features": list(features)})
         content = RecordDict({"arrays": to_record(question), "config": config})
         nodes = wait_for_nodes(grid, len(names), DEADLINE)
+        roster.call(nodes, grid)
         messages = [
             Message(content=content, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
         ]
-        return read_replies(grid.send_and_receive(messages), len(names))
+        return arrays_of(grid.send_and_receive(messages), roster)
 
     return Hospitals(names, features, send)
 
 
-def read_replies(replies: Iterable[Message], expected: int) -> list[Arrays]:
-    """Return the arrays of all replies by site.
+def arrays_of(replies: Iterable[Message], roster: Roster) -> list[Arrays]:
+    """Return the arrays of all replies in the order of the sites.
 
-    Raises `FederationError` with a site's own sentence if it refuses, or if a node failed or is missing.
+    Raises `FederationError`, which names the site by the node that was asked, if a site refuses or fails, if
+    its reply cannot be read or is not its own, or if it is missing: an exact result needs every site.
     """
-    ordered = sorted(replies, key=reply_order)
-    for message in ordered:
-        if message.has_error():
-            raise FederationError(f"{site_name(message)} failed: {quote(message.error.reason)}.")
-        if "refusal" in message.content:
-            raise FederationError(str(message.content.config_records["refusal"]["reason"]))
-    if len(ordered) < expected:
-        raise FederationError(f"only {len(ordered)} of {expected} nodes replied; start the others again.")
-    return [from_record(message.content.array_records["arrays"]) for message in ordered]
+    answers: list[Arrays] = []
+    for each in read_replies(replies, roster, len(roster.names)):
+        site = f"site '{each.site}'" if each.site in roster.names else each.site
+        if each.failure is not None:
+            raise FederationError(f"{site}: {each.failure}; mend it there and ask again, or leave it out.")
+        if each.refusal is not None:
+            raise FederationError(f"{site}: {each.refusal}.")
+        if each.arrays is None:
+            raise FederationError(f"{site}: it holds no arrays; let its node run the app of this library.")
+        answers.append(each.arrays)
+    if len(answers) != len(roster.names):
+        raise FederationError(
+            f"{len(answers)} of {len(roster.names)} sites replied with a partition-id of their own; "
+            "start each node with its own."
+        )
+    return answers
 
 
 @dataclass(frozen=True)

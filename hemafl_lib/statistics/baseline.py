@@ -14,11 +14,12 @@ from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.cox import sums_at_risk
-from hemafl_lib.statistics.follow_up import checked_exits, follow_up, risk_times, shared_times
+from hemafl_lib.statistics.follow_up import check_at_risk, checked_exits, follow_up, risk_times, shared_times
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     add_up,
@@ -41,11 +42,19 @@ def hazard_sums(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -
     return {"deaths": deaths, "risk0": sums_at_risk(relative_hazard, time, times)}
 
 
+def hazard_sums_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `hazard_sums`."""
+    shape = risk_times(question).shape
+    return {"deaths": (np.int64, shape), "risk0": (np.float64, shape)}
+
+
 HAZARD_SUMS = Statistic(
     "hazard sums",
     hazard_sums,
     "At each time, the deaths and the summed relative hazard of the patients at risk: where one patient "
     "left between two times, the difference is that patient's relative hazard.",
+    hazard_sums_form,
+    check_at_risk,
 )
 
 

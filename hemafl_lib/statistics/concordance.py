@@ -7,7 +7,7 @@ therefore the concordance of the pairs within sites, not the one of the pooled p
 risks are right within sites and wrong between them is not found out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,15 @@ from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     covariates,
     hospitals_of,
 )
+from hemafl_lib.statistics.plausible import check_counts, require
+
+PAIR_COUNTS = ("patients", "comparable", "concordant", "tied")
 
 
 def pair_counts(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> tuple[int, int, int]:
@@ -54,8 +58,21 @@ def concordant_pairs(cohort: TableCohort, question: Arrays, minimum: int = MINIM
     time, event = follow_up(cohort, question)
     check_cells(np.array(len(time)), minimum, "numbers of patients", "leave the site out")
     counts = (len(time), *pair_counts(time, event, covariates(cohort) @ question["beta"]))
-    names = ("patients", "comparable", "concordant", "tied")
-    return {name: np.array(count, dtype=np.int64) for name, count in zip(names, counts, strict=True)}
+    return {name: np.array(count, dtype=np.int64) for name, count in zip(PAIR_COUNTS, counts, strict=True)}
+
+
+def concordant_pairs_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `concordant_pairs`."""
+    return {name: (np.int64, ()) for name in PAIR_COUNTS}
+
+
+def check_pairs(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these numbers of pairs."""
+    patients, comparable, concordant, tied = (int(message[name]) for name in PAIR_COUNTS)
+    check_counts(patients=message["patients"])
+    require(min(comparable, concordant, tied) >= 0, "it counts less than 0 pairs")
+    require(comparable <= patients * (patients - 1) // 2, f"{patients} patients have fewer pairs")
+    require(concordant + tied <= comparable, "more pairs are in order than can be compared")
 
 
 CONCORDANT_PAIRS = Statistic(
@@ -63,6 +80,8 @@ CONCORDANT_PAIRS = Statistic(
     concordant_pairs,
     "How many patients the site has, how many pairs of them can be compared, and how many of these pairs "
     "the model puts in the right order.",
+    concordant_pairs_form,
+    check_pairs,
 )
 
 

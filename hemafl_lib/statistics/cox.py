@@ -9,7 +9,7 @@ JAMIA 22, 2015), each the total of what the sites send:
 Each round the server sends the coefficients, adds up the sums, and takes a step of Newton's method.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,11 +19,12 @@ import pandas as pd
 from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.partition import Site
-from hemafl_lib.statistics.follow_up import checked_exits, follow_up, risk_times, shared_times
+from hemafl_lib.statistics.follow_up import check_at_risk, checked_exits, follow_up, risk_times, shared_times
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     add_up,
@@ -31,6 +32,14 @@ from hemafl_lib.statistics.messages import (
     hospitals_of,
 )
 from hemafl_lib.statistics.newton import Point, maximise
+from hemafl_lib.statistics.plausible import (
+    TOLERATED,
+    check_fall,
+    check_moments,
+    check_sizes,
+    check_squares,
+    require,
+)
 from hemafl_lib.statistics.wald import wald_table
 
 Ties = Literal["efron", "breslow"]
@@ -105,17 +114,75 @@ def risk_and_tie_sums(cohort: TableCohort, question: Arrays, minimum: int = MINI
     return message | tied
 
 
+def risk_sums_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `risk_sums`."""
+    (times,) = risk_times(question).shape
+    deaths, died = (np.int64, (times,)), (np.float64, (features,))
+    return terms_form("risk", times, features) | {"deaths": deaths, "died": died}
+
+
+def risk_and_tie_sums_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `risk_and_tie_sums`."""
+    (times,) = risk_times(question).shape
+    return risk_sums_form(question, features) | terms_form("tied", times, features)
+
+
+def terms_form(name: str, times: int, features: int) -> Form:
+    """Return the arrays of the three sums at each time."""
+    shapes: list[tuple[int, ...]] = [(times,), (times, features), (times, features * (features + 1) // 2)]
+    return {f"{name}{k}": (np.float64, shape) for k, shape in enumerate(shapes)}
+
+
+def check_risk_sums(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these sums."""
+    size = len(question["beta"])
+    second = message["risk2"][:, on_diagonal(size)]
+    check_at_risk(message, question, earlier)
+    check_fall(risk2=second)
+    check_moments(message["risk0"][:, None], message["risk1"], second, "risk1")
+    check_squares(symmetric(message["risk2"][0], size), "risk2")
+    check_sizes(died=message["died"])
+    for told in earlier.values():
+        if "died" in told:
+            require(
+                np.array_equal(message["deaths"], told["deaths"]), "'deaths' differs from what it has said"
+            )
+
+
+def check_risk_and_tie_sums(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these sums."""
+    check_risk_sums(message, question, earlier)
+    second = message["tied2"][:, on_diagonal(len(question["beta"]))]
+    require((message["tied0"] >= 0).all() and (second >= 0).all(), "'tied0' or 'tied2' is negative")
+    check_moments(message["tied0"][:, None], message["tied1"], second, "tied1")
+    most = message["risk0"] * (1 + TOLERATED)
+    require((message["tied0"] <= most).all(), "'tied0' is more than 'risk0' of the same time")
+    nobody = message["deaths"] == 0
+    none = all((message[f"tied{k}"][nobody] == 0).all() for k in range(3))
+    require(none, "'tied0' to 'tied2' are not 0 where nobody died")
+    if not question["beta"].any():
+        require(np.array_equal(message["tied0"], message["deaths"]), "'tied0' does not count the 'deaths'")
+
+
+def on_diagonal(size: int) -> np.ndarray:
+    """Return which of the pairs of features are a feature with itself, bool[F * (F + 1) / 2]."""
+    left, right = np.triu_indices(size)
+    return left == right
+
+
 DIFFERENCES = (
     "At each time, sums over the patients at risk. The sums at two neighbouring times differ by the "
     "patients who left between them: where that is one patient, the difference is the patient's row, and "
     "where it is a few, the differences of several rounds together give their rows."
 )
 
-RISK_SUMS = Statistic("risk sums", risk_sums, DIFFERENCES)
+RISK_SUMS = Statistic("risk sums", risk_sums, DIFFERENCES, risk_sums_form, check_risk_sums)
 RISK_AND_TIE_SUMS = Statistic(
     "risk and tie sums",
     risk_and_tie_sums,
     f"{DIFFERENCES} Sums over those who died at each time, too: of one death, that patient's row.",
+    risk_and_tie_sums_form,
+    check_risk_and_tie_sums,
 )
 
 

@@ -5,7 +5,7 @@ is what training on each site's own partial likelihood amounts to, as FedSGD doe
 the pooled model it shows what the comparison of patients of different sites was worth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from hemafl_lib.statistics.cox import (
     risk_sums,
 )
 from hemafl_lib.statistics.follow_up import check_grid, follow_up
+from hemafl_lib.statistics.logistic import derivatives_form
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Arrays,
@@ -31,6 +32,7 @@ from hemafl_lib.statistics.messages import (
     hospitals_of,
 )
 from hemafl_lib.statistics.newton import Point
+from hemafl_lib.statistics.plausible import CANCELLED, TOLERATED, check_sizes, check_squares, require
 
 
 def local_likelihood(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Arrays:
@@ -55,11 +57,21 @@ def local_likelihood(cohort: TableCohort, question: Arrays, minimum: int = MINIM
     }
 
 
+def check_local_likelihood(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these derivatives."""
+    value = message["value"]
+    check_sizes(**message)
+    check_squares(message["information"], "information", CANCELLED)
+    require(value <= TOLERATED * (1 + abs(value)), "'value' is above 0, and no probability is above 1")
+
+
 LOCAL_LIKELIHOOD = Statistic(
     "local likelihood",
     local_likelihood,
     "How well the coefficients fit the site's patients, in which direction they should move and how "
     "sharply: sums over all deaths at the site.",
+    derivatives_form,
+    check_local_likelihood,
 )
 
 

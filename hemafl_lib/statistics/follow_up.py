@@ -5,12 +5,15 @@ died is that patient's. A grid, months for example, rounds every time up to its 
 anything is computed; the estimates are then exactly those of the pooled rounded times.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.statistics.cells import check_cells
-from hemafl_lib.statistics.messages import MINIMUM, Arrays, Hospitals, Statistic
+from hemafl_lib.statistics.messages import ANY_LENGTH, MINIMUM, Arrays, Form, Hospitals, Statistic
+from hemafl_lib.statistics.plausible import MOST_PATIENTS, check_counts, check_fall, check_sizes, require
 
 COARSER = "give a coarser 'grid'"
 
@@ -75,11 +78,50 @@ def event_times(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -
     return {"times": times}
 
 
+def event_times_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `event_times`."""
+    return {"times": (np.float64, ANY_LENGTH)}
+
+
+def check_event_times(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` unless the times are not negative and each stands once, in order."""
+    times = message["times"]
+    require(len(times) <= MOST_PATIENTS, f"it names {len(times)} times")
+    require((times >= 0).all(), f"it names the time {times.min(initial=0):g}")
+    require((np.diff(times) > 0).all(), "its times do not rise from one to the next")
+    check_sizes(times=times)
+
+
 EVENT_TIMES = Statistic(
     "event times",
     event_times,
     "After how many months each patient died: with the month of diagnosis, the date of death.",
+    event_times_form,
+    check_event_times,
 )
+
+
+def check_deaths(deaths: np.ndarray, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Require deaths int64[J] at exactly the times that the site has named, if it was asked for them."""
+    if "times" in question and EVENT_TIMES.name in earlier:
+        named = np.isin(question["times"], earlier[EVENT_TIMES.name]["times"])
+        require(((deaths > 0) == named).all(), "'deaths' are not at the times of death that it has named")
+
+
+def check_at_risk(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Require ``deaths`` int64[J] and ``risk0`` float64[J] that belong together.
+
+    Where all coefficients are 0, ``risk0`` counts the patients at risk.
+    """
+    deaths, risk0 = message["deaths"], message["risk0"]
+    check_counts(deaths=deaths)
+    check_deaths(deaths, question, earlier)
+    check_fall(risk0=risk0)
+    if not question["beta"].any():
+        require(risk0.max(initial=0) <= MOST_PATIENTS, f"{risk0.max(initial=0):,.0f} patients are at risk")
+        require((risk0 == np.round(risk0)).all(), "'risk0' is no number of patients")
+        leaving = risk0 - np.append(risk0[1:], 0)
+        require((deaths <= leaving).all(), "'deaths' are more than the patients who leave the risk set")
 
 
 def shared_times(hospitals: Hospitals, grid: np.ndarray | None) -> Arrays:

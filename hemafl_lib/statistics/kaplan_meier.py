@@ -4,7 +4,7 @@ At each time a site tells how many died and how many withdrew until the next; th
 many were at risk, and the curve of all patients follows (Kaplan and Meier, JASA 53, 1958).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,16 +16,18 @@ from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.cells import check_cells, suppress
-from hemafl_lib.statistics.follow_up import COARSER, exits, follow_up, risk_times, shared_times
+from hemafl_lib.statistics.follow_up import COARSER, check_deaths, exits, follow_up, risk_times, shared_times
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     add_up,
     hospitals_of,
 )
+from hemafl_lib.statistics.plausible import check_counts, require
 
 
 def life_table(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Arrays:
@@ -47,11 +49,27 @@ def life_table(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) ->
     return {"deaths": counts[0], "withdrawn": counts[1], "suppressed": np.array(hidden, dtype=np.int64)}
 
 
+def life_table_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `life_table`."""
+    counts = (np.int64, risk_times(question).shape)
+    return {"deaths": counts, "withdrawn": counts, "suppressed": (np.int64, ())}
+
+
+def check_life_table(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have this life table."""
+    check_counts(**message)
+    if not question["suppress"]:
+        require(message["suppressed"] == 0, "'suppressed' counts patients, and none was to be suppressed")
+        check_deaths(message["deaths"], question, earlier)
+
+
 LIFE_TABLE = Statistic(
     "life table",
     life_table,
     "How many patients of the site died and how many withdrew at each time: where it is one, the date of "
     "that patient's death or last visit, given the date of diagnosis.",
+    life_table_form,
+    check_life_table,
 )
 
 

@@ -5,7 +5,7 @@ round the server sends the coefficients, adds up the sites' derivatives, and tak
 method (Wu et al., "Grid binary logistic regression (GLORE)", JAMIA 19, 2012).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     add_up,
@@ -27,6 +28,14 @@ from hemafl_lib.statistics.messages import (
     hospitals_of,
 )
 from hemafl_lib.statistics.newton import Point, maximise
+from hemafl_lib.statistics.plausible import (
+    MOST_PATIENTS,
+    TOLERATED,
+    check_moments,
+    check_sizes,
+    check_squares,
+    require,
+)
 from hemafl_lib.statistics.wald import wald_table
 
 INTERCEPT = "intercept"
@@ -66,12 +75,47 @@ def logistic_derivatives(cohort: TableCohort, question: Arrays, minimum: int = M
     }
 
 
+def derivatives_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of a message of a log-likelihood and its derivatives."""
+    size = len(question["beta"])
+    return {
+        "value": (np.float64, ()),
+        "gradient": (np.float64, (size,)),
+        "information": (np.float64, (size, size)),
+    }
+
+
+def check_logistic_derivatives(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these derivatives.
+
+    Where all coefficients are 0, every probability is a half, and the information is X'X / 4.
+    """
+    information = message["information"]
+    check_sizes(**message)
+    check_squares(information, "information")
+    require(message["value"] <= 0, "'value' is above 0, and no probability is above 1")
+    start = message if not question["beta"].any() else earlier.get(LOGISTIC_DERIVATIVES.name)
+    if start is None:
+        return
+    squares = 4 * np.diag(start["information"])
+    patients = squares[0]
+    require(patients <= MOST_PATIENTS, f"it counts {patients:,.0f} patients")
+    require(patients > 0 and abs(patients - np.round(patients)) < TOLERATED, "it is of no number of patients")
+    if start is message:
+        half = -patients * np.log(2)
+        require(abs(message["value"] - half) <= TOLERATED * -half, "'value' is not that of its patients")
+    require((4 * np.diag(information) <= squares * (1 + TOLERATED)).all(), "'information' grows")
+    check_moments(patients, message["gradient"], squares, "gradient")
+
+
 LOGISTIC_DERIVATIVES = Statistic(
     "logistic derivatives",
     logistic_derivatives,
     "How well the coefficients fit the site's patients, in which direction they should move and how "
     "sharply: sums over all patients. In the first round these are the number of patients, the number "
     "of each class, and the sums of the features in each class.",
+    derivatives_form,
+    check_logistic_derivatives,
 )
 
 

@@ -3,6 +3,10 @@
 A `Statistic` is what a site computes from its rows, together with a plain account of what its message
 reveals. `Hospitals` puts one question to all sites and returns their messages; the server side of
 every method is written against it, so that the same lines run over sites in memory and over Flower.
+
+No message is used before it was checked: it holds the arrays that the statistic promises, in their types and
+shapes, finite, and with numbers that sums over patients can be. An exact result needs every site: one whose
+message cannot be used is never left out without a word, but named in an error with the reason.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from hemafl_lib.data.cohort import TableCohort
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, quote
+from hemafl_lib.federation.casting import NotFinite, fitted
 from hemafl_lib.partition import Site
 
 Arrays = dict[str, np.ndarray]
@@ -24,6 +29,14 @@ Send = Callable[["Statistic", Arrays], list[Arrays]]
 MINIMUM = 5
 """Patients below which a site does not tell a count, unless it was told otherwise."""
 
+Form = dict[str, tuple[type, tuple[int, ...]]]
+"""Type and shape of each array of a message."""
+
+ANY_LENGTH = (-1,)
+"""The shape of an array of one dimension, whose length the site decides."""
+
+Check = Callable[[Arrays, Arrays, Mapping[str, Arrays]], None]
+"""Takes a message, its question and the site's first message of each statistic; raises `FederationError`."""
 
 COLUMNS = ["round", "site", "statistic", "asked", "answered", "reveals"]
 
@@ -40,11 +53,28 @@ class Statistic:
         What a site does: takes its rows, the question and the minimum cell count; returns the message.
     reveals
         What a reader of the message learns about the site's patients.
+    form
+        Takes the question and the number of features; returns the arrays that the message holds.
+    check
+        Raises `FederationError` if no patients could give such a message.
+    infinite
+        Names of arrays that may be infinite.
     """
 
     name: str
     compute: Callable[[TableCohort, Arrays, int], Arrays]
     reveals: str
+    form: Callable[[Arrays, int], Form]
+    check: Check
+    infinite: frozenset[str] = frozenset()
+
+
+class UnusableMessage(FederationError):
+    """A site's message cannot be used; without it there is no exact result."""
+
+
+class BeyondNumbers(UnusableMessage):
+    """A site's message holds infinite numbers or none at all, as sums at wild coefficients may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +121,35 @@ class Hospitals:
         self.names, self.features, self.send = tuple(names), tuple(features), send
         self.rounds = 0
         self.messages: list[tuple[int, str, str, int, int, str]] = []
+        self.first: dict[str, dict[str, Arrays]] = {name: {} for name in self.names}
 
     def ask(self, statistic: Statistic, question: Arrays | None = None) -> list[Arrays]:
-        """Put one question to all sites; return their messages in order. This is one round."""
+        """Put one question to all sites; return their messages in order. This is one round.
+
+        Raises `UnusableMessage`, which names the site, if a message is none that the statistic can have.
+        """
         question = question or {}
         replies = self.send(statistic, question)
         self.rounds += 1
         for name, reply in zip(self.names, replies, strict=True):
             sizes = (size(question), size(reply))
             self.messages.append((self.rounds, name, statistic.name, *sizes, statistic.reveals))
-        return replies
+        return [self.checked(*each, statistic, question) for each in zip(self.names, replies, strict=True)]
+
+    def checked(self, site: str, message: Arrays, statistic: Statistic, question: Arrays) -> Arrays:
+        """Return a site's message in its types; raise `UnusableMessage` if it cannot be used."""
+        earlier = self.first[site]
+        try:
+            message = formed(message, statistic.form(question, len(self.features)), statistic.infinite)
+            statistic.check(message, question, earlier)
+        except FederationError as error:
+            kind = BeyondNumbers if isinstance(error, NotFinite) else UnusableMessage
+            raise kind(
+                f"site '{site}': its message '{statistic.name}' cannot be used: {quote(str(error))}; mend it "
+                "there or leave the site out."
+            ) from None
+        earlier.setdefault(statistic.name, message)
+        return message
 
     def fresh(self) -> "Hospitals":
         """Return the same sites with an empty account."""
@@ -109,6 +158,16 @@ class Hospitals:
     def account(self) -> Account:
         """Return what was sent so far."""
         return Account(messages=pd.DataFrame(self.messages, columns=COLUMNS))
+
+
+def formed(message: Arrays, form: Form, infinite: frozenset[str]) -> Arrays:
+    """Return a message in the types of its form; raise `FederationError` if it does not fit."""
+    like = {}
+    for name, (kind, shape) in form.items():
+        if shape == ANY_LENGTH:
+            shape = (message[name].size,) if name in message else (0,)
+        like[name] = np.broadcast_to(np.zeros((), kind), shape)
+    return fitted(message, like, infinite)
 
 
 def size(arrays: Mapping[str, np.ndarray]) -> int:
@@ -168,12 +227,19 @@ def answer(
     FederationError
         If the site's features are not those of the question, or the site refuses; names the site.
     """
-    table = table_of(site)
     try:
-        check_features(table, features)
-        return statistic.compute(table, question, minimum)
+        return message_of(statistic, site, question, features, minimum)
     except FederationError as error:
         raise FederationError(f"site '{site.name}': {error}") from None
+
+
+def message_of(
+    statistic: Statistic, site: Site, question: Arrays, features: Sequence[str], minimum: int
+) -> Arrays:
+    """As `answer`, with errors that do not name the site: who asked it knows which it is."""
+    table = table_of(site)
+    check_features(table, features)
+    return statistic.compute(table, question, minimum)
 
 
 def check_features(cohort: TableCohort, features: Sequence[str]) -> None:

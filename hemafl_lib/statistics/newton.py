@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemafl_lib.errors import FederationError
+from hemafl_lib.statistics.messages import BeyondNumbers
 
 ROUNDS = 25
 """Newton needs five to eight; one that grows without end is still on its way after 25."""
@@ -90,10 +91,19 @@ def maximise(
 
 
 def climb(evaluate: Callable[[np.ndarray], Point], point: Point, step: np.ndarray) -> Point | None:
-    """Return the first of the points at the step, half of it, a quarter and so on that is not lower."""
+    """Return the first of the points at the step, half of it, a quarter and so on that is not lower.
+
+    Far away the sums of patients may be larger than numbers can be, so that a site's message cannot be used;
+    raises `BeyondNumbers` if it is so however short the step.
+    """
     lowest = point.value - SLACK * (1 + abs(point.value))
     for halving in range(HALVINGS):
-        trial = evaluate(point.beta + step / 2**halving)
+        try:
+            trial = evaluate(point.beta + step / 2**halving)
+        except BeyondNumbers:
+            if halving == HALVINGS - 1:
+                raise
+            continue
         if np.isfinite(trial.value) and trial.value >= lowest:
             return trial
     return None

@@ -4,7 +4,7 @@ Each site sends, per feature, how many values it has, their sum and their sum of
 values (NaN) are left out and counted, so that they can be filled with the mean of all sites.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,11 +19,13 @@ from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
     Arrays,
+    Form,
     Hospitals,
     Statistic,
     add_up,
     hospitals_of,
 )
+from hemafl_lib.statistics.plausible import check_counts, check_moments, check_sizes, require
 
 NEGLIGIBLE = 1e-12
 """A variance below this share of the mean square is rounding, and the feature constant."""
@@ -50,11 +52,31 @@ def moments(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Ar
     }
 
 
+def moments_form(question: Arrays, features: int) -> Form:
+    """Return the arrays of the message of `moments`."""
+    known, sums = (np.int64, (features,)), (np.float64, (features,))
+    return {"rows": (np.int64, ()), "count": known, "sum": sums, "squares": sums}
+
+
+def check_moments_told(message: Arrays, question: Arrays, earlier: Mapping[str, Arrays]) -> None:
+    """Raise `FederationError` if no patients could have these moments."""
+    rows, count, squares = message["rows"], message["count"], message["squares"]
+    check_counts(rows=rows)
+    require(rows > 0 and (count >= 0).all(), "it counts no patients")
+    require((count <= rows).all(), "'count' is more than the site's 'rows'")
+    check_sizes(sum=message["sum"], squares=squares)
+    require((squares >= 0).all(), "'squares' is negative")
+    require((squares[count == 0] == 0).all(), "'squares' is of no values")
+    check_moments(count.astype(np.float64), message["sum"], squares, "sum")
+
+
 MOMENTS = Statistic(
     "moments",
     moments,
     "The number of patients, and per feature the number of known values, their mean and their spread at "
     "the site. Of a 0/1 feature the sum is the number of patients who have it, however few they are.",
+    moments_form,
+    check_moments_told,
 )
 
 

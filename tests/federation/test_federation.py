@@ -17,10 +17,10 @@ from hemafl_lib.aggregation import AGGREGATORS, FedAdam, FedAvg, FedMedian
 from hemafl_lib.errors import FederationError, HemaflError, Stopped
 from hemafl_lib.federation import client
 from hemafl_lib.federation import server as server_room
+from hemafl_lib.federation.casting import fitted
 from hemafl_lib.federation.client import Job, client_app
 from hemafl_lib.federation.engines.local import LocalGrid, run_local
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, to_record
-from hemafl_lib.federation.replies import arrays_refusal
 from hemafl_lib.federation.strategy import AggregatorStrategy
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import torch_generator
@@ -259,12 +259,12 @@ def damage(reply):
 def test_arrays_that_cannot_be_read_are_refused():
     strategy = run_with(damage)
     assert [row["site"] for row in strategy.refused] == ["site 1"]
-    assert "its arrays cannot be read" in strategy.refused[0]["reason"]
+    assert "array '1.weight' is damaged" in strategy.refused[0]["reason"]
 
 
-def test_arrays_refusal_accepts_what_matches():
+def test_arrays_that_match_are_taken_as_they_are():
     arrays = {"w": np.zeros(3)}
-    assert arrays_refusal(arrays, {"w": np.ones(3)}) is None
+    assert fitted(arrays, {"w": np.ones(3)})["w"] is arrays["w"]
 
 
 # --- any Flower app --------------------------------------------------------------------------------

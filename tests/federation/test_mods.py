@@ -139,7 +139,7 @@ def test_a_mod_that_fails_is_a_reply_that_is_refused():
         return call_next(message, context)
 
     run = train([fail], rounds=1)
-    assert run.refused["site"].tolist() == ["node 1001"]
+    assert run.refused["site"].tolist() == ["site 1"]
     assert "the mod is broken" in run.refused["reason"][0]
 
 
@@ -183,7 +183,7 @@ def test_what_is_no_reply_is_a_failure_of_that_client(answer, told):
         return answer(message) if context.node_config["partition-id"] == 1 else reply
 
     run = train([forget], rounds=1)
-    assert run.refused["site"].tolist() == ["node 1001"]
+    assert run.refused["site"].tolist() == ["site 1"]
     assert told in run.refused["reason"][0]
 
 

@@ -557,7 +557,9 @@ def test_a_node_that_fails_is_named():
     sites = dealt(drawn(60))
     grid = LocalGrid(statistics.query_app(no_data), len(sites))
     hospitals = statistics.hospitals_behind(grid, [site.name for site in sites], sites[0].train.feature_names)
-    with pytest.raises(FederationError, match="node 1000 failed: OSError: the disk is gone"):
+    with pytest.raises(
+        FederationError, match="site 'site 0': the client failed: OSError: the disk is gone; mend it there"
+    ):
         statistics.standardise(hospitals)
     grid.close()
 

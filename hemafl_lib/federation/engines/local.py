@@ -57,7 +57,8 @@ def check_reply(reply: object, message: Message) -> None:
             f"the client app returned {type(reply).__name__}, not a Message; let it, and each mod around it, "
             "return the reply."
         )
-    if reply.metadata.reply_to_message_id != message.metadata.message_id:
+    sent, got = reply.metadata, message.metadata
+    if sent.reply_to_message_id != got.message_id or sent.src_node_id != got.dst_node_id:
         raise FederationError(
             "the client app returned a message that is no reply to the one it got; make it with "
             "Message(content, reply_to=message)."
@@ -108,6 +109,10 @@ class LocalGrid(RunGrid):
     def get_node_ids(self) -> Iterable[int]:
         """Return the IDs of all nodes, in the order of the sites."""
         return list(self._locks)
+
+    def site_numbers(self) -> dict[int, int]:
+        """Return which of the sites each node is."""
+        return {node: number for number, node in enumerate(self._locks)}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the pool; return their IDs."""

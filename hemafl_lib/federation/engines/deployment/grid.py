@@ -33,6 +33,10 @@ class DeploymentGrid(RunGrid):
         """Return the IDs of all nodes that take part, in the order of the sites."""
         return list(self.nodes)
 
+    def site_numbers(self) -> dict[int, int]:
+        """Return which of the sites each node is."""
+        return {node: number for number, node in enumerate(self.nodes)}
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the SuperLink; return their IDs."""
         return self.flower.push_messages(messages)
