@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from hemafl_book import explorers, papers
 from hemafl_lib import data
+from hemafl_lib.data import cache
 from hemafl_lib.data.cards import BUILT_IN, CARDS
 from hemafl_lib.errors import HemaflError
 
@@ -92,11 +93,17 @@ def fetch(
 def check(
     path: Annotated[Path, typer.Argument(help="A folder in a public layout, or the parent of several.")],
 ) -> None:
-    """Say what a folder holds and what is wrong with it; exit code 1 if it cannot be loaded."""
+    """Say what a folder holds; exit code 1 unless every file of it is used as it lies."""
     reports = data.check(path)
     typer.echo("\n".join(report.text() for report in reports))
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+@data_app.command("clear")
+def clear() -> None:
+    """Delete the decoded images that were kept to load faster."""
+    typer.echo(f"{cache.clear()} holds no images any more.")
 
 
 @app.command("list")

@@ -16,10 +16,11 @@ from hemafl_lib.errors import DataError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; rename it to ``path`` if the block succeeds.
 
-    Raises `DataError` naming ``path`` if the system does not let it be written.
+    The file gets the rights ``mode``. Raises `DataError` naming ``path`` if the system does not let it be
+    written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -53,10 +54,10 @@ def check_target(path: Path) -> None:
         raise DataError(f"{path} cannot be written because {folder} may not be; name another folder.")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     """Write ``value`` as JSON with sorted keys; NaN and infinity are refused."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as temporary:
+    with replacing(path, mode) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -34,7 +34,9 @@ class Card:
 
     ``images`` counts the images of the full public release; a cohort without images is a table, whose
     ``patients`` it counts. ``outcome`` says what is known of each of them in the end. ``comes`` says whether
-    the cohort is read from files, or needs none.
+    the cohort is read from files, or needs none. ``beside`` holds patterns of what the public release has
+    beside what is read, and ``copies`` its images that show the same picture as another of their class, both
+    as paths in the folder: they are no fault of a reader's copy.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Card:
     by_hand: str = ""
     download: Download | None = None
     comes: Literal["in files", "with a package", "drawn"] = "in files"
+    beside: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -70,6 +74,12 @@ class Card:
             "layout": self.layout,
             "known": self.known,
             "not known": self.unknown,
+            **({"not read": ", ".join(self.beside)} if self.beside else {}),
+            **(
+                {"copies": f"{len(self.copies)} image(s) show the same picture as another of their class"}
+                if self.copies
+                else {}
+            ),
             "how to get it": self.by_hand,
         }
         if self.download:
@@ -82,6 +92,11 @@ NO_PATIENTS = "Patients: every image counts as a patient of its own, so no split
 
 _SEGMENTATION_ARCHIVE = Download(
     "https://github.com/zxaoyou/segmentation_WBC/archive/refs/heads/master.zip", "segmentation_WBC.zip"
+)
+
+_TALEQANI_COPIES = (
+    "012 018 020 022 027 030 038 051 062 075 078 080 084 090 092 096 098 103 105 107 113 115 118 123 129 131 "
+    "133 135 137 143 146 152 155 158 169 171 173 178 182 189"
 )
 
 CARDS = {
@@ -109,6 +124,8 @@ CARDS = {
             known="Four classes (504/985/963/804) of 89 patients; one microscope, one camera.",
             unknown=f"{NO_PATIENTS} Neighbouring file numbers may show one patient.",
             by_hand="Download it from Kaggle (mehradaria/leukemia, free account) and unpack it as taleqani/.",
+            beside=("Segmented",),
+            copies=tuple(f"Original/Pro/WBC-Malignant-Pro-{n}.jpg" for n in _TALEQANI_COPIES.split()),
         ),
         Card(
             name="taleqani-v2",
@@ -141,6 +158,8 @@ CARDS = {
                 "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
                 "PBC_dataset_normal_DIB.zip",
             ),
+            beside=(".DS_Store", "*/.DS_Store", "__MACOSX", "neutrophil/.DS_169665.jpg"),
+            copies=("ig/PMY_225787.jpg", "ig/PMY_753076.jpg"),
         ),
         Card(
             name="tecom",
@@ -152,6 +171,8 @@ CARDS = {
             known="Five classes; nucleus and cytoplasm drawn by experts.",
             unknown=NO_PATIENTS,
             download=_SEGMENTATION_ARCHIVE,
+            beside=("LICENSE", "README*", "Dataset 2", "Class Labels of Dataset 2.csv"),
+            copies=("Dataset 1/139.bmp",),
         ),
         Card(
             name="cellavision",
@@ -163,6 +184,7 @@ CARDS = {
             known="Five classes; nucleus and cytoplasm drawn by experts.",
             unknown=f"{NO_PATIENTS} Hospitals and stains behind the blog are mixed.",
             download=_SEGMENTATION_ARCHIVE,
+            beside=("LICENSE", "README*", "Dataset 1", "Class Labels of Dataset 1.csv"),
         ),
         Card(
             name="bccd",
@@ -191,6 +213,7 @@ CARDS = {
                 "Download it from The Cancer Imaging Archive (collection AML-Cytomorphology_LMU) "
                 "and unpack it as AML-Cytomorphology_LMU/."
             ),
+            beside=("abbreviations.txt", "annotations.dat"),
         ),
         Card(
             name="mll23",
@@ -254,6 +277,7 @@ CARDS = {
             known="45 real treatment centres as sites (25 of 20 or more patients); clinic, karyotype, genes.",
             unknown="Which centre is which. Treatment came after the diagnosis and is not read.",
             by_hand="Copy the two files of github.com/gerstung-lab/AML-multistage (folder data) to amlsg/.",
+            beside=("AMLSG_Classification.txt", "AMLSG_FLT3ITD.txt", "AMLSG_Karyotypes.txt"),
         ),
         Card(
             name="bmt",

@@ -1,10 +1,13 @@
-"""Downloads that can be cut and resumed, are checked before they are unpacked, and never half there."""
+"""Downloads that can be cut and resumed, are checked before they are unpacked, and never half there.
+
+What an archive may do is in `hemafl_lib.data.archives`.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,7 @@ import requests
 from tqdm import tqdm
 
 from hemafl_lib import files
+from hemafl_lib.data.archives import unpack
 from hemafl_lib.data.cards import Card, Download, card
 from hemafl_lib.data.layouts import LAYOUTS, Layout
 from hemafl_lib.data.loading import data_root
@@ -20,6 +24,12 @@ from hemafl_lib.errors import DataError
 
 CHUNK = 1 << 16
 TIMEOUT = 30
+
+WEB_PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body|!--)", re.IGNORECASE)
+"""How a web page begins: a login, an error or a notice in the place of a file."""
+
+DEEPEST = 6
+"""Folders above this depth in an archive may hold the layout."""
 
 
 class Fetched(NamedTuple):
@@ -59,13 +69,15 @@ def fetch(
     ------
     DataError
         If the cohort must be got by hand, no checksum is known and ``trust`` is False, the download
-        is cut, the checksum differs, or the archive does not hold the layout.
+        is cut or a web page, the checksum differs, or the archive is unsafe or does not hold the layout.
     """
     about = card(name)
     if about.download is None:
         raise DataError(f"'{name}' cannot be fetched: {about.by_hand}")
     folder = data_root(root)
-    known = f"sha256:{sha256}" if sha256 else about.download.checksum
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise DataError(f"sha256='{sha256}' is no SHA-256; give its 64 hexadecimal digits.")
+    known = f"sha256:{sha256.lower()}" if sha256 else about.download.checksum
     if known is None and not trust:
         raise DataError(
             f"no checksum is published for '{name}'; give one with --sha256, or accept what "
@@ -87,7 +99,7 @@ def download(source: Download, folder: Path, checksum: str | None, *, progress: 
     Raises
     ------
     DataError
-        If the download fails or is cut (call again to go on), or the checksum differs.
+        If the download fails or is cut (call again to go on), is a web page, or the checksum differs.
     """
     part = folder / f"{source.file}.part"
     try:
@@ -103,10 +115,14 @@ def download(source: Download, folder: Path, checksum: str | None, *, progress: 
         raise DataError(f"{source.url} answered {answer}; try again later, or download it by hand.") from None
     except requests.RequestException as error:
         have = part.stat().st_size if part.exists() else 0
+        kept = f"after {have:,} bytes" if have else "with nothing to go on from"
+        again = "go on from there" if have else "begin anew"
         raise DataError(
-            f"the download of {source.url} stopped after {have:,} bytes ({type(error).__name__}); "
-            "run the same command again to go on from there."
+            f"the download of {source.url} stopped {kept} ({type(error).__name__}); "
+            f"run the same command again to {again}."
         ) from None
+    except DataError:
+        raise
     except ValueError:
         raise DataError(
             f"{source.url} sent a file that does not have the checksum {checksum}, and it was deleted; "
@@ -134,21 +150,34 @@ class ResumingDownloader:
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         """Download ``url`` to ``output_file`` (the signature is pooch's)."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        with requests.get(url, headers=self._headers(), stream=True, timeout=TIMEOUT) as response:
-            if not self._is_complete(response):
-                response.raise_for_status()
-                self._receive(response)
+        try:
+            with requests.get(url, headers=self._headers(), stream=True, timeout=TIMEOUT) as response:
+                if not self._is_complete(response):
+                    response.raise_for_status()
+                    self._receive(response)
+        except BaseException:
+            self._keep_what_can_be_resumed()
+            raise
         self.validator.unlink(missing_ok=True)
         self.part.replace(output_file)
 
     def _headers(self) -> dict[str, str]:
         """Ask for the bytes that are missing, if the file is still the same; never for compressed ones."""
         headers = {"Accept-Encoding": "identity"}
-        validator = self.validator.read_text(encoding="ascii") if self.validator.exists() else ""
+        validator = self._known_validator()
         if self.part.exists() and validator:
             headers["Range"] = f"bytes={self.part.stat().st_size}-"
             headers["If-Range"] = validator
         return headers
+
+    def _known_validator(self) -> str:
+        return self.validator.read_text(encoding="ascii", errors="replace") if self.validator.exists() else ""
+
+    def _keep_what_can_be_resumed(self) -> None:
+        """Delete the part of a file that the server could not continue."""
+        if not self._known_validator():
+            self.part.unlink(missing_ok=True)
+            self.validator.unlink(missing_ok=True)
 
     def _is_complete(self, response: requests.Response) -> bool:
         """Return whether the server says that the part is the whole file (416, "bytes */LENGTH")."""
@@ -167,11 +196,23 @@ class ResumingDownloader:
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             self.part.unlink()
             raise requests.exceptions.ContentDecodingError("the server sent another range than asked for")
+        length = response.headers.get("Content-Length", "")
+        total = start + (int(length) if length.isdecimal() else 0)
+        free = shutil.disk_usage(self.part.parent).free
+        if total - start > free:
+            raise DataError(
+                f"{response.url} sends {total:,} bytes and {self.part.parent} has {free:,} free; make room."
+            )
         self.validator.write_text(_validator(response), encoding="ascii")
-        total = start + int(response.headers.get("Content-Length", 0))
         bar = tqdm(initial=start, total=total or None, unit="B", unit_scale=True, disable=not self.progress)
         with bar, self.part.open("ab" if resumed else "wb") as file:
             for chunk in response.iter_content(CHUNK):
+                if file.tell() == 0 and WEB_PAGE.match(chunk):
+                    self.validator.write_text("", encoding="ascii")
+                    raise DataError(
+                        f"{response.url} sent a web page and not the file, perhaps a login or a notice; "
+                        "open it in a browser, and download the file by hand."
+                    )
                 file.write(chunk)
                 bar.update(len(chunk))
 
@@ -180,36 +221,36 @@ def _validator(response: requests.Response) -> str:
     """Return what tells the server whether the file is still the same, or an empty text."""
     tag = response.headers.get("ETag", "")
     # A weak tag (W/"...") does not promise equal bytes.
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    told = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    return told if told.isascii() else ""
 
 
 def _install(file: Path, about: Card, layout: Layout, target: Path) -> None:
     """Put a downloaded file in its place: first beside it, then renamed in one step."""
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target.parent) as temporary:
-        unpacked = Path(temporary) / "content"
-        unpacked.mkdir()
-        if about.download is not None and about.download.is_archive:
-            _unpack(file, unpacked)
-        else:
-            shutil.copy2(file, unpacked)
-        found = _holding(layout, unpacked)
-        if found is None:
-            raise DataError(f"{file} does not hold the layout of '{about.name}' ({about.layout}); delete it.")
-        found.rename(target)
-    file.unlink()
-
-
-def _unpack(file: Path, folder: Path) -> None:
     try:
-        with zipfile.ZipFile(file) as archive:
-            archive.extractall(folder)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise DataError(f"{file} cannot be unpacked ({error}); delete it and fetch it again.") from None
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target.parent) as temporary:
+            unpacked = Path(temporary) / "content"
+            unpacked.mkdir()
+            if about.download is not None and about.download.is_archive:
+                unpack(file, unpacked)
+            else:
+                shutil.copy2(file, unpacked)
+            found = _holding(layout, unpacked)
+            if found is None:
+                raise DataError(
+                    f"{file} does not hold the layout of '{about.name}' ({about.layout}); delete it."
+                )
+            found.rename(target)
+        file.unlink()
+    except OSError as error:
+        raise DataError(
+            f"{target} cannot be written ({error.strerror}); make room, and fetch it again."
+        ) from None
 
 
 def _holding(layout: Layout, folder: Path) -> Path | None:
     """Return the folder that holds the layout: one with the layout's own name, else the outermost."""
-    inside = [path for path in folder.rglob("*") if path.is_dir()]
+    inside = [path for depth in range(1, DEEPEST) for path in folder.glob("*/" * depth) if path.is_dir()]
     candidates = sorted([folder, *inside], key=lambda path: (path.name != layout.folder, len(path.parts)))
     for path in candidates:
         if layout.recognises(layout.listing(path)):

@@ -1,15 +1,18 @@
 """The public layouts: where a source keeps its images, and how it names their class.
 
 A `Layout` lists the files of a folder without opening them (`listing`), and then reads them one
-cell at a time (`cells`). Loading and checking a folder are two uses of the same two steps.
+cell at a time (`cells`). Loading and checking a folder are two uses of the same two steps. Whatever lies in
+the folder is an item, a finding, or known to lie there in the public release: nothing is passed over.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -18,11 +21,13 @@ import numpy as np
 from PIL import Image
 
 from hemafl_lib.data import images
+from hemafl_lib.data.cards import card
 from hemafl_lib.data.classes import OWN_NAMES, cell_type
+from hemafl_lib.data.findings import Finding, shown
 from hemafl_lib.errors import DataError
 
-READER_VERSION = 1
-"""Raised whenever the same files would be read into other pixels, labels or sites."""
+READER_VERSION = 2
+"""Raised whenever the same files would be read into other pixels, labels, sites or notes."""
 
 JPEG = (".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
@@ -44,21 +49,25 @@ class Item(NamedTuple):
 class Listing:
     """What a folder holds, before any image is opened.
 
-    ``files`` are all files that will be read; ``unknown`` are images without a known class;
-    ``stray`` are files that do not belong to the layout.
+    ``files`` are all files that will be read; ``findings`` say what will not be, or only doubtfully;
+    ``known`` are the files and folders beside the images that the public release has too.
     """
 
     folder: Path
     items: tuple[Item, ...]
     files: tuple[str, ...]
-    unknown: tuple[str, ...] = ()
-    stray: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as read: ``pixels`` uint8[size, size, 3], ``mask`` uint8[size, size] or None."""
+    """One cell as read: ``pixels`` uint8[size, size, 3], ``mask`` uint8[size, size] or None.
 
+    ``path`` is that of the listing; ``picture`` and ``remarks`` are those of a `DecodedImage`.
+    """
+
+    path: str
     cell_type: str
     site: str
     patient: str
@@ -66,6 +75,8 @@ class Cell:
     mask: np.ndarray | None
     width: int
     height: int
+    picture: str
+    remarks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ class Layout:
 
     def recognises(self, listing: Listing) -> bool:
         """Return whether a listing has files, and a known class for most of its images."""
-        return len(listing.files) > 0 and len(listing.unknown) <= len(listing.items)
+        unknown = sum(finding.kind == "unknown" for finding in listing.findings)
+        return len(listing.files) > 0 and unknown <= len(listing.items)
 
     def find(self, root: Path) -> Listing | None:
         """Look in ``root/folder``, then in ``root`` itself; None if neither holds this layout."""
@@ -91,11 +103,46 @@ class Layout:
         return None
 
 
-def _files(folder: Path, pattern: str) -> list[PurePosixPath]:
-    """Return the files of ``folder``, sorted; hidden files and macOS leftovers are not data."""
-    found = (path.relative_to(folder) for path in folder.glob(pattern) if path.is_file())
-    visible = (path for path in found if not any(p.startswith((".", "__MACOSX")) for p in path.parts))
-    return sorted(PurePosixPath(path.as_posix()) for path in visible)
+class Survey(NamedTuple):
+    """Everything below a folder: its regular files, sorted, what else was found, and what is ``known``."""
+
+    files: list[PurePosixPath]
+    findings: list[Finding]
+    known: list[str]
+
+
+def survey(folder: Path, known: Sequence[str] = ()) -> Survey:
+    """List a folder and all folders in it; links are not followed, and hidden folders not entered.
+
+    ``known`` holds patterns of paths that are no images, and are expected.
+    """
+    seen = Survey([], [], [])
+    pending = [PurePosixPath()]
+    while pending:
+        inner = pending.pop()
+        try:
+            with os.scandir(folder / inner) as found:
+                entries = list(found)
+        except OSError as error:
+            seen.findings.append(Finding("closed", shown(inner), error.strerror or ""))
+            continue
+        if not entries:
+            seen.findings.append(Finding("empty", shown(inner)))
+        for entry in entries:
+            path = inner / entry.name
+            if any(fnmatchcase(str(path), pattern) for pattern in known):
+                seen.known.append(shown(path))
+            elif entry.name.startswith((".", "__MACOSX")):
+                seen.findings.append(Finding("hidden", shown(path)))
+            elif entry.is_symlink():
+                seen.findings.append(Finding("link", shown(path)))
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append(path)
+            elif entry.is_file(follow_symlinks=False):
+                seen.files.append(path)
+            else:
+                seen.findings.append(Finding("special", shown(path)))
+    return Survey(sorted(seen.files), sorted(seen.findings), sorted(seen.known))
 
 
 def _by_parent(path: PurePosixPath) -> str:
@@ -116,59 +163,141 @@ def _field(path: PurePosixPath) -> str:
     return path.stem.rpartition("_")[0]
 
 
+def _outer(path: PurePosixPath) -> Sequence[str]:
+    """The folders around the one that names the class."""
+    return path.parts[:-2]
+
+
+def _outer_and_taleqani(path: PurePosixPath) -> Sequence[str]:
+    """Also the class in a name like ``WBC-Malignant-Pro-001``."""
+    return (*_outer(path), *path.stem.split("-")[-2:-1])
+
+
+def _outer_and_stem(path: PurePosixPath) -> Sequence[str]:
+    """Also the class in a name like ``basophil_0001``."""
+    return (*_outer(path), path.stem.rpartition("_")[0])
+
+
+def _all_folders(path: PurePosixPath) -> Sequence[str]:
+    return path.parts[:-1]
+
+
+BARCELONA_FOLDERS = {
+    "neutrophil": ("SNE", "BNE", "NEUTROPHIL"),
+    "eosinophil": ("EO",),
+    "basophil": ("BA",),
+    "lymphocyte": ("LY",),
+    "monocyte": ("MO",),
+    "ig": ("MMY", "MY", "PMY", "IG"),
+    "erythroblast": ("ERB",),
+    "platelet": ("PLATELET",),
+}
+"""The coarser classes that Barcelona's folders name, and the codes of the files in each."""
+
+
+def _barcelona_folder(path: PurePosixPath) -> Sequence[str]:
+    """A code of the folder, if the code of the file is none of the folder's."""
+    codes = BARCELONA_FOLDERS.get(path.parent.name.lower(), ())
+    return () if _by_prefix(path).upper() in codes else codes[:1]
+
+
 def list_folders(
     folder: Path,
     *,
     source: str,
     suffixes: tuple[str, ...],
     own_name: Callable[[PurePosixPath], str],
+    other_names: Callable[[PurePosixPath], Sequence[str]],
     within: str = "",
+    class_folders: bool = True,
     patient: Callable[[PurePosixPath], str] = str,
 ) -> Listing:
-    """List a tree of images whose own class name is a function of the path."""
-    items, unknown, stray = [], [], []
-    for path in _files(folder, f"{within}/**/*" if within else "**/*"):
-        meaning = cell_type(source, own_name(path))
-        if path.suffix.lower() not in suffixes:
-            stray.append(str(path))
+    """List a tree of images whose own class name is a function of the path.
+
+    ``other_names`` are the other places of a path that may name a class, and should then name the same.
+    With ``class_folders`` each folder around an image's own has to be that of a class too: another layout
+    has its class folders deeper.
+    """
+    if not (folder / within).is_dir():
+        return Listing(folder, (), ())
+    seen = survey(folder, card(source).beside)
+    items, findings = [], list(seen.findings)
+    for path in seen.files:
+        own, file = own_name(path), shown(path)
+        meaning = cell_type(source, own)
+        around = path.parts[1:-2] if within else path.parts[:-2]
+        elsewhere = within and path.parts[0] != within
+        if elsewhere or (class_folders and any(cell_type(source, name) is None for name in around)):
+            findings.append(Finding("outside", file))
+        elif path.suffix.lower() not in suffixes:
+            findings.append(Finding("suffix", file))
         elif meaning is None:
-            unknown.append(str(path))
+            findings.append(Finding("unknown", file))
+        elif not _is_text(path):
+            findings.append(Finding("name", file))
         else:
             items.append(Item(str(path), meaning, f"{source}/{patient(path)}"))
+            if own not in OWN_NAMES[source]:
+                findings.append(Finding("case", file, f"'{own}'"))
+            others = {cell_type(source, name) for name in other_names(path)} - {None, meaning}
+            findings += [
+                Finding("two places", file, f"{meaning}, not {other}") for other in sorted(map(str, others))
+            ]
     files = tuple(item.path for item in items)
-    return Listing(folder, tuple(items), files, tuple(unknown), tuple(stray))
+    return Listing(folder, tuple(items), files, tuple(findings), tuple(seen.known))
+
+
+def _is_text(path: PurePosixPath) -> bool:
+    """Return whether a path is UTF-8; Python keeps other bytes as surrogates."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def list_segmentation(folder: Path, *, source: str, number: int) -> Listing:
     """List one dataset of segmentation_WBC: BMP images, PNG masks, and classes in a CSV table."""
-    table = folder / f"Class Labels of Dataset {number}.csv"
-    if not table.is_file():
+    table, within = f"Class Labels of Dataset {number}.csv", f"Dataset {number}"
+    if not (folder / table).is_file():
         return Listing(folder, (), ())
-    own_names = _numbered_labels(table)
-    items, unknown, stray = [], [], []
-    paths = _files(folder, f"Dataset {number}/*")
-    pictures = {path for path in paths if path.suffix.lower() == ".bmp"}
-    for path in paths:
-        if path in pictures:
-            meaning = cell_type(source, own_names.get(path.stem.lstrip("0"), ""))
-            if meaning is None:
-                unknown.append(str(path))
-            else:
-                mask = str(path.with_suffix(".png"))
-                items.append(Item(str(path), meaning, f"{source}/{path.stem}", mask))
-        elif path.with_suffix(".bmp") not in pictures:
-            stray.append(str(path))
-    read = [table.name, *(name for item in items for name in (item.path, item.mask) if name)]
-    return Listing(folder, tuple(items), tuple(read), tuple(unknown), tuple(stray))
+    seen = survey(folder, card(source).beside)
+    items, findings = [], list(seen.findings)
+    try:
+        own_names = _numbered_labels(folder / table)
+    except ValueError as error:
+        own_names = {}
+        findings.append(Finding("unread", table, str(error)))
+    inside = [path for path in seen.files if path.parent == PurePosixPath(within)]
+    pictures = [path for path in inside if path.suffix.lower() == ".bmp"]
+    masks = {path.with_suffix(".png") for path in pictures}
+    for path in pictures:
+        meaning = cell_type(source, own_names.pop(path.stem.lstrip("0"), ""))
+        if meaning is None:
+            findings.append(Finding("unknown", shown(path)))
+        else:
+            items.append(Item(str(path), meaning, f"{source}/{path.stem}", str(path.with_suffix(".png"))))
+    for path in set(seen.files) - {PurePosixPath(table), *pictures, *masks}:
+        lonely = "lonely" if path.suffix.lower() == ".png" else "suffix"
+        findings.append(Finding(lonely if path in inside else "outside", shown(path)))
+    findings += [Finding("lonely", f"{table}, image {shown(name)}") for name in own_names]
+    read = (table, *(name for item in items for name in (item.path, item.mask) if name))
+    return Listing(folder, tuple(items), read, tuple(findings), tuple(seen.known))
 
 
 def _numbered_labels(table: Path) -> dict[str, str]:
-    """Read a table of image number and class number, with a header line."""
+    """Read a table of image number and class number, with a header line; `ValueError` says what is wrong."""
     try:
         rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()[1:]) if row]
-        return {number.strip(): label.strip() for number, label in rows}
+        pairs = [(number.strip().lstrip("0"), label.strip()) for number, label in rows]
+    except OSError as error:
+        raise ValueError(error.strerror) from None
     except (ValueError, csv.Error):
-        raise DataError(f"{table} must hold two columns, image and class; restore the file.") from None
+        raise ValueError("it must hold two columns, image and class") from None
+    labels: dict[str, str] = {}
+    for number, label in pairs:
+        if labels.setdefault(number, label) != label:
+            raise ValueError(f"it gives image {shown(number)} two classes")
+    return labels
 
 
 def decode_items(
@@ -179,11 +308,22 @@ def decode_items(
     def read(item: Item) -> Cell | DataError:
         try:
             picture = images.decode(listing.folder / item.path, size)
-            mask = None if item.mask is None else images.decode_mask(listing.folder / item.mask, size)
+            where = None if item.mask is None else listing.folder / item.mask
+            mask = None if where is None else images.decode_mask(where, size, drawn_on=picture)
         except DataError as error:
             return error
-        site = site_of(picture.width, picture.height)
-        return Cell(item.cell_type, site, item.patient, picture.pixels, mask, picture.width, picture.height)
+        return Cell(
+            path=item.path,
+            cell_type=item.cell_type,
+            site=site_of(picture.width, picture.height),
+            patient=item.patient,
+            pixels=picture.pixels,
+            mask=mask,
+            width=picture.width,
+            height=picture.height,
+            picture=picture.picture,
+            remarks=picture.remarks,
+        )
 
     with ThreadPoolExecutor() as pool:
         yield from pool.map(read, listing.items)
@@ -194,10 +334,14 @@ def list_bloodmnist(folder: Path) -> Listing:
     sides = {}
     for path in folder.glob("bloodmnist*.npz"):
         side = path.stem.removeprefix("bloodmnist").removeprefix("_") or "28"
-        if side.isdigit():
+        if side.isdecimal():
             sides[int(side)] = path.name
-    files = (sides[max(sides)],) if sides else ()
-    return Listing(folder, (), files, stray=tuple(sorted(set(sides.values()) - set(files))))
+    if not sides:
+        return Listing(folder, (), ())
+    largest = sides.pop(max(sides))
+    seen = survey(folder, tuple(sides.values()))
+    others = tuple(Finding("suffix", shown(path)) for path in seen.files if str(path) != largest)
+    return Listing(folder, (), (largest,), (*seen.findings, *others), tuple(seen.known))
 
 
 def read_bloodmnist(listing: Listing, size: int) -> Iterator[Cell | DataError]:
@@ -212,14 +356,17 @@ def read_bloodmnist(listing: Listing, size: int) -> Iterator[Cell | DataError]:
         return
     for split, pictures, labels in splits:
         for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
+            image = Image.fromarray(pixels)
             yield Cell(
+                path=f"{path.name}, image {number} of {split}",
                 cell_type=OWN_NAMES["bloodmnist"][str(label)],
                 site="bloodmnist",
                 patient=f"bloodmnist/{split}/{number}",
-                pixels=images.resize(Image.fromarray(pixels), size),
+                pixels=images.resize(image, size),
                 mask=None,
                 width=pixels.shape[1],
                 height=pixels.shape[0],
+                picture=images.fingerprint(image),
             )
 
 
@@ -239,13 +386,22 @@ def _folders(
     *,
     suffixes: tuple[str, ...],
     own_name: Callable[[PurePosixPath], str],
+    other_names: Callable[[PurePosixPath], Sequence[str]],
     within: str = "",
+    class_folders: bool = True,
     patient: Callable[[PurePosixPath], str] = str,
     site_of: Callable[[int, int], str] | None = None,
 ) -> Layout:
     """Return the layout of a tree of class folders."""
     listing = partial(
-        list_folders, source=name, suffixes=suffixes, own_name=own_name, within=within, patient=patient
+        list_folders,
+        source=name,
+        suffixes=suffixes,
+        own_name=own_name,
+        other_names=other_names,
+        within=within,
+        class_folders=class_folders,
+        patient=patient,
     )
     return Layout(name, folder, listing, partial(decode_items, site_of=site_of or _always(name)))
 
@@ -268,20 +424,49 @@ def barcelona_batch(width: int, height: int) -> str:
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        _folders("taleqani", "taleqani", suffixes=JPEG, own_name=_by_parent, within="Original"),
-        _folders("taleqani-v2", "Blood cell Cancer [ALL]", suffixes=JPEG, own_name=_by_parent),
+        _folders(
+            "taleqani",
+            "taleqani",
+            suffixes=JPEG,
+            own_name=_by_parent,
+            other_names=_outer_and_taleqani,
+            within="Original",
+        ),
+        _folders(
+            "taleqani-v2",
+            "Blood cell Cancer [ALL]",
+            suffixes=JPEG,
+            own_name=_by_parent,
+            other_names=_outer,
+        ),
         _folders(
             "barcelona",
             "PBC_dataset_normal_DIB",
             suffixes=JPEG,
             own_name=_by_prefix,
+            other_names=_barcelona_folder,
+            class_folders=False,
             site_of=barcelona_batch,
         ),
         _segmentation("tecom", 1),
         _segmentation("cellavision", 2),
-        _folders("bccd", "BCCD_cropped", suffixes=JPEG, own_name=_by_parent_of_field, patient=_field),
-        _folders("lmu", "AML-Cytomorphology_LMU", suffixes=TIFF, own_name=_by_prefix),
-        _folders("mll23", "MLL23", suffixes=TIFF, own_name=_by_parent),
+        _folders(
+            "bccd",
+            "BCCD_cropped",
+            suffixes=JPEG,
+            own_name=_by_parent_of_field,
+            other_names=_outer,
+            patient=_field,
+        ),
+        _folders(
+            "lmu",
+            "AML-Cytomorphology_LMU",
+            suffixes=TIFF,
+            own_name=_by_prefix,
+            other_names=_all_folders,
+            class_folders=False,
+        ),
+        _folders("mll23", "MLL23", suffixes=TIFF, own_name=_by_parent, other_names=_outer_and_stem),
         Layout("bloodmnist", "bloodmnist", list_bloodmnist, read_bloodmnist),
     )
 }

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from hemafl_lib.data import cache, sickle_cell
+from hemafl_lib.data import accounts, cache, sickle_cell
 from hemafl_lib.data.cards import BUILT_IN, CARDS, card
 from hemafl_lib.data.classes import types_of
 from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
+from hemafl_lib.data.digests import digests
+from hemafl_lib.data.findings import sentences, shown
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
 from hemafl_lib.data.survival_cohorts import TABLES, TableSource
 from hemafl_lib.data.tables import CleanTable, choose_features, to_cohort
 from hemafl_lib.errors import DataError
-from hemafl_lib.files import sha256
 
 SIZES = range(8, 1025)
 
@@ -59,9 +60,10 @@ def load(
     """Load a cohort by name, images or a table; `load_images` and `load_table` promise which.
 
     Images are decoded once, resized with antialiasing to ``size`` x ``size`` pixels (the aspect
-    ratio is not kept) and cached on disk; the cache is rebuilt when any file changes. Tables are
-    checked and repaired each time they are read (`hemafl_lib.data.tables`), and the provenance
-    tells what was repaired.
+    ratio is not kept) and cached on disk; the cache is rebuilt when the content of any file changes.
+    Tables are checked and repaired each time they are read (`hemafl_lib.data.tables`). The provenance
+    tells what was left out, repaired, or could have been read in another way; `check` tells it file by
+    file.
 
     Parameters
     ----------
@@ -94,7 +96,12 @@ def load(
     ------
     DataError
         If the name, size or group of features is not valid, the folder does not hold the layout, or
-        a file of it is damaged, of unknown class, or holds what cannot be.
+        a file of it is damaged, of unknown class, changes meanwhile, or holds what cannot be.
+
+    Warns
+    -----
+    UserWarning
+        If the decoded images cannot be cached (a full disk); they are returned all the same.
     """
     _check_size(size)
     if card(name).kind == "tables":
@@ -115,12 +122,16 @@ def load_images(name: str, *, size: int = 64, root: Path | str | None = None) ->
         return smear.simulate(size=size)
     layout = LAYOUTS[name]
     listing = _listing(layout, data_root(root))
-    path = cache.place(name, size, listing.folder)
-    key = cache.key(name, size, listing)
+    path, key = cache.place(name, size, listing.folder), cache.key(name, size, listing)
     cohort = cache.read(path, key)
     if cohort is None:
         cohort = _read(layout, listing, size)
-        cache.write(path, key, cohort)
+        if cache.key(name, size, listing) != key:
+            raise DataError(f"{shown(listing.folder)} changed while it was read; load it again.")
+        try:
+            cache.write(path, key, cohort)
+        except DataError as error:
+            warnings.warn(str(error), stacklevel=2)
     return cohort
 
 
@@ -137,7 +148,8 @@ def load_table(name: str, *, features: str | None = None, root: Path | str | Non
         return to_cohort(table, names, _provenance(source, table, content_checksum(table)))
     listing = _found(source, data_root(root))
     table = source.read(listing.folder)
-    return to_cohort(table, names, _provenance(source, table, checksum(listing)))
+    beside = accounts.of_table(source, listing.folder)
+    return to_cohort(table, names, _provenance(source, table, checksum(listing), beside))
 
 
 def _check_size(size: int) -> None:
@@ -160,15 +172,21 @@ def _is_here(name: str, folder: Path | None) -> bool:
 
 
 def checksum(listing: Listing) -> str:
-    """Return a SHA-256 over the sorted paths of a listing's files and the SHA-256 of each."""
+    """Return a SHA-256 over the sorted paths of a listing's files and the SHA-256 of each.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or cannot be opened.
+    """
     files = sorted(listing.files)
-    with ThreadPoolExecutor() as pool:
-        hashes = pool.map(lambda file: sha256(listing.folder / file), files)
-        lines = [f"{digest}  {file}\n" for file, digest in zip(files, hashes, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    pairs = zip(digests(listing.folder, files, "sha256"), files, strict=True)
+    return hashlib.sha256("".join(f"{digest}  {file}\n" for digest, file in pairs).encode()).hexdigest()
 
 
-def _provenance(source: TableSource, table: CleanTable, digest: str) -> Provenance:
+def _provenance(
+    source: TableSource, table: CleanTable, digest: str, beside: accounts.Account | None = None
+) -> Provenance:
     """Return the provenance of a table; what was repaired is part of where it comes from."""
     about = card(source.name)
     return Provenance(
@@ -177,8 +195,8 @@ def _provenance(source: TableSource, table: CleanTable, digest: str) -> Provenan
         licence=about.licence,
         simulated=False,
         checksum=digest,
-        notes=table.notes,
-        repairs=table.repairs,
+        notes=(*table.notes, *(beside.notes if beside else ())),
+        repairs=(*table.repairs, *sentences(beside.findings if beside else ())),
     )
 
 
@@ -190,21 +208,24 @@ def content_checksum(table: CleanTable) -> str:
 def _found(source: Layout | TableSource, root: Path) -> Listing:
     """Find a layout or a table under ``root``."""
     listing = source.find(root)
-    if listing is None:
-        raise DataError(
-            f"cohort '{source.name}' is not in {root}; its layout is {card(source.name).layout} "
-            f"(see 'hemafl data card {source.name}')."
-        )
-    return listing
+    if listing is not None:
+        return listing
+    there = accounts.missing(source, root)
+    reason = f"is not in {root}" if there is None else f"is not in {there[0]}, because {there[1]}"
+    raise DataError(
+        f"cohort '{source.name}' {reason}; its layout is {card(source.name).layout} "
+        f"(see 'hemafl data card {source.name}')."
+    )
 
 
 def _listing(layout: Layout, root: Path) -> Listing:
-    """Find the layout under ``root``; refuse images of unknown class."""
+    """Find the layout under ``root``; refuse images of unknown class and what cannot be opened."""
     listing = _found(layout, root)
-    if listing.unknown:
+    refused = [finding for finding in listing.findings if finding.refused]
+    if refused:
         raise DataError(
-            f"{listing.folder / listing.unknown[0]} has no known class; move it out of the folder "
-            f"('hemafl data check' lists {len(listing.unknown)} such file(s))."
+            f"{shown(listing.folder)}/{refused[0].line().rstrip('.')} "
+            f"('hemafl data check' names all {len(refused)} that are refused)."
         )
     return listing
 
@@ -215,7 +236,7 @@ def _read(layout: Layout, listing: Listing, size: int) -> ImageCohort:
     shown = tqdm(layout.cells(listing, size), desc=layout.name, total=total, unit="image", disable=None)
     cells = list(_sound(shown))
     classes = types_of(layout.name)
-    about = card(layout.name)
+    about, account = card(layout.name), accounts.of_images(layout.name, listing, cells)
     masks = [cell.mask for cell in cells if cell.mask is not None]
     return ImageCohort(
         images=torch.from_numpy(np.stack([cell.pixels for cell in cells])).permute(0, 3, 1, 2).contiguous(),
@@ -230,6 +251,8 @@ def _read(layout: Layout, listing: Listing, size: int) -> ImageCohort:
             licence=about.licence,
             simulated=False,
             checksum=checksum(listing),
+            notes=account.notes,
+            repairs=sentences(account.findings),
         ),
     )
 

@@ -17,16 +17,25 @@ from hemafl_lib.files import replacing
 KINDS: dict[str, type[Cohort]] = {kind.__name__: kind for kind in (ImageCohort, VariantCohort, TableCohort)}
 
 
-def save_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort to ``path``, or leave what was there untouched."""
+def save_cohort(cohort: Cohort, path: Path, mode: int = 0o644) -> None:
+    """Write a cohort to ``path`` with the rights ``mode``, or leave what was there untouched.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
     values = {field.name: getattr(cohort, field.name) for field in dataclasses.fields(cohort)}
     tensors = {name: v.contiguous() for name, v in values.items() if isinstance(v, torch.Tensor)}
     texts = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
     rest = {name: list(v) for name, v in values.items() if isinstance(v, tuple)}
     provenance = dataclasses.asdict(cohort.provenance)
     head = {"kind": type(cohort).__name__, "texts": texts, "rest": rest, "provenance": provenance}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"cohort": json.dumps(head)})
+    try:
+        with replacing(path, mode) as temporary:
+            save_file(tensors, temporary, metadata={"cohort": json.dumps(head)})
+    except SafetensorError as error:  # a full disk among others
+        raise DataError(f"{path} cannot be written ({error}); free space or name another file.") from error
 
 
 def read_cohort(path: Path) -> Cohort:
@@ -42,5 +51,5 @@ def read_cohort(path: Path) -> Cohort:
         return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; save the cohort there first.") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and save the cohort again.") from None

@@ -92,7 +92,9 @@ def bloodmnist(root: Path, side: int = 28, name: str = "bloodmnist.npz") -> None
     (root / "bloodmnist").mkdir(exist_ok=True)
     arrays = {}
     for split, labels in (("train", [0, 1, 2, 3]), ("val", [6]), ("test", [7, 7])):
-        arrays[f"{split}_images"] = np.stack([np.asarray(picture(n, (side, side))) for n in labels])
+        arrays[f"{split}_images"] = np.stack(
+            [np.asarray(picture(8 * place + n, (side, side))) for place, n in enumerate(labels)]
+        )
         arrays[f"{split}_labels"] = np.array(labels, dtype=np.uint8)[:, None]
     np.savez_compressed(root / "bloodmnist" / name, **arrays)
 

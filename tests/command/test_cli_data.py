@@ -5,6 +5,7 @@ from builders import tiny_layouts
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
+from hemafl_lib import data
 from hemafl_lib.data.cards import CARDS
 
 
@@ -48,6 +49,30 @@ def test_check_of_a_broken_folder_fails_and_names_the_file(hemafl, tmp_path):
     result = hemafl("check", tmp_path)
     assert result.exit_code == 1
     assert "BloodImage_00002_1.jpg" in result.output
+
+
+@pytest.mark.survives(
+    "Decoded images of patients stay behind after a federation", "`hemafl data clear` deletes them"
+)
+def test_clear_deletes_the_decoded_images(hemafl, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEMAFL_CACHE", str(tmp_path / "cache"))
+    tiny_layouts.bccd(tmp_path)
+    data.load("bccd", size=8, root=tmp_path)
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
+    result = hemafl("clear")
+    assert result.exit_code == 0
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_check_fails_for_what_load_would_leave_out(hemafl, tmp_path):
+    tiny_layouts.bccd(tmp_path)
+    tiny_layouts.save(tmp_path / "BCCD_cropped" / "Basophil" / "BloodImage_00009_1.png", 9)
+    result = hemafl("check", tmp_path)
+    assert result.exit_code == 1
+    assert (
+        "BloodImage_00009_1.png: left out, because its suffix is none of this layout; save it"
+        in result.output
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Downloads over a local HTTP server: cut, resumed, checked, unpacked, refused."""
 
 import hashlib
+import io
 import re
 import threading
 import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from builders import tiny_layouts
@@ -151,7 +153,7 @@ def test_folder_that_cannot_be_written_is_named(server, tmp_path):
 
 @pytest.mark.survives("The server of a data set cannot be reached", "a sentence that names the address")
 def test_unreachable_server_is_a_sentence(tmp_path):
-    with pytest.raises(DataError, match="stopped after 0 bytes"):
+    with pytest.raises(DataError, match=r"stopped with nothing to go on from .* to begin anew"):
         download(Download("http://127.0.0.1:9/file", "file.bin"), tmp_path, None)
 
 
@@ -226,3 +228,75 @@ def test_single_file_is_put_in_its_folder(server, tmp_path, monkeypatch):
 def test_cohorts_behind_an_account_say_where_to_get_them(tmp_path):
     with pytest.raises(DataError, match=r"Kaggle .* unpack it as taleqani/"):
         data.fetch("taleqani", tmp_path)
+
+
+@pytest.mark.survives(
+    "A download is a web page (a login, a notice) and not the file",
+    "a sentence asks to open it in a browser; nothing of it is kept",
+)
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><p>Sign in", b"\n <HTML><body>moved", b"\xef\xbb\xbf<html>"]
+)
+def test_a_web_page_is_no_data(archive, server, page):
+    server.content = page
+    with pytest.raises(DataError, match=r"sent a web page and not the file.*open it in a browser"):
+        data.fetch("bccd", archive, trust=True)
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.survives(
+    "A download is cut, and the server cannot go on from there",
+    "the part is deleted, and a sentence says that the download begins anew",
+)
+def test_a_part_that_cannot_be_resumed_is_not_kept(server, tmp_path):
+    server.tag, server.cut = "", 1000
+    with pytest.raises(DataError, match=r"stopped with nothing to go on from .*begin anew"):
+        download(source(server), tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.survives(
+    "An archive of a data set is unsafe", "a sentence; no folder appears, and nothing half-unpacked stays"
+)
+def test_an_unsafe_archive_installs_nothing(archive, server):
+    made = io.BytesIO(server.content)
+    with zipfile.ZipFile(made, "a") as bundle:
+        bundle.writestr("../../evil.txt", "evil")
+    server.content = made.getvalue()
+    with pytest.raises(
+        DataError, match=r"bccd\.zip is not unpacked, because '../../evil\.txt' in it could lead"
+    ):
+        data.fetch("bccd", archive, trust=True)
+    assert [path.name for path in archive.iterdir()] == [".downloads"]
+
+
+@pytest.mark.survives(
+    "The disk is full while an archive is unpacked", "a sentence; nothing half-unpacked stays"
+)
+def test_a_full_disk_while_unpacking_leaves_nothing(archive, server, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(DataError, match=r"cannot be unpacked \(.*No space left on device"):
+        data.fetch("bccd", archive, trust=True)
+    assert [path.name for path in archive.iterdir()] == [".downloads"]
+
+
+@pytest.mark.survives("The disk has less room than a download needs", "a sentence, before a byte is written")
+def test_a_download_larger_than_the_disk_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(DataError, match=r"sends 512,000 bytes and .* has 1 free; make room"):
+        download(source(server), tmp_path, None)
+    assert not list(tmp_path.glob("file.bin*"))
+
+
+def test_a_checksum_that_is_none_is_refused_before_the_download(archive, server):
+    with pytest.raises(DataError, match="'abc' is no SHA-256; give its 64 hexadecimal digits"):
+        data.fetch("bccd", archive, sha256="abc")
+    assert server.requests == []
+
+
+def test_a_tag_that_is_no_text_is_not_kept(server, tmp_path):
+    server.tag = '"t\u00e4g"'
+    assert download(source(server), tmp_path, sha256(CONTENT)).read_bytes() == CONTENT

@@ -43,7 +43,7 @@ def test_resizing_is_antialiased_as_in_torchvision(tmp_path):
         ("RGBA", (*RED, 0), (255, 255, 255)),
         ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
         ("I;16", 65535, (255, 255, 255)),
-        ("I;16", 257 * 12, (12, 12, 12)),
+        ("I;16", 257 * 120, (120, 120, 120)),
     ],
 )
 def test_colour_modes_become_rgb(tmp_path, mode, colour, expected):
@@ -142,7 +142,9 @@ def test_mask_classes_survive_stray_values_and_resizing(tmp_path):
     values[8:32, 8:32] = 125
     values[16:24, 16:24] = 250
     Image.fromarray(values).save(tmp_path / "mask.png")
-    mask = images.decode_mask(tmp_path / "mask.png", 10)
+    picture(0).save(tmp_path / "cell.png")
+    drawn_on = images.decode(tmp_path / "cell.png", 10)
+    mask = images.decode_mask(tmp_path / "mask.png", 10, drawn_on=drawn_on)
     expected = np.zeros((10, 10), dtype=np.uint8)
     expected[2:8, 2:8] = 1
     expected[4:6, 4:6] = 2
