@@ -31,7 +31,8 @@ def of_images(name: str, listing: Listing, cells: Sequence[Cell]) -> Account:
     if known:
         notes += (f"{len(known)} image(s) show the same picture as another of their class, as published.",)
     others = [copy for copy in copies if copy not in known]
-    return Account(notes, (*listing.findings, *remarks, *others))
+    nothing = [] if cells else [Finding("nothing", shown(listing.folder.name))]
+    return Account(notes, (*listing.findings, *remarks, *others, *nothing))
 
 
 def of_table(source: TableSource, folder: Path) -> Account:

@@ -118,7 +118,7 @@ def check(path: Path | str) -> list[Report | TableReport]:
     """
     root = Path(path)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the folder that holds the images or tables.")
+        raise DataError(f"{shown(root)} is not a folder; give the folder that holds the images or tables.")
     sources: list[Layout | TableSource] = [*LAYOUTS.values(), *TABLES.values()]
     found = [(source, source.find(root)) for source in sources]
     reports = [_report(source, listing) for source, listing in found if listing is not None]

@@ -57,6 +57,7 @@ KINDS = {
     "print": Kind("in the four colours of print, converted without a profile", "save it as RGB"),
     "copy": Kind("the same picture as another of its class", "delete one of the two"),
     "two labels": Kind("the same picture as one of another class", "delete the one whose class is wrong"),
+    "nothing": Kind("no picture that can be read in it", "fill it, or delete it", refused=True),
     "unknown": Kind(
         "no known class", "move it out of the folder, or to the folder of its class", refused=True
     ),

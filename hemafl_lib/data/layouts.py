@@ -352,7 +352,7 @@ def read_bloodmnist(listing: Listing, size: int) -> Iterator[Cell | DataError]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             splits = [(split, *_split(archive, split)) for split in ("train", "val", "test")]
     except Exception as error:  # NumPy and zipfile raise many kinds of error for damaged bytes
-        yield DataError(f"{path} cannot be read as BloodMNIST ({error}); fetch it again.")
+        yield DataError(f"{shown(path)} cannot be read as BloodMNIST ({shown(error)}); fetch it again.")
         return
     for split, pictures, labels in splits:
         for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):

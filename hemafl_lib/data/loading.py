@@ -17,7 +17,7 @@ from hemafl_lib.data.cards import BUILT_IN, CARDS, card
 from hemafl_lib.data.classes import types_of
 from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
 from hemafl_lib.data.digests import digests
-from hemafl_lib.data.findings import sentences, shown
+from hemafl_lib.data.findings import Finding, sentences, shown
 from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
 from hemafl_lib.data.survival_cohorts import TABLES, TableSource
 from hemafl_lib.data.tables import CleanTable, choose_features, to_cohort
@@ -50,7 +50,9 @@ def data_root(root: Path | str | None = None) -> Path:
             f"(the cohorts {', '.join(BUILT_IN)} need neither)."
         )
     if not path.is_dir():
-        raise DataError(f"data folder {path} does not exist; create it or correct HEMAFL_DATA or root=.")
+        raise DataError(
+            f"data folder {shown(path)} does not exist; create it or correct HEMAFL_DATA or root=."
+        )
     return path
 
 
@@ -211,7 +213,9 @@ def _found(source: Layout | TableSource, root: Path) -> Listing:
     if listing is not None:
         return listing
     there = accounts.missing(source, root)
-    reason = f"is not in {root}" if there is None else f"is not in {there[0]}, because {there[1]}"
+    reason = (
+        f"is not in {shown(root)}" if there is None else f"is not in {shown(there[0])}, because {there[1]}"
+    )
     raise DataError(
         f"cohort '{source.name}' {reason}; its layout is {card(source.name).layout} "
         f"(see 'hemafl data card {source.name}')."
@@ -221,13 +225,18 @@ def _found(source: Layout | TableSource, root: Path) -> Listing:
 def _listing(layout: Layout, root: Path) -> Listing:
     """Find the layout under ``root``; refuse images of unknown class and what cannot be opened."""
     listing = _found(layout, root)
-    refused = [finding for finding in listing.findings if finding.refused]
+    _refuse(listing.folder, listing.findings)
+    return listing
+
+
+def _refuse(folder: Path, findings: Iterable[Finding]) -> None:
+    """Raise `DataError` for the first finding that is refused, if there is one."""
+    refused = [finding for finding in findings if finding.refused]
     if refused:
         raise DataError(
-            f"{shown(listing.folder)}/{refused[0].line().rstrip('.')} "
+            f"{shown(folder)}/{refused[0].line().rstrip('.')} "
             f"('hemafl data check' names all {len(refused)} that are refused)."
         )
-    return listing
 
 
 def _read(layout: Layout, listing: Listing, size: int) -> ImageCohort:
@@ -237,6 +246,7 @@ def _read(layout: Layout, listing: Listing, size: int) -> ImageCohort:
     cells = list(_sound(shown))
     classes = types_of(layout.name)
     about, account = card(layout.name), accounts.of_images(layout.name, listing, cells)
+    _refuse(listing.folder.parent, account.findings)
     masks = [cell.mask for cell in cells if cell.mask is not None]
     return ImageCohort(
         images=torch.from_numpy(np.stack([cell.pixels for cell in cells])).permute(0, 3, 1, 2).contiguous(),
