@@ -93,3 +93,9 @@ def test_second_batch_has_a_neutral_background():
     red_minus_blue = (cohort.images[:, 0].float() - cohort.images[:, 2].float()).mean(dim=(1, 2)).numpy()
     second = cohort.site == "barcelona-2"
     assert np.percentile(red_minus_blue[second], 99) < np.percentile(red_minus_blue[~second], 1)
+
+
+def test_the_check_is_content_with_the_public_data():
+    """What the public releases have beside their images, and their known copies, stand on their cards."""
+    reports = data.check(os.environ["HEMAFL_DATA"])
+    assert [report.text() for report in reports if not report.ok] == []

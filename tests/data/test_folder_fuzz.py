@@ -80,7 +80,7 @@ def named(report, written):
     "Hundreds of folders made by chance: noise for images, odd names, links, copies, other formats",
     "every file is loaded or named; `hemafl data check` is content exactly when `load` uses all as they lie",
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(files=FILES, links=LINKS)
 def test_every_file_is_loaded_or_named(tmp_path_factory, files, links):
     root = tmp_path_factory.mktemp("chance")
