@@ -207,7 +207,7 @@ def list_folders(
     source: str,
     suffixes: tuple[str, ...],
     own_name: Callable[[PurePosixPath], str],
-    other_names: Callable[[PurePosixPath], Sequence[str]],
+    other_names: Callable[[PurePosixPath], Sequence[str]] = _outer,
     within: str = "",
     class_folders: bool = True,
     patient: Callable[[PurePosixPath], str] = str,
@@ -276,7 +276,7 @@ def list_segmentation(folder: Path, *, source: str, number: int) -> Listing:
             findings.append(Finding("unknown", shown(path)))
         else:
             items.append(Item(str(path), meaning, f"{source}/{path.stem}", str(path.with_suffix(".png"))))
-    for path in set(seen.files) - {PurePosixPath(table), *pictures, *masks}:
+    for path in sorted(set(seen.files) - {PurePosixPath(table), *pictures, *masks}):
         lonely = "lonely" if path.suffix.lower() == ".png" else "suffix"
         findings.append(Finding(lonely if path in inside else "outside", shown(path)))
     findings += [Finding("lonely", f"{table}, image {shown(name)}") for name in own_names]
@@ -386,7 +386,7 @@ def _folders(
     *,
     suffixes: tuple[str, ...],
     own_name: Callable[[PurePosixPath], str],
-    other_names: Callable[[PurePosixPath], Sequence[str]],
+    other_names: Callable[[PurePosixPath], Sequence[str]] = _outer,
     within: str = "",
     class_folders: bool = True,
     patient: Callable[[PurePosixPath], str] = str,
@@ -437,7 +437,6 @@ LAYOUTS = {
             "Blood cell Cancer [ALL]",
             suffixes=JPEG,
             own_name=_by_parent,
-            other_names=_outer,
         ),
         _folders(
             "barcelona",
@@ -455,7 +454,6 @@ LAYOUTS = {
             "BCCD_cropped",
             suffixes=JPEG,
             own_name=_by_parent_of_field,
-            other_names=_outer,
             patient=_field,
         ),
         _folders(
