@@ -80,7 +80,7 @@ def decode(path: Path, size: int) -> DecodedImage:
         if _is_transparent(image):
             remarks.append(("transparent", ""))
         rgb = _rgb(image, path)
-        if deep and max(highest for _, highest in rgb.getextrema()) < DARKEST_WHITE:
+        if deep and np.asarray(rgb).max() < DARKEST_WHITE:
             raise DataError(
                 f"{shown(path)} has 16 bits and uses less than a quarter of their range, as cameras of 10, "
                 "12 or 14 bits write it; scale it to all 16 bits, or save it in 8."
@@ -198,7 +198,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _is_transparent(image: Image.Image) -> bool:
     """Return whether any pixel of a decoded image is not opaque."""
-    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+    if not image.has_transparency_data:
+        return False
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:

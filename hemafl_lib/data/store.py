@@ -46,7 +46,9 @@ def read_cohort(path: Path) -> Cohort:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         texts: dict[str, Any] = {name: np.array(values, dtype=str) for name, values in head["texts"].items()}
         rest: dict[str, Any] = {name: tuple(values) for name, values in head["rest"].items()}
-        about = {name: tuple(v) if isinstance(v, list) else v for name, v in head["provenance"].items()}
+        about: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in head["provenance"].items()
+        }
         provenance = Provenance(**about)
         return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
     except FileNotFoundError:

@@ -80,7 +80,7 @@ def named(report, written):
     "Hundreds of folders made by chance: noise for images, odd names, links, copies, other formats",
     "every file is loaded or named; `hemafl data check` is content exactly when `load` uses all as they lie",
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(files=FILES, links=LINKS)
 def test_every_file_is_loaded_or_named(tmp_path_factory, files, links):
     root = tmp_path_factory.mktemp("chance")
@@ -120,7 +120,7 @@ PICTURES = st.dictionaries(
     "A table of labels made by chance, beside pictures and masks made by chance",
     "each picture, mask and row is used or named, or a sentence",
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows=ROWS, pictures=PICTURES, whole=st.lists(NAMES, unique=True, max_size=3))
 def test_every_row_picture_and_mask_is_used_or_named(tmp_path_factory, rows, pictures, whole):
     root = tmp_path_factory.mktemp("chance")
