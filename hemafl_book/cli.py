@@ -200,6 +200,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="JSON file for all tables; its folder is made if need be.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder for what is finished: after an interruption the same command goes on."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Run a paper's experiment, as the paper says or with changes, which the result then names.
@@ -223,7 +227,7 @@ def run(
         data=data_name,
         seed=seed,
     )
-    where = Where(root=data.known_root(root), engine=engine, device=device)
+    where = Where(root=data.known_root(root), engine=engine, device=device, checkpoint=checkpoint)
     running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
 
 

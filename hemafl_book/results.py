@@ -40,11 +40,15 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment returns: its protocol, tables by title, and where their data come from."""
+    """What an experiment returns: its protocol, tables by title, and where their data come from.
+
+    ``earlier`` are the seconds that interrupted runs took, from whose pieces this one went on.
+    """
 
     protocol: Any
     tables: dict[str, pd.DataFrame]
     data: tuple[Provenance, ...]
+    earlier: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +118,10 @@ def freeze(
         What was changed in the paper's protocol, by name.
     """
     result = FrozenResult(
-        protocol=json.loads(json.dumps(protocol, allow_nan=False)),
+        protocol=plain(protocol),
         protocol_hash=protocol_hash(protocol),
         data=[{"name": source.name, "checksum": source.checksum} for source in data],
-        versions=_versions(),
+        versions=installed_versions(),
         device=device,
         seeds=[int(seed) for seed in seeds],
         seconds=round(float(seconds), 1),
@@ -127,6 +131,11 @@ def freeze(
     )
     write_json(path, asdict(result))
     return result
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON gives it back; `ValueError` if it holds NaN or infinity."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def load(path: Path) -> FrozenResult:
@@ -208,7 +217,7 @@ def _split(frame: pd.DataFrame) -> str:
     return json.dumps({"columns": parts["columns"], "rows": parts["data"]})
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:

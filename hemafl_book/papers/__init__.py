@@ -1,10 +1,11 @@
 """The papers' experiments, one module a paper, what they share, and the registry of them.
 
 A paper's module holds its protocol as data (`protocol`), its cohorts and its tables (`run`, `report`), and
-says in ``OFFER`` what can be asked of it. To add a paper, write its module and give it a line in `PAPERS`:
+says in ``OFFER`` what can be asked of it; the loop over studies and seeds is `studies.run_studies`. To add a
+paper, write its module and give it a line in `PAPERS`:
 `hemafl run NAME`, `hemafl list`, `make results` and the tests then know it.
 
-Budget: 4200 lines.
+Budget: 4500 lines.
 """
 
 from importlib import import_module
@@ -38,7 +39,10 @@ class Paper(Protocol):
         """Return the protocol of a preset on a source of data, with changes."""
 
     def run(self, asked: Any, where: "Where") -> "Results":
-        """Return the tables of a protocol."""
+        """Return the tables of a protocol, as `protocol` returns it.
+
+        ``where`` names the folder of the data, engine, device, and the folder of what is finished.
+        """
 
     def report(self, results: "Results") -> str:
         """Return what was found, as text."""

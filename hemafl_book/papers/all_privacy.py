@@ -15,20 +15,21 @@ epsilon too; here nothing of it is counted.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from hemafl_book.papers import baselines, dealing, leukaemia, scores
-from hemafl_book.papers.arms import Arm, Kind, Prediction, Trial, answers, train_each
+from hemafl_book.papers.arms import Arm, Kind, Tables, Trial, cost_rows, predictions
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE
 from hemafl_book.papers.offer import Offer
 from hemafl_book.papers.protocol import describe
+from hemafl_book.papers.studies import Piece, Series, each_study, join, run_studies
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import partition
@@ -202,15 +203,6 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
 # The data
 
 
-@dataclass(frozen=True)
-class Parts(Generic[CohortKind]):
-    """Training, validation and test images of a seed, as images or as the trained layer reads them."""
-
-    train: CohortKind
-    validation: CohortKind
-    test: CohortKind
-
-
 def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     """Return all images of Taleqani Hospital, or simulated ones."""
     if asked.source == "real":
@@ -218,9 +210,9 @@ def smears(asked: Protocol, root: Path | None = None) -> ImageCohort:
     return leukaemia.drawn_images(asked.cells, asked.size, asked.patients)
 
 
-def split_images(cohort: CohortKind, seed: int) -> Parts[CohortKind]:
+def split_images(cohort: CohortKind, seed: int) -> Site[CohortKind]:
     """Split the images, or the patients where they are known; the clients have no say in it."""
-    return Parts(*partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
+    return Site("all images", *partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed))
 
 
 def clients(train: VariantCohort, study: Study, seed: int) -> list[Site[VariantCohort]]:
@@ -263,40 +255,21 @@ class Task:
 
     def labels(self) -> dict[str, Any]:
         """Return the columns that tell a task's rows from others."""
-        return {"study": self.study.title, "noise": np.nan if self.noise is None else self.noise}
+        return {
+            "study": self.study.title,
+            "noise": np.nan if self.noise is None else self.noise,
+            "clip": self.study.clip,
+            "learning rate": self.study.recipe.learning_rate,
+        }
 
 
-def tasks(study: Study, seeds: Sequence[int]) -> list[Task]:
-    """Return all trainings of a study: without privacy, then with every noise.
+def tasks(study: Study, seed: int) -> list[Task]:
+    """Return all trainings of a study with one seed: without privacy, then with every noise.
 
     At the record level each client also trains alone; whole clients are hidden among others only.
     """
     kinds: tuple[Kind, ...] = ("federated", "isolated") if study.level == "record" else ("federated",)
-    noises = (None, *study.noises)
-    return [Task(study, seed, noise, kind) for noise in noises for kind in kinds for seed in seeds]
-
-
-def trials(
-    wanted: Sequence[Task],
-    asked: Protocol,
-    parts: Mapping[int, Parts[VariantCohort]],
-    network: nn.Module,
-    judged: str,
-) -> list[Trial]:
-    """Return one training of the network a task; ``judged`` names the part that it answers for."""
-    return [
-        Trial(
-            arm=task.arm(asked.plain_recipe()),
-            seed=task.seed,
-            rounds=asked.rounds,
-            sites=clients(parts[task.seed].train, task.study, task.seed),
-            model=network,
-            judged={judged: getattr(parts[task.seed], judged)},
-            trainer=task.trainer(),
-            labels=task.labels(),
-        )
-        for task in wanted
-    ]
+    return [Task(study, seed, noise, kind) for noise in (None, *study.noises) for kind in kinds]
 
 
 def epsilons(arm: Arm, run: Run) -> pd.DataFrame:
@@ -314,59 +287,112 @@ def epsilons(arm: Arm, run: Run) -> pd.DataFrame:
     return found.rename(columns={"value": "epsilon"}).reset_index(drop=True)
 
 
-def trial_tables(trial: Trial, runs: Mapping[str, Run], where: Where) -> dict[str, pd.DataFrame]:
+def examine(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
     """Return a trial's rows of the tables "scores", "epsilon" and "cost"."""
-    predictions, costs = answers(trial, runs, where)
+    labels = {name: trial.labels[name] for name in ("study", "noise")}
+    table = scores.score_table(predictions(trial, runs, where))
     spent = {name: epsilons(trial.arm, run) for name, run in runs.items()}
+    largest = [spent[arm]["epsilon"].max() for arm in table["arm"]]
+    named = [rows.assign(**labels, arm=arm, seed=trial.seed) for arm, rows in spent.items()]
     return {
-        "scores": pd.concat(
-            scores.score_table([p]).assign(**trial.labels, epsilon=spent[p.arm]["epsilon"].max())
-            for p in predictions
-        ),
-        "epsilon": pd.concat(
-            table.assign(**trial.labels, arm=name, seed=trial.seed) for name, table in spent.items()
-        ),
-        "cost": pd.concat(scores.cost_table([cost]).assign(**trial.labels, seed=cost.seed) for cost in costs),
+        "scores": table.assign(**labels, epsilon=largest),
+        "epsilon": pd.concat(named),
+        "cost": cost_rows(trial, runs).assign(**labels),
     }
+
+
+def examine_choice(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
+    """Return a trial's row of the table that compares clips."""
+    table = scores.score_table(predictions(trial, runs, where)).assign(**trial.labels)
+    return {CHOICE: table[["study", "clip", "learning rate", *MEASURES]]}
 
 
 # The experiment
 
 
-def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
+class Inputs:
+    """The images, the network, and what its last layer reads of the images, which is computed when needed."""
 
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Folder of the data, engine and device.
-    """
-    images = smears(asked, where.root)
-    network = backbone(asked.network, len(images.classes), trainable="head")
-    inputs = activations(network, images, batch_size=16, device=where.device, progress=False)
-    parts = {seed: split_images(inputs, seed) for seed in asked.seeds}
-    wanted = [task for study in asked.studies for task in tasks(study, asked.seeds)]
-    ways = trials(wanted, asked, parts, network, "test")
-    found = join(train_each(ways, where, trial_tables))
-    tables = level_tables(asked, found)
-    tables["baselines"] = baseline_table(images, asked.seeds)
-    tables["epsilon"] = (
-        found["epsilon"].query("arm == 'federated'").drop(columns="arm").reset_index(drop=True)
-    )
-    tables["cost"] = mean_costs(found["cost"])
-    tables["sites"] = site_table(asked, parts)
+    def __init__(self, asked: Protocol, where: Where) -> None:
+        self.asked, self.device = asked, where.device
+        self.images = smears(asked, where.root)
+        self.network = backbone(asked.network, len(self.images.classes), trainable="head")
+
+    @cached_property
+    def read(self) -> VariantCohort:
+        """What the last layer reads."""
+        return activations(self.network, self.images, batch_size=16, device=self.device, progress=False)
+
+
+BASELINES, CHOICE = "without any network", "choice of clip"
+"""Titles of what needs no network, and of what compares clips."""
+
+
+def run(asked: Protocol, where: Where = HERE) -> Results:
+    """Run all studies of a protocol and return their tables; see `Paper`."""
+    inputs = Inputs(asked, where)
+    data = (inputs.images.provenance,)
+    series = each_study(asked.studies, lambda study: partial(piece, study, inputs), asked.seeds)
+    series.append(Series(BASELINES, asked.seeds, lambda: partial(baselines_piece, inputs.images)))
     if asked.clips:
-        wanted = [
-            Task(choice, asked.seeds[0], CHOICE_NOISE)
-            for study in asked.studies
-            for choice in candidates(study, asked.clips)
-        ]
-        choices = trials(wanted, asked, parts, network, "validation")
-        found = join(train_each(choices, where, trial_tables, label="clips"))
-        tables["choice of clip"] = choice_table(wanted, found["scores"])
-    return Results(asked, tables, (images.provenance,))
+        series.append(Series(CHOICE, asked.seeds[:1], lambda: partial(choice_piece, inputs)))
+    found = run_studies(asked, series, where, data)
+    joined = join([in_order(found[study.title]) for study in asked.studies])
+    tables = level_tables(asked, joined["scores"])
+    tables["baselines"] = found[BASELINES]["baselines"]
+    tables["epsilon"] = joined["epsilon"].query("arm == 'federated'").drop(columns="arm")
+    tables["cost"] = mean_costs(joined["cost"])
+    tables["sites"] = joined["sites"]
+    if asked.clips:
+        tables |= found[CHOICE]
+    return Results(asked, tables, data, found.seconds)
+
+
+def piece(study: Study, inputs: Inputs, seed: int) -> Piece:
+    """Return the trainings of a study with one seed, judged on the test images."""
+    parts = split_images(inputs.read, seed)
+    sites = clients(parts.train, study, seed)
+    judged = {"test": parts.test}
+    trials = [trial(task, inputs, sites, judged) for task in tasks(study, seed)]
+    return Piece(trials=trials, examine=examine, beside=lambda: {"sites": site_table(study, sites, seed)})
+
+
+def choice_piece(inputs: Inputs, seed: int) -> Piece:
+    """Return the trainings of all studies with other clips, judged on the validation images."""
+    parts = split_images(inputs.read, seed)
+    judged = {"validation": parts.validation}
+    trials = [
+        trial(Task(one, seed, CHOICE_NOISE), inputs, clients(parts.train, study, seed), judged)
+        for study in inputs.asked.studies
+        for one in candidates(study, inputs.asked.clips)
+    ]
+    return Piece(trials=trials, examine=examine_choice)
+
+
+def baselines_piece(images: ImageCohort, seed: int) -> Piece:
+    """Return what needs no network: fifteen colour statistics, and the commonest class."""
+    parts, learners = split_images(images, seed), baselines.learners(seed)
+    said = baselines.learn_and_answer(parts.train, {"test": parts.test}, seed, learners)
+    return Piece(beside=lambda: {"baselines": scores.score_table(said)})
+
+
+def trial(
+    task: Task,
+    inputs: Inputs,
+    sites: Sequence[Site[VariantCohort]],
+    judged: Mapping[str, VariantCohort],
+) -> Trial:
+    """Return the training of a task."""
+    return Trial(
+        arm=task.arm(inputs.asked.plain_recipe()),
+        seed=task.seed,
+        rounds=inputs.asked.rounds,
+        sites=sites,
+        model=inputs.network,
+        judged=judged,
+        trainer=task.trainer(),
+        labels=task.labels(),
+    )
 
 
 def candidates(study: Study, clips: Sequence[float]) -> list[Study]:
@@ -389,28 +415,22 @@ def candidates(study: Study, clips: Sequence[float]) -> list[Study]:
 # The tables
 
 
-def join(parts: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
-    """Return the tables of all trials, each as one."""
-    return {title: pd.concat([part[title] for part in parts], ignore_index=True) for title in parts[0]}
-
-
-def level_tables(asked: Protocol, found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return the scores of each level."""
-    record = [study.title for study in asked.studies if study.level == "record"]
-    at_record = found["scores"]["study"].isin(record)
-    return {
-        "record level: scores": found["scores"][at_record].reset_index(drop=True),
-        "client level: scores": found["scores"][~at_record].reset_index(drop=True),
+def in_order(found: Tables) -> Tables:
+    """Return the tables of a study by noise, none first, and of each noise the federation's rows first."""
+    alone = {
+        title: table["arm"].str.startswith("isolated") for title, table in found.items() if "arm" in table
+    }
+    return found | {
+        title: found[title].iloc[np.lexsort((isolated, found[title]["noise"].fillna(-1)))]
+        for title, isolated in alone.items()
     }
 
 
-def baseline_table(images: ImageCohort, seeds: Sequence[int]) -> pd.DataFrame:
-    """Return the scores of what needs no network: fifteen colour statistics, and the commonest class."""
-    found: list[Prediction] = []
-    for seed in seeds:
-        parts = split_images(images, seed)
-        found += baselines.answers(parts.train, {"test": parts.test}, seed, baselines.learners(seed))
-    return scores.score_table(found)
+def level_tables(asked: Protocol, table: pd.DataFrame) -> Tables:
+    """Return the scores of each level."""
+    record = [study.title for study in asked.studies if study.level == "record"]
+    at_record = table["study"].isin(record)
+    return {"record level: scores": table[at_record], "client level: scores": table[~at_record]}
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -419,27 +439,19 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return costs.drop(columns="seed").groupby(keys, sort=False, dropna=False).mean().reset_index()
 
 
-def site_table(asked: Protocol, parts: Mapping[int, Parts[VariantCohort]]) -> pd.DataFrame:
+def site_table(study: Study, sites: Sequence[Site[VariantCohort]], seed: int) -> pd.DataFrame:
     """Return the training images of every client, and how DP-SGD would sample them, or does."""
-    rows = []
-    for study in asked.studies:
-        for seed, part in parts.items():
-            for site in clients(part.train, study, seed):
-                steps = round_steps(len(site), study.recipe, 0.0)
-                sampling = {"sample rate": steps.sample_rate, "steps a round": steps.count}
-                rows.append(
-                    {"study": study.title, "seed": seed, "site": site.name, "images": len(site), **sampling}
-                )
-    return pd.DataFrame(rows)
-
-
-def choice_table(wanted: Sequence[Task], table: pd.DataFrame) -> pd.DataFrame:
-    """Return the measures on the validation images by study, clip and learning rate."""
-    settings = [
-        {"study": one.title, "clip": one.clip, "learning rate": one.recipe.learning_rate}
-        for one in (task.study for task in wanted)
-    ]
-    return pd.concat([pd.DataFrame(settings), table[list(MEASURES)]], axis=1)
+    steps = [round_steps(len(site), study.recipe, 0.0) for site in sites]
+    return pd.DataFrame(
+        {
+            "study": study.title,
+            "seed": seed,
+            "site": [site.name for site in sites],
+            "images": [len(site) for site in sites],
+            "sample rate": [one.sample_rate for one in steps],
+            "steps a round": [one.count for one in steps],
+        }
+    )
 
 
 def utility(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:

@@ -28,18 +28,28 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 from hemafl_book.papers import leukaemia, scores
-from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, federated_name, train_each
-from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.arms import (
+    Arm,
+    Prediction,
+    Tables,
+    Trial,
+    answer_table,
+    answers,
+    federated_name,
+    read_answers,
+)
+from hemafl_book.papers.baselines import learn_and_answer, learners
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE, recipe
 from hemafl_book.papers.offer import Offer
-from hemafl_book.papers.protocol import all_seeds, describe
+from hemafl_book.papers.protocol import OfStudies, describe
+from hemafl_book.papers.studies import Piece, Series, each_study, run_studies, with_column
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.augmentation import with_variants
-from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance, VariantCohort
+from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, VariantCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.models import BACKBONES, SplitModel, activations, image_model, trained_part
 from hemafl_lib.partition import Site
@@ -135,7 +145,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(OfStudies):
     """Everything that decides the numbers, apart from the data's bytes and the seeds.
 
     ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated); ``size`` is the side in pixels
@@ -153,11 +163,6 @@ class Protocol:
     main: str
     rounds: int = ROUNDS
     changes: Changes = UNCHANGED
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of all studies."""
-        return all_seeds(self.studies)
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
@@ -358,134 +363,136 @@ def fold_sites(cohort: VariantCohort, study: Study, fold: int) -> list[Site[Vari
 
 # The experiment
 
-Clients = Mapping[tuple[int, str], Sequence[Site[VariantCohort]]]
-"""The clients of a study by seed and network."""
-
 
 class Inputs:
-    """The networks, and what each of them reads, computed once for all studies."""
+    """The images of all studies, the networks, and what each of them reads, which is computed when needed."""
 
     def __init__(self, asked: Protocol, where: Where) -> None:
         self.asked, self.where = asked, where
-        self.cohorts: dict[tuple[bool, int], ImageCohort] = {}
-        self.networks: dict[str, nn.Module] = {}
+        keys = [key for one in asked.studies for arm in one.arms for key in self.keys(one, arm.network)]
+        self.cohorts = {key: smears(asked, *key, root=where.root) for key in dict.fromkeys(keys)}
+        classes = len(self.images(asked.studies[0]).classes)
+        names = dict.fromkeys(arm.network for study in asked.studies for arm in study.arms)
+        self.networks = {name: initial_network(name, classes) for name in names}
         self.flips: dict[tuple[bool, str], VariantCohort] = {}
 
-    def images(self, study: Study, size: int | None = None) -> ImageCohort:
+    def keys(self, study: Study, network: str) -> tuple[tuple[bool, int], tuple[bool, int]]:
+        """Return of a study's images, and of those that a network reads: are they drawn, and their side."""
+        drawn = study.simulated or self.asked.source == "smear"
+        size = self.asked.small_size if network == SMALL else self.asked.size
+        return (drawn, self.asked.size), (drawn, size)
+
+    def images(self, study: Study) -> ImageCohort:
         """Return the images of a study."""
-        key = study.simulated or self.asked.source == "smear", size or self.asked.size
-        if key not in self.cohorts:
-            self.cohorts[key] = smears(self.asked, *key, root=self.where.root)
-        return self.cohorts[key]
+        return self.cohorts[self.keys(study, BACKBONE)[0]]
 
     def of_network(self, study: Study, name: str) -> VariantCohort:
         """Return the four flips of a study's images as a network reads them."""
-        images = self.images(study, self.asked.small_size if name == SMALL else None)
-        if name not in self.networks:
-            self.networks[name] = initial_network(name, len(images.classes))
-        key = images.provenance.simulated, name
-        if key not in self.flips:
-            self.flips[key] = network_inputs(self.networks[name], images, self.where.device)
-        return self.flips[key]
+        drawn, size = self.keys(study, name)[1]
+        if (drawn, name) not in self.flips:
+            images = self.cohorts[drawn, size]
+            self.flips[drawn, name] = network_inputs(self.networks[name], images, self.where.device)
+        return self.flips[drawn, name]
 
-    def clients(self, study: Study) -> Clients:
-        """Return the clients of a study."""
-        deal = fold_sites if study.folds else split_and_flip
-        kept = units(self.images(study), study.split)
-        names = dict.fromkeys(arm.network for arm in study.arms)
-        inputs = {name: partition.grouped(self.of_network(study, name), kept) for name in names}
-        return {(seed, name): deal(inputs[name], study, seed) for seed in study.seeds for name in names}
 
-    def provenance(self) -> tuple[Provenance, ...]:
-        """Return where all images come from."""
-        return tuple(dict.fromkeys(images.provenance for images in self.cohorts.values()))
+BASELINES = "without any network"
+"""Under this title stands what needs no network, on the test images of the main study."""
 
 
 def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
-
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Folder of the data, engine and device.
-    """
+    """Run all studies of a protocol and return their tables; see `Paper`."""
     inputs = Inputs(asked, where)
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for study in asked.studies:
-        clients = inputs.clients(study)
-        ways = trials(study, clients, inputs.networks, asked.rounds)
-        predictions, costs = compare(ways, where)
-        simple = baselines(inputs.images(study), study) if study.title == asked.main else []
-        found = study_tables(study, clients, [*predictions, *simple], costs, asked.rounds)
-        if study.curves:
-            found["curves"] = curves(ways, where)
-        if study.title == asked.main:
-            found |= main_tables(predictions, study, inputs.images(study).classes)
-        for title, table in found.items():
-            table.insert(0, "study", study.title)
-            parts.setdefault(title, []).append(table)
-    tables = {title: pd.concat(found, ignore_index=True) for title, found in parts.items()}
-    tables["networks"] = network_table(asked, inputs.networks)
-    return Results(asked, tables, inputs.provenance())
+    data = tuple(dict.fromkeys(images.provenance for images in inputs.cohorts.values()))
+    main = next(study for study in asked.studies if study.title == asked.main)
+    series = each_study(asked.studies, lambda study: prepare(study, inputs))
+    series.append(Series(BASELINES, main.seeds, lambda: prepare_baselines(main, inputs)))
+    found = run_studies(asked, series, where, data)
+    tables = {study.title: study_tables(study, asked.rounds, found[study.title]) for study in asked.studies}
+    predictions = read_answers(found[main.title]["answers"])
+    tables[main.title] |= main_tables(predictions, main, inputs.images(main).classes)
+    simple = score_rows(read_answers(found[BASELINES]["answers"]))
+    tables[main.title]["scores"] = pd.concat([tables[main.title]["scores"], simple])
+    joined = with_column(tables)
+    joined["networks"] = network_table(asked, inputs.networks)
+    return Results(asked, joined, data, found.seconds)
 
 
-def trials(study: Study, clients: Clients, networks: Mapping[str, nn.Module], rounds: int) -> list[Trial]:
-    """Return all trainings of a study, each judged on the test rows of all clients together."""
-    tests = {key: federation.pooled(sites).test for key, sites in clients.items()}
-    return [
+def prepare(study: Study, inputs: Inputs) -> Callable[[int], Piece]:
+    """Return what is trained with a seed; what a split keeps together is found once for all seeds."""
+    kept = units(inputs.images(study), study.split)
+    names = dict.fromkeys(arm.network for arm in study.arms)
+    cohorts = {name: partition.grouped(inputs.of_network(study, name), kept) for name in names}
+    return partial(piece, study, inputs, cohorts)
+
+
+def piece(study: Study, inputs: Inputs, cohorts: Mapping[str, VariantCohort], seed: int) -> Piece:
+    """Return the trainings of a study with one seed, judged on the test rows of all clients together.
+
+    Of a study with curves, federated and centralised models are also looked at after each round. After a
+    round both have passed equally often over the same training rows.
+    """
+    deal = fold_sites if study.folds else split_and_flip
+    sites = {name: deal(cohort, study, seed) for name, cohort in cohorts.items()}
+    pooled = {name: federation.pooled(dealt) for name, dealt in sites.items()}
+    sides = {name: {"validation": of.validation, "test": of.test} for name, of in pooled.items()}
+    trials = [
         Trial(
             arm=arm,
             seed=seed,
-            rounds=rounds,
-            sites=clients[seed, arm.network],
-            model=networks[arm.network],
-            judged={"test": tests[seed, arm.network]},
+            rounds=inputs.asked.rounds,
+            sites=sites[arm.network],
+            model=inputs.networks[arm.network],
+            judged={"test": pooled[arm.network].test},
+            monitor=sides[arm.network] if study.curves and arm.kind != "isolated" else None,
         )
-        for seed in study.seeds
         for arm in study.arms
     ]
+    counts = pd.DataFrame([{"seed": seed, **sizes(sites[study.arms[0].network])}])
+    return Piece(trials=trials, examine=examine, beside=lambda: {"sizes": counts})
 
 
-def baselines(images: ImageCohort, study: Study) -> list[Prediction]:
-    """Return what needs no network: fifteen colour statistics, and always naming the commonest class.
+def examine(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
+    """Return a trial's answers and cost, the intervals of its accuracies, and its curves if it has any."""
+    found = answers(trial, runs, where)
+    test = trial.judged["test"]
+    rows = [intervals(p, test) for p in read_answers(found["answers"])]
+    curves = {} if trial.monitor is None else {"curves": curve(trial, runs[trial.arm.name])}
+    return {**found, "intervals": pd.DataFrame(rows), **curves}
+
+
+def prepare_baselines(study: Study, inputs: Inputs) -> Callable[[int], Piece]:
+    """Return what needs no network with a seed: fifteen colour statistics, and the commonest class.
 
     Flipping changes neither, so they learn from and judge every image once. Every fourth pixel of every
     fourth line says enough of the colours.
     """
-    found: list[Prediction] = []
+    images = inputs.images(study)
     thinned = replace(images, images=images.images[:, :, ::4, ::4])
     cohort = partition.grouped(thinned, units(images, study.split))
-    for seed in study.seeds:
-        train, _, test = partition.split(cohort, validation=VALIDATION, test=TEST, seed=seed)
-        found += answers(train, {"test": test}, seed, learners(seed))
-    return found
+    return lambda seed: Piece(beside=lambda: {"answers": answer_table(baselines(cohort, seed))})
+
+
+def baselines(images: ImageCohort, seed: int) -> list[Prediction]:
+    """Return what needs no network and learns from the training images of a split."""
+    train, _, test = partition.split(images, validation=VALIDATION, test=TEST, seed=seed)
+    return learn_and_answer(train, {"test": test}, seed, learners(seed))
 
 
 # The tables
 
 
-def study_tables(
-    study: Study, clients: Clients, predictions: Sequence[Prediction], costs: Sequence[Cost], rounds: int
-) -> dict[str, pd.DataFrame]:
-    """Return the tables that every study has, by title."""
-    arms = {arm.name: arm for arm in study.arms}
-    trained = [p for p in predictions if arm_of(p.arm) in arms]
-    tests = {key: federation.pooled(sites).test for key, sites in clients.items()}
-    cost = scores.cost_table(costs)
-    cost["passes"] = [rounds * arms[arm_of(name)].recipe.local_epochs for name in cost["arm"]]
-    first = study.arms[0].network
-    return {
-        "scores": pd.DataFrame([paper_scores(p) for p in predictions]),
-        "intervals": pd.DataFrame(
-            [intervals(p, tests[p.seed, arms[arm_of(p.arm)].network]) for p in trained]
-        ),
-        "cost": cost,
-        "sizes": pd.DataFrame(
-            [{"seed": s, **sizes(sites)} for (s, network), sites in clients.items() if network == first]
-        ),
-    }
+def study_tables(study: Study, rounds: int, found: Tables) -> Tables:
+    """Return the tables that every study has, by title, and its curves if it has any."""
+    epochs = {arm.name: arm.recipe.local_epochs for arm in study.arms}
+    cost = scores.cost_table(found["cost"])
+    cost["passes"] = [rounds * epochs[arm_of(name)] for name in cost["arm"]]
+    kept = {name: found[name] for name in ("intervals", "sizes", "curves") if name in found}
+    return {"scores": score_rows(read_answers(found["answers"])), "cost": cost, **kept}
+
+
+def score_rows(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """Return the paper's measures, one row a model."""
+    return pd.DataFrame([paper_scores(p) for p in predictions])
 
 
 def arm_of(name: str) -> str:
@@ -549,29 +556,14 @@ def sizes(sites: Sequence[Site[VariantCohort]]) -> dict[str, object]:
     }
 
 
-def curves(ways: Sequence[Trial], where: Where) -> pd.DataFrame:
-    """Return the accuracy on validation and test rows after every round, federated and centralised.
-
-    After a round both have passed equally often over the same training rows.
-    """
-    watched = []
-    for trial in ways:
-        pooled = federation.pooled(trial.sites)
-        watched.append(replace(trial, monitor={"validation": pooled.validation, "test": pooled.test}))
-    chosen = [trial for trial in watched if trial.arm.kind != "isolated"]
-    return pd.concat(train_each(chosen, where, curve, label="curves"), ignore_index=True)
-
-
-def curve(trial: Trial, runs: Mapping[str, Run], where: Where) -> pd.DataFrame:
+def curve(trial: Trial, run: Run) -> pd.DataFrame:
     """Return the accuracies of one training by round, and how often it had passed over its rows."""
-    found = runs[trial.arm.name].curve("accuracy", phase="monitor").rename_axis(columns=None).reset_index()
+    found = run.curve("accuracy", phase="monitor").rename_axis(columns=None).reset_index()
     found.insert(1, "passes", found["round"] * trial.arm.recipe.local_epochs)
     return found.assign(arm=trial.arm.name, seed=trial.seed)
 
 
-def main_tables(
-    predictions: Sequence[Prediction], study: Study, classes: Sequence[str]
-) -> dict[str, pd.DataFrame]:
+def main_tables(predictions: Sequence[Prediction], study: Study, classes: Sequence[str]) -> Tables:
     """Return confusion, ROC curves and classes of the federated arm, all seeds together."""
     federated = [p for p in predictions if p.arm == federated_name(study.arms)]
     counts = [

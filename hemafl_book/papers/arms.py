@@ -1,11 +1,12 @@
 """Arms of an experiment: the same sites and the same budget, trained in different ways."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -17,13 +18,13 @@ from hemafl_lib.federation import Run
 from hemafl_lib.federation.trainer import Trainer
 from hemafl_lib.models import trained_part, with_norm
 from hemafl_lib.models.norms import Norm
-from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
-from hemafl_lib.progress import bar
 from hemafl_lib.training import Recipe, predict
 
 Kind = Literal["federated", "isolated", "centralised"]
-Finding = TypeVar("Finding")
+
+Tables = dict[str, pd.DataFrame]
+"""Tables by title."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,6 @@ class Prediction:
     probabilities: np.ndarray
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one arm took: optimiser steps at all sites, and bytes sent both ways."""
-
-    arm: str
-    seed: int
-    steps: int
-    bytes_sent: int
-
-
 def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> dict[str, Run]:
     """Train one arm; return its runs by the name that the tables show.
 
@@ -134,44 +125,49 @@ def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> di
     return {arm.name: federation.run(trial.sites, **settings)}
 
 
-def train_each(
-    trials: Sequence[Trial],
-    where: Where,
-    examine: Callable[[Trial, dict[str, Run], Where], Finding],
-    *,
-    label: str = "arms",
-) -> list[Finding]:
-    """Train all trials and return what ``examine`` finds in the runs of each, in their order.
-
-    On the local engine as many trials run at a time as there are cores, each on one; the numbers do not
-    depend on it. The runs are let go as soon as they have been examined. ``label`` stands beside the bar.
-    """
-    stop = threading.Event()
-
-    def job(trial: Trial) -> Finding:
-        return examine(trial, train(trial, where, stop), where)
-
-    found = for_each(job, trials, engine=where.engine, interrupt=stop.set)
-    return list(bar(found, total=len(trials), desc=label, show=where.progress))
+def answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
+    """Return a trial's "answers" about what it is judged on, and the "cost" of its runs."""
+    return {"answers": answer_table(predictions(trial, runs, where)), "cost": cost_rows(trial, runs)}
 
 
-def compare(trials: Sequence[Trial], where: Where) -> tuple[list[Prediction], list[Cost]]:
-    """Train all trials; return their predictions of what they are judged on, and what each took."""
-    found = train_each(trials, where, answers)
-    return [p for predictions, _ in found for p in predictions], [c for _, costs in found for c in costs]
-
-
-def answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> tuple[list[Prediction], list[Cost]]:
-    """Return a trial's predictions of what it is judged on, and what its runs took."""
-    predictions = [
+def predictions(trial: Trial, runs: Mapping[str, Run], where: Where) -> list[Prediction]:
+    """Return what the models of a trial say about what it is judged on."""
+    return [
         Prediction(
             name, trial.seed, place, cohort.labels.numpy(), probabilities(run.model, cohort, where.device)
         )
         for name, run in runs.items()
         for place, cohort in trial.judged.items()
     ]
-    return predictions, [
-        Cost(name, trial.seed, run.total_steps(), run.bytes_sent) for name, run in runs.items()
+
+
+def cost_rows(trial: Trial, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Return what each run took: optimiser steps at all sites, and bytes sent both ways."""
+    columns = ["arm", "seed", "optimiser steps", "bytes sent"]
+    rows = [(name, trial.seed, run.total_steps(), run.bytes_sent) for name, run in runs.items()]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def answer_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """Return one row an answer: arm, seed, where, label, and the probability of each class by its number."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {"arm": p.arm, "seed": p.seed, "where": p.where, "label": p.labels}
+                | {str(number): column for number, column in enumerate(p.probabilities.T)}
+            )
+            for p in predictions
+        ],
+        ignore_index=True,
+    )
+
+
+def read_answers(*tables: pd.DataFrame) -> list[Prediction]:
+    """Return the predictions of each `answer_table`."""
+    return [
+        Prediction(arm, seed, where, rows["label"].to_numpy(), rows.iloc[:, 4:].to_numpy())
+        for table in tables
+        for (arm, seed, where), rows in table.groupby(["arm", "seed", "where"], sort=False)
     ]
 
 

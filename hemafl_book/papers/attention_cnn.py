@@ -9,8 +9,9 @@ stands in `recipe`, `ALPHA` and `NETWORKS`.
 All numbers of clients share one test set a seed, so that their answers can be compared image by image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,18 +19,20 @@ import numpy as np
 import pandas as pd
 
 from hemafl_book.papers import arms, confidence, leukaemia, nuclei, scores
-from hemafl_book.papers.arms import Arm, Cost, Prediction, Trial, compare, federated_name
-from hemafl_book.papers.baselines import answers, learners
+from hemafl_book.papers.arms import Arm, Prediction, Tables, Trial, federated_name
+from hemafl_book.papers.baselines import learn_and_answer, learners
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.offer import Offer
-from hemafl_book.papers.protocol import all_seeds, describe
+from hemafl_book.papers.protocol import OfStudies, describe
+from hemafl_book.papers.scores import report_studies
+from hemafl_book.papers.studies import Piece, Series, each_study, run_studies, with_titles
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, partition
 from hemafl_lib.aggregation import FedAvg
 from hemafl_lib.augmentation import Augmentation
-from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
+from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, Provenance
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.models import image_model
 from hemafl_lib.partition import Site
@@ -97,7 +100,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(OfStudies):
     """Everything that decides the numbers, apart from the data's bytes and the seeds.
 
     ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated), ``size`` the side of the
@@ -115,11 +118,6 @@ class Protocol:
     pairs: tuple[tuple[str, str], ...] = ()
     explained: int = 0
     changes: Changes = UNCHANGED
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of all studies."""
-        return all_seeds(self.studies)
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
@@ -292,89 +290,94 @@ def order_of_content(cohort: ImageCohort) -> list[int]:
 # The experiment
 
 
-def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
+NUCLEI = "nuclei"
+"""Under this title stands what a network's maps hold of drawn nuclei."""
 
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Folder of the data, engine and device.
-    """
+
+def run(asked: Protocol, where: Where = HERE) -> Results:
+    """Run all studies of a protocol and return their tables; see `Paper`."""
     images = smears(asked, where.root)
-    tables: dict[str, pd.DataFrame] = {}
-    said: dict[str, list[Prediction]] = {}
-    for study in asked.studies:
-        seen = as_seen(study, images)
-        sites = {seed: client_sites(seen, study, seed) for seed in study.seeds}
-        ways = trials(study, sites)
-        predictions, costs = compare(ways, where)
-        said[study.title] = [*predictions, *baselines(sites)]
-        tables |= study_tables(study, sites, said[study.title], costs)
-    main = said[asked.confidence]
-    tables |= confidence.tables(main, images.classes)
+    series = each_study(asked.studies, lambda study: partial(piece, study, as_seen(study, images)))
+    data: tuple[Provenance, ...] = (images.provenance,)
+    if asked.explained:
+        cells = nuclei.masked_cells(asked.source, asked.size, where.root)
+        data = (*data, cells.provenance)
+        series.append(Series(NUCLEI, (nuclei.SEED,), partial(explain_nuclei, cells, asked.explained, where)))
+    found = run_studies(asked, series, where, data)
+    tables = with_titles({one.title: study_tables(found[one.title], images.classes) for one in asked.studies})
+    said = {one.title: predictions(found[one.title]) for one in asked.studies}
+    tables |= confidence.tables(said[asked.confidence], images.classes)
     if asked.pairs:
         tables["pairs"] = pair_table(asked, said)
-    tables["confusion"] = confusion(federated_answers(asked, asked.confidence, main), images.classes)
-    if not asked.explained:
-        return Results(asked, tables, (images.provenance,))
-    tables["nuclei"], masked = nuclei.table(asked.source, asked.size, recipe(), asked.explained, where)
-    return Results(asked, tables, (images.provenance, masked))
+    tables["confusion"] = confusion(federated_answers(asked, asked.confidence, said), images.classes)
+    if asked.explained:
+        tables |= found[NUCLEI]
+    return Results(asked, tables, data, found.seconds)
 
 
-def trials(study: Study, sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> list[Trial]:
-    """Return all trainings of a study on the clients of each seed."""
-    found = []
-    for seed, dealt in sites.items():
-        judged = judged_cohorts(dealt)
-        classes = len(dealt[0].train.classes)
-        found += [
-            Trial(
-                arm=arm,
-                seed=seed,
-                rounds=study.rounds,
-                sites=dealt,
-                model=image_model(arm.network, classes),
-                judged=judged,
-            )
-            for arm in study.arms
-        ]
-    return found
+def piece(study: Study, images: ImageCohort, seed: int) -> Piece:
+    """Return the trainings of a study with one seed, beside what needs no network and the clients."""
+    sites = client_sites(images, study, seed)
+    judged = judged_cohorts(sites)
+    trials = [
+        Trial(
+            arm=arm,
+            seed=seed,
+            rounds=study.rounds,
+            sites=sites,
+            model=image_model(arm.network, len(images.classes)),
+            judged=judged,
+        )
+        for arm in study.arms
+    ]
+    return Piece(trials=trials, beside=partial(beside, sites, seed))
 
 
-def baselines(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> list[Prediction]:
+def beside(sites: Sequence[Site[ImageCohort]], seed: int) -> Tables:
+    """Return what needs no network, and the classes of the clients."""
+    return {
+        "baselines": arms.answer_table(baselines(sites, seed)),
+        "sites": site_table(sites, seed),
+        "divergence": partition.divergence_table(sites).assign(seed=seed),
+    }
+
+
+def explain_nuclei(cells: ImageCohort, rounds: int, where: Where) -> Callable[[int], Piece]:
+    """Return what the maps of a network hold of the nuclei of ``cells``."""
+    return lambda seed: Piece(
+        beside=lambda: {NUCLEI: nuclei.table(cells, recipe(), rounds, where, seed=seed)}
+    )
+
+
+def baselines(sites: Sequence[Site[ImageCohort]], seed: int) -> list[Prediction]:
     """Return what needs no network: fifteen colour statistics, and always naming the commonest class.
 
     The logistic regression also answers for validation images, for the tables of confidence.
     """
-    found = []
-    for seed, dealt in sites.items():
-        pooled, known = federation.pooled(dealt), learners(seed)
-        regression = dict(list(known.items())[:1])
-        found += answers(pooled.train, {"joint": pooled.test}, seed, known)
-        found += answers(pooled.train, {"validation": pooled.validation}, seed, regression)
-    return found
+    pooled, known = federation.pooled(sites), learners(seed)
+    regression = dict(list(known.items())[:1])
+    return [
+        *learn_and_answer(pooled.train, {"joint": pooled.test}, seed, known),
+        *learn_and_answer(pooled.train, {"validation": pooled.validation}, seed, regression),
+    ]
 
 
-def study_tables(
-    study: Study,
-    sites: Mapping[int, Sequence[Site[ImageCohort]]],
-    predictions: Sequence[Prediction],
-    costs: Sequence[Cost],
-) -> dict[str, pd.DataFrame]:
+def predictions(found: Tables) -> list[Prediction]:
+    """Return what a study's models and what needs no network say."""
+    return arms.read_answers(found["answers"], found["baselines"])
+
+
+def study_tables(found: Tables, classes: Sequence[str]) -> Tables:
     """Return the tables of one study, by title."""
-    classes = next(iter(sites.values()))[0].train.classes
-    tested = [p for p in predictions if p.where != "validation"]
-    tables = {
+    tested = [p for p in predictions(found) if p.where != "validation"]
+    return {
         "scores": scores.score_table(tested),
         "per class": scores.per_class([p for p in tested if p.where == "joint"], classes),
         "clients": client_spread(tested),
-        "cost": scores.cost_table(costs),
-        "sites": site_table(sites),
-        "divergence": divergences(sites),
+        "cost": scores.cost_table(found["cost"]),
+        "sites": found["sites"],
+        "divergence": found["divergence"],
     }
-    return {f"{study.title}: {name}": table for name, table in tables.items()}
 
 
 def client_spread(predictions: Sequence[Prediction]) -> pd.DataFrame:
@@ -387,29 +390,22 @@ def client_spread(predictions: Sequence[Prediction]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def site_table(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> pd.DataFrame:
-    """Return the number of images of each class in each part of each client, by seed."""
-    rows = []
-    for seed, dealt in sites.items():
-        for site in dealt:
-            for part in partition.PARTS:
-                cohort = getattr(site, part)
-                counts = dict(zip(cohort.classes, cohort.counts().tolist(), strict=True))
-                rows.append({"seed": seed, "client": site.name, "part": part, **counts})
-    return pd.DataFrame(rows)
-
-
-def divergences(sites: Mapping[int, Sequence[Site[ImageCohort]]]) -> pd.DataFrame:
-    """Return the divergences of every pair of clients' training classes, by seed."""
-    return pd.concat([partition.divergence_table(dealt).assign(seed=seed) for seed, dealt in sites.items()])
+def site_table(sites: Sequence[Site[ImageCohort]], seed: int) -> pd.DataFrame:
+    """Return the number of images of each class in each part of each client."""
+    cohorts = [(site.name, part, getattr(site, part)) for site in sites for part in partition.PARTS]
+    return pd.DataFrame(
+        {"seed": seed, "client": name, "part": part}
+        | dict(zip(cohort.classes, cohort.counts().tolist(), strict=True))
+        for name, part, cohort in cohorts
+    )
 
 
 def pair_table(asked: Protocol, said: Mapping[str, Sequence[Prediction]]) -> pd.DataFrame:
     """Compare federated models of two studies on the same test images: one row a pair and seed."""
     rows = []
     for first, second in asked.pairs:
-        for one in federated_answers(asked, first, said[first]):
-            other = next(p for p in federated_answers(asked, second, said[second]) if p.seed == one.seed)
+        for one in federated_answers(asked, first, said):
+            other = next(p for p in federated_answers(asked, second, said) if p.seed == one.seed)
             rows.append({"first": first, "second": second, "seed": one.seed, **compare_answers(one, other)})
     return pd.DataFrame(rows)
 
@@ -439,20 +435,23 @@ def confusion(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.D
     return sum(counts[1:], counts[0]).rename_axis("true class").rename_axis(columns=None).reset_index()
 
 
-def federated_answers(asked: Protocol, title: str, predictions: Sequence[Prediction]) -> list[Prediction]:
+def federated_answers(
+    asked: Protocol, title: str, said: Mapping[str, Sequence[Prediction]]
+) -> list[Prediction]:
     """Return the answers of a study's first federation on all test images, one for each seed."""
     study = next(study for study in asked.studies if study.title == title)
     name = federated_name(study.arms)
-    return [p for p in predictions if p.arm == name and p.where == "joint"]
+    return [p for p in said[title] if p.arm == name and p.where == "joint"]
 
 
 def report(results: Results) -> str:
     """Return each study's accuracy by arm and place, as text."""
-    parts = []
-    for study in results.protocol.studies:
-        table = accuracies(results.tables[f"{study.title}: scores"])
-        parts.append(f"{study.title}: accuracy\n{table.to_string(na_rep='')}")
-    return "\n\n".join(parts)
+    return report_studies(results, about)
+
+
+def about(study: Study, table: pd.DataFrame) -> str:
+    """Return one study's accuracy by arm and place, as text."""
+    return f"{study.title}: accuracy\n{accuracies(table).to_string(na_rep='')}"
 
 
 def accuracies(table: pd.DataFrame) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def learners(seed: int) -> dict[str, Learner]:
     }
 
 
-def answers(
+def learn_and_answer(
     train: ImageCohort, judged: Mapping[str, ImageCohort], seed: int, named: Mapping[str, Learner]
 ) -> list[Prediction]:
     """Return what each learner, having learnt from ``train``, says about the cohorts that it is judged on."""

@@ -7,8 +7,9 @@ aggregators, isolated and centralised training beside them. What the paper leave
 learning rates, batch size, gamma, mu) is our choice and stands in `recipe`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,12 +18,14 @@ import pandas as pd
 from torch import nn
 
 from hemafl_book.papers import arms, scores
-from hemafl_book.papers.arms import Arm, Prediction, Trial, compare
-from hemafl_book.papers.baselines import answers, colour_probabilities
+from hemafl_book.papers.arms import Arm, Tables, Trial
+from hemafl_book.papers.baselines import colour_probabilities, learn_and_answer
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.offer import Offer
-from hemafl_book.papers.protocol import all_seeds, describe
+from hemafl_book.papers.protocol import OfStudies, describe
+from hemafl_book.papers.scores import report_studies
+from hemafl_book.papers.studies import Piece, each_study, run_studies, with_titles
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import data, federation, partition
@@ -83,7 +86,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(OfStudies):
     """Everything that decides the numbers, apart from the data's bytes and the seeds.
 
     ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated). ``size`` is the side of
@@ -99,11 +102,6 @@ class Protocol:
     rounds: int
     studies: tuple[Study, ...]
     changes: Changes = UNCHANGED
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of all studies."""
-        return all_seeds(self.studies)
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
@@ -324,45 +322,46 @@ COHORTS = {"hospitals": hospitals, "eleven": eleven}
 
 
 def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
-
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Folder of the data, engine and device.
-    """
-    tables: dict[str, pd.DataFrame] = {}
+    """Run all studies of a protocol and return their tables; see `Paper`."""
     names = dict.fromkeys(study.cohort for study in asked.studies)
     images = {name: COHORTS[name](asked, where.root) for name in names}
-    for study in asked.studies:
-        cells = images[study.cohort]
-        ways = trials(study, asked, cells, where)
-        predictions, costs = compare(ways, where)
-        predictions += [p for seed in study.seeds for p in colour_alone(study, cells, seed)]
-        found = scores.study_tables(predictions, costs, cells, study.unseen, study.common)
-        tables |= {f"{study.title}: {name}": table for name, table in found.items()}
-    return Results(asked, tables, tuple(cells.provenance for cells in images.values()))
+    series = each_study(asked.studies, lambda study: prepare(study, asked, images[study.cohort], where))
+    data = tuple(cells.provenance for cells in images.values())
+    found = run_studies(asked, series, where, data)
+    tables = {
+        study.title: study_tables(study, found[study.title], images[study.cohort]) for study in asked.studies
+    }
+    return Results(asked, with_titles(tables), data, found.seconds)
 
 
-def trials(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> list[Trial]:
-    """Return all trainings of a study.
+def prepare(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> Callable[[int], Piece]:
+    """Return what is trained with a seed.
 
     Arms of one network share its inputs: the frozen layers are evaluated once, for all seeds and aggregators.
     """
-    found = []
-    for name in dict.fromkeys(arm.network for arm in study.arms):
-        network = image_model(name, len(images.classes), size=asked.size)
-        inputs = network_inputs(network, images, asked.variants, where.device)
-        for seed in study.seeds:
-            sites, judged = client_sites(inputs, study, seed)
-            found += [
-                Trial(arm=arm, seed=seed, rounds=asked.rounds, sites=sites, model=network, judged=judged)
-                for arm in study.arms
-                if arm.network == name
-            ]
-    return found
+    names = dict.fromkeys(arm.network for arm in study.arms)
+    networks = {name: image_model(name, len(images.classes), size=asked.size) for name in names}
+    inputs = {
+        name: network_inputs(network, images, asked.variants, where.device)
+        for name, network in networks.items()
+    }
+
+    def piece(seed: int) -> Piece:
+        clients = {name: client_sites(cohort, study, seed) for name, cohort in inputs.items()}
+        trials = [
+            Trial(
+                arm=arm,
+                seed=seed,
+                rounds=asked.rounds,
+                sites=clients[arm.network][0],
+                model=networks[arm.network],
+                judged=clients[arm.network][1],
+            )
+            for arm in study.arms
+        ]
+        return Piece(trials=trials, beside=partial(colour_alone, study, images, seed))
+
+    return piece
 
 
 def network_inputs(
@@ -388,19 +387,30 @@ def client_sites(
     return sites, {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in study.unseen}}
 
 
-def colour_alone(study: Study, images: ImageCohort, seed: int) -> list[Prediction]:
+def colour_alone(study: Study, images: ImageCohort, seed: int) -> Tables:
     """Return what colour alone says, learnt on the pooled training rows of the clients."""
     sites, judged = client_sites(images, study, seed)
-    return answers(federation.pooled(sites).train, judged, seed, {"colour alone": colour_probabilities})
+    said = learn_and_answer(
+        federation.pooled(sites).train, judged, seed, {"colour alone": colour_probabilities}
+    )
+    return {"baselines": arms.answer_table(said)}
+
+
+def study_tables(study: Study, found: Tables, images: ImageCohort) -> Tables:
+    """Return the tables of one study, by title."""
+    predictions = arms.read_answers(found["answers"], found["baselines"])
+    return scores.study_tables(predictions, found["cost"], images, study.unseen, study.common)
 
 
 def report(results: Results) -> str:
     """Return each study's balanced accuracy by arm and place, as text."""
-    parts = []
-    for study in results.protocol.studies:
-        table = balanced_accuracies(results.tables[f"{study.title}: scores"])
-        parts.append(f"{study.title}: balanced accuracy (chance {chance(study):.2f})\n{table.to_string()}")
-    return "\n\n".join(parts)
+    return report_studies(results, about)
+
+
+def about(study: Study, table: pd.DataFrame) -> str:
+    """Return one study's balanced accuracy by arm and place, as text."""
+    found = balanced_accuracies(table).to_string()
+    return f"{study.title}: balanced accuracy (chance {chance(study):.2f})\n{found}"
 
 
 def balanced_accuracies(table: pd.DataFrame) -> pd.DataFrame:

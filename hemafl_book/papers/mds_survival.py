@@ -19,7 +19,6 @@ missing values that were filled, with the means of all training rows (`federatio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ import pandas as pd
 import torch
 
 from hemafl_book.papers import dealing
-from hemafl_book.papers.arms import Arm, Trial, federated_name, train_each
+from hemafl_book.papers.arms import Arm, Tables, Trial, federated_name
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.offer import Offer
-from hemafl_book.papers.protocol import all_seeds, describe
-from hemafl_book.papers.scores import interval_table
+from hemafl_book.papers.protocol import OfStudies, describe
+from hemafl_book.papers.scores import interval_table, report_studies
+from hemafl_book.papers.studies import Piece, each_study, run_studies, with_titles
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import data, evaluation, federation, statistics
@@ -114,18 +114,13 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(OfStudies):
     """Everything that decides the numbers, apart from the data's bytes and the seeds."""
 
     preset: str
     source: str
     studies: tuple[Study, ...]
     changes: Changes = UNCHANGED
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of all studies."""
-        return all_seeds(self.studies)
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
@@ -228,33 +223,28 @@ def fit_of(
     return Fitted(arm, seed, train, {site.name: log_risk(site.test) for site in sites})
 
 
-def trials(study: Study, sites: Mapping[int, Sequence[Site[TableCohort]]]) -> list[Trial]:
-    """Return the trainings of all networks on the hospitals of each seed."""
-    return [
-        Trial(
-            arm=arm,
-            seed=seed,
-            rounds=study.rounds,
-            sites=dealt,
-            model=table_model("deepsurv", dealt[0].train.features.shape[1], hidden=HIDDEN, seed=seed),
-        )
-        for seed, dealt in sites.items()
-        for arm in study.arms
+def trials(study: Study, sites: Sequence[Site[TableCohort]], seed: int) -> list[Trial]:
+    """Return the trainings of all networks on the hospitals of one seed."""
+    model = table_model("deepsurv", sites[0].train.features.shape[1], hidden=HIDDEN, seed=seed)
+    return [Trial(arm=arm, seed=seed, rounds=study.rounds, sites=sites, model=model) for arm in study.arms]
+
+
+def examine(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
+    """Return what the networks of a trial are worth, and what each cost."""
+    models = [
+        fit_of(name, trial.seed, trial.sites, partial(network_risk, run.model)) for name, run in runs.items()
     ]
-
-
-Network = tuple[Fitted, dict[str, Any]]
-"""What a network learnt, and what that cost."""
-
-
-def networks(trial: Trial, runs: Mapping[str, Run], where: Where) -> list[Network]:
-    """Return what the networks of a trial learnt, and what each cost."""
-    found = []
-    for name, run in runs.items():
-        learnt = fit_of(name, trial.seed, trial.sites, partial(network_risk, run.model))
-        cost = {"bytes sent": run.bytes_sent, "optimiser steps": run.total_steps(), "hash": run.hash}
-        found.append((learnt, {"arm": name, "seed": trial.seed, **cost}))
-    return found
+    cost = [
+        {
+            "arm": name,
+            "seed": trial.seed,
+            "bytes sent": run.bytes_sent,
+            "optimiser steps": run.total_steps(),
+            "hash": run.hash,
+        }
+        for name, run in runs.items()
+    ]
+    return {**judge(models, trial.sites), "cost": pd.DataFrame(cost)}
 
 
 def network_risk(model: torch.nn.Module, cohort: TableCohort) -> np.ndarray:
@@ -295,29 +285,20 @@ def ridge_of(cohort: TableCohort, strength: float, only: Sequence[str] | None = 
 
 
 def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
+    """Run all studies of a protocol and return their tables; see `Paper`."""
+    cohorts = {study.title: patients(study, where.root) for study in asked.studies}
+    data = {study.cohort: cohorts[study.title].provenance for study in asked.studies}
+    series = each_study(asked.studies, lambda study: partial(piece, study, cohorts[study.title]))
+    found = run_studies(asked, series, where, tuple(data.values()))
+    return Results(asked, with_titles(found.tables), tuple(data.values()), found.seconds)
 
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Folder of the data, engine and device.
-    """
-    tables: dict[str, pd.DataFrame] = {}
-    sources = {}
-    for study in asked.studies:
-        cohort = patients(study, where.root)
-        sources[study.cohort] = cohort.provenance
-        sites = {seed: standardise(hospitals(cohort, study, seed)) for seed in study.seeds}
-        learnt = iter(train_each(trials(study, sites), where, networks, label=study.title))
-        parts = [
-            seed_tables(seed, dealt, [one for arm in islice(learnt, len(study.arms)) for one in arm])
-            for seed, dealt in sites.items()
-        ]
-        for name in parts[0]:
-            tables[f"{study.title}: {name}"] = pd.concat([part[name] for part in parts], ignore_index=True)
-    return Results(asked, tables, tuple(sources.values()))
+
+def piece(study: Study, cohort: TableCohort, seed: int) -> Piece:
+    """Return the trainings of a study with one seed, beside what needs no network."""
+    sites = standardise(hospitals(cohort, study, seed))
+    return Piece(
+        trials=trials(study, sites, seed), examine=examine, beside=partial(tables_beside, sites, seed)
+    )
 
 
 def standardise(sites: Sequence[Site[TableCohort]]) -> list[Site[TableCohort]]:
@@ -325,20 +306,22 @@ def standardise(sites: Sequence[Site[TableCohort]]) -> list[Site[TableCohort]]:
     return statistics.standardise(sites, minimum=1).apply(sites)
 
 
-def seed_tables(
-    seed: int, sites: Sequence[Site[TableCohort]], learnt: Sequence[Network]
-) -> dict[str, pd.DataFrame]:
-    """Return the tables of one study and seed."""
-    linear, exact = without_networks(sites, seed)
-    rounds = {"arm": "exact federated Cox", "seed": seed, "rounds": exact.account.rounds}
-    models = [*(network for network, _ in learnt), *linear]
+def tables_beside(sites: Sequence[Site[TableCohort]], seed: int) -> Tables:
+    """Return what the models without a network are worth, what they cost, and who the patients are."""
+    models, exact = without_networks(sites, seed)
+    cost = {"rounds": exact.account.rounds, "bytes sent": exact.account.bytes_sent}
     return {
-        "scores": pd.concat([scores(model, sites) for model in models]),
-        "pairs": pd.concat([pairs(model, sites) for model in models if not of_one_hospital(model)]),
-        "cost": pd.DataFrame([cost for _, cost in learnt]),
-        "exact": pd.DataFrame([{**rounds, "bytes sent": exact.account.bytes_sent}]),
+        **judge(models, sites),
+        "exact": pd.DataFrame([{"arm": "exact federated Cox", "seed": seed, **cost}]),
         "sites": site_table(sites).assign(seed=seed),
     }
+
+
+def judge(models: Sequence[Fitted], sites: Sequence[Site[TableCohort]]) -> Tables:
+    """Return what models are worth at each hospital and, of those of all, within and across hospitals."""
+    found = {"scores": pd.concat([scores(model, sites) for model in models])}
+    shared = [pairs(model, sites) for model in models if not of_one_hospital(model)]
+    return {**found, "pairs": pd.concat(shared)} if shared else found
 
 
 def scores(model: Fitted, sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
@@ -416,13 +399,15 @@ def site_table(sites: Sequence[Site[TableCohort]]) -> pd.DataFrame:
 
 def report(results: Results) -> str:
     """Return each study's C-index by arm and place, and the hash of the federated parameters, as text."""
-    parts = []
-    for study in results.protocol.studies:
-        table = interval_table(results.tables[f"{study.title}: scores"], "C", digits=3)
-        table = table if table.shape[1] <= SHOWN else table[["joint"]]
-        cost = results.tables[f"{study.title}: cost"]
-        name = federated_name(study.arms)
-        hashes = cost[cost["arm"] == name][["seed", "hash"]].itertuples(index=False)
-        lines = [f"{name}'s parameters, seed {seed}: {digest}" for seed, digest in hashes]
-        parts.append("\n".join([f"{study.title}: C-index", table.to_string(na_rep=""), *lines]))
-    return "\n\n".join(parts)
+    return report_studies(results, partial(about, results.tables))
+
+
+def about(tables: Tables, study: Study, scores: pd.DataFrame) -> str:
+    """Return one study's C-index by arm and place, and the hash of its federated parameters, as text."""
+    table = interval_table(scores, "C", digits=3)
+    table = table if table.shape[1] <= SHOWN else table[["joint"]]
+    cost = tables[f"{study.title}: cost"]
+    name = federated_name(study.arms)
+    hashes = cost[cost["arm"] == name][["seed", "hash"]].itertuples(index=False)
+    lines = [f"{name}'s parameters, seed {seed}: {digest}" for seed, digest in hashes]
+    return "\n".join([f"{study.title}: C-index", table.to_string(na_rep=""), *lines])

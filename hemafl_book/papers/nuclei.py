@@ -14,7 +14,7 @@ from torch import Tensor
 from hemafl_book.papers.where import Where
 from hemafl_lib import data, federation, partition
 from hemafl_lib.data import smear
-from hemafl_lib.data.cohort import ImageCohort, Provenance
+from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.errors import DataError
 from hemafl_lib.evaluation import accuracy
 from hemafl_lib.explain import METHODS, centred_gaussian, saliency, share_inside
@@ -37,33 +37,31 @@ def masked_cells(source: str, size: int, root: Path | None = None) -> ImageCohor
     return smear.simulate(CELLS, size=size, sites=("north", "south"))
 
 
-def table(
-    source: str, size: int, recipe: Recipe, rounds: int, where: Where
-) -> tuple[pd.DataFrame, Provenance]:
-    """Train the attention CNN over the two hospitals; return what its maps hold, and the provenance.
+def table(cells: ImageCohort, recipe: Recipe, rounds: int, where: Where, *, seed: int = SEED) -> pd.DataFrame:
+    """Train the attention CNN over the two hospitals of ``cells``; return what its maps hold.
 
     One row a method: ``nucleus`` and ``cell`` are the shares of positive relevance for the class that the
     network names inside the masks, means over the test cells. ``centred Gaussian`` and ``area`` are rows
     for comparison. ``accuracy`` is the network's on the ``cells`` test cells.
     """
-    cells = masked_cells(source, size, where.root)
-    sites = partition.natural(cells, validation=0, test=0.25, seed=SEED)
+    sites = partition.natural(cells, validation=0, test=0.25, seed=seed)
     run = federation.run(
         sites,
         model=AttentionCNN(len(cells.classes)),
         recipe=recipe,
         rounds=rounds,
-        seed=SEED,
+        seed=seed,
         evaluate=False,
-        progress=where.progress,
+        progress=False,
     )
     test = federation.pooled(sites).test
     answer = predict(run.model, test).argmax(dim=1)
     maps = {method: saliency(run.model, test.images, answer, method) for method in METHODS}
+    size = test.images.shape[-1]
     maps |= {"centred Gaussian": centred_gaussian(len(test), size), "area": torch.ones(len(test), size, size)}
     shares = pd.DataFrame({name: shares_inside(relevance, test) for name, relevance in maps.items()}).T
     right = accuracy(test.labels.numpy(), answer.numpy())
-    return shares.rename_axis("map").reset_index().assign(cells=len(test), accuracy=right), cells.provenance
+    return shares.rename_axis("map").reset_index().assign(cells=len(test), accuracy=right)
 
 
 def shares_inside(maps: Tensor, cells: ImageCohort) -> dict[str, float]:

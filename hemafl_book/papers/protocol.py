@@ -5,6 +5,17 @@ from dataclasses import asdict
 from typing import Any
 
 
+class OfStudies:
+    """A protocol of studies that have seeds of their own."""
+
+    studies: Sequence[Any]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all studies."""
+        return tuple(sorted({seed for study in self.studies for seed in study.seeds}))
+
+
 def describe(protocol: Any, **fixed: Any) -> dict[str, Any]:
     """Return a protocol as plain JSON values, with what is ``fixed`` beside its fields.
 
@@ -28,8 +39,3 @@ def describe_study(study: Any) -> dict[str, Any]:
     if "arms" in plain:
         plain["arms"] = [arm.describe() for arm in study.arms]
     return plain
-
-
-def all_seeds(studies: Sequence[Any]) -> tuple[int, ...]:
-    """Return the seeds of all studies, each once, in order."""
-    return tuple(sorted({seed for study in studies for seed in study.seeds}))

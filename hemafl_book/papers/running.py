@@ -47,9 +47,11 @@ def run_and_report(
         say("For real data set HEMAFL_DATA, or give --root, to the folder that holds them.")
     if changes:
         say(f"This is not the paper's protocol: {changes}.")
+    if where.checkpoint is not None:
+        say(f"What is finished is kept in {where.checkpoint}; the same command goes on from there.")
     began = time.monotonic()
     results = paper.run(asked, where)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - began + results.earlier
     for provenance in results.data:
         say(provenance.banner())
     say(paper.report(results))

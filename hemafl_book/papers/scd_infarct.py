@@ -11,7 +11,7 @@ patients, "other cohorts" with other patients: the first shows the luck of the s
 who fell ill.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,17 +22,18 @@ import torch
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from hemafl_book.papers import dealing
-from hemafl_book.papers.arms import Arm, Trial, train_each
+from hemafl_book.papers.arms import Arm, Tables, Trial
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.offer import Offer
-from hemafl_book.papers.protocol import all_seeds, describe
-from hemafl_book.papers.scores import interval_table
+from hemafl_book.papers.protocol import OfStudies, describe
+from hemafl_book.papers.scores import interval_table, report_studies
+from hemafl_book.papers.studies import Piece, each_study, run_studies, with_titles
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, statistics
 from hemafl_lib.data import sickle_cell
-from hemafl_lib.data.cohort import Provenance, TableCohort
+from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.federation import Run
 from hemafl_lib.models import PenalisedLogistic, firth_logistic, ridge_logistic, table_model
 from hemafl_lib.partition import Site
@@ -74,7 +75,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(OfStudies):
     """Everything that decides the numbers, apart from the seeds."""
 
     preset: str
@@ -83,11 +84,6 @@ class Protocol:
     arms: tuple[Arm, ...] = NETWORKS
     rounds: int = ROUNDS
     changes: Changes = UNCHANGED
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of all studies."""
-        return all_seeds(self.studies)
 
     def way(self) -> Deal:
         """Return how the patients become hospitals."""
@@ -134,6 +130,7 @@ class Fold:
     """
 
     seed: int
+    number: int
     sites: Sequence[Site[TableCohort]]
     test: TableCohort
     rows: np.ndarray
@@ -150,12 +147,13 @@ class Answers:
 def cross_validation(cohort: TableCohort, seed: int, deal: Deal = UNEQUAL) -> list[Fold]:
     """Hold out every patient once, and deal the others to the hospitals."""
     found = []
-    for train, test in evaluation.repeated_folds(cohort.targets.numpy(), folds=FOLDS, repeats=1, seed=seed):
+    splits = evaluation.repeated_folds(cohort.targets.numpy(), folds=FOLDS, repeats=1, seed=seed)
+    for number, (train, test) in enumerate(splits):
         held = cohort.take(test)
         dealt = deal.sites(cohort.take(train), seed=seed, validation=0.0, test=0.0)
         known = statistics.standardise(dealt, minimum=1)
         away = known.apply([Site("held out", held.take([]), held.take([]), held)])[0]
-        found.append(Fold(seed, known.apply(dealt), away.test, test))
+        found.append(Fold(seed, number, known.apply(dealt), away.test, test))
     return found
 
 
@@ -169,12 +167,13 @@ def trials(fold: Fold, asked: Protocol) -> list[Trial]:
             sites=fold.sites,
             model=table_model("logistic_regression", fold.test.features.shape[1], classes=2),
             judged={"held out": fold.test},
+            labels={"fold": fold.number},
         )
         for arm in asked.arms
     ]
 
 
-def network_answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> dict[str, Answers]:
+def network_answers(trial: Trial, runs: Mapping[str, Run]) -> dict[str, Answers]:
     """Return what the networks of a trial answer for the held-out patients, by the arm's name.
 
     A hospital alone has only its own patients to choose a threshold on.
@@ -225,25 +224,29 @@ def answer(
     return Answers(scores, np.asarray(scores >= threshold))
 
 
-def repetition_table(
-    labels: np.ndarray, seed: int, folds: Sequence[tuple[Fold, Mapping[str, Answers]]]
-) -> pd.DataFrame:
-    """Return each arm's measures from one cross-validation of all patients, whose ``labels`` are int64[N]."""
-    probability: dict[str, np.ndarray] = {}
-    predicted: dict[str, np.ndarray] = {}
-    for fold, found in folds:
-        for arm, one in found.items():
-            probability.setdefault(arm, np.full(len(labels), np.nan))[fold.rows] = one.probability
-            predicted.setdefault(arm, np.ones(len(labels), dtype=int))[fold.rows] = one.predicted
-    parts = [measures(arm, labels, probability[arm], predicted[arm]) for arm in probability]
+def answer_table(fold: Fold, found: Mapping[str, Answers]) -> pd.DataFrame:
+    """Return one row for each arm and held-out patient of a fold."""
+    known = {"seed": fold.seed, "patient": fold.rows, "infarct": fold.test.targets.numpy()}
+    return pd.concat(
+        pd.DataFrame({"arm": arm, **known, "probability": one.probability, "predicted": one.predicted})
+        for arm, one in found.items()
+    )
+
+
+def repetition_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return each arm's measures from the `answer_table` of one cross-validation of all patients."""
+    ordered = answers.sort_values("patient", kind="stable")
+    parts = [measures(arm, ordered[ordered["arm"] == arm]) for arm in answers["arm"].unique()]
+    labels = answers.groupby("patient")["infarct"].first().to_numpy()
     everybody = {"arm": "all positive", "F1": evaluation.all_positive_f1(labels), "predicted": len(labels)}
-    return pd.DataFrame([*parts, everybody]).assign(seed=seed, where="all", infarcts=int(labels.sum()))
+    table = pd.DataFrame([*parts, everybody])
+    return table.assign(seed=answers["seed"].iloc[0], where="all", infarcts=int(labels.sum()))
 
 
-def measures(
-    arm: str, labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray
-) -> dict[str, str | float]:
+def measures(arm: str, answers: pd.DataFrame) -> dict[str, str | float]:
     """Return F1 with its bootstrap interval, what one patient can change, AUROC and Brier score."""
+    labels, probability = answers["infarct"].to_numpy(), answers["probability"].to_numpy()
+    predicted = answers["predicted"].to_numpy().astype(int)
     interval = evaluation.f1_interval(labels, predicted, seed=0)
     return {
         "arm": arm,
@@ -259,49 +262,52 @@ def measures(
 
 
 def run(asked: Protocol, where: Where = HERE) -> Results:
-    """Run all studies of a protocol and return their tables.
-
-    Parameters
-    ----------
-    asked
-        As `protocol` returns it.
-    where
-        Engine and device; the patients are always simulated.
-    """
-    tables: dict[str, pd.DataFrame] = {}
-    sources: dict[str, Provenance] = {}
-    for study in asked.studies:
-        cohorts = {
-            seed: sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0) for seed in study.seeds
-        }
-        sources |= {cohort.provenance.checksum: cohort.provenance for cohort in cohorts.values()}
-        folds = {seed: cross_validation(cohort, seed, asked.way()) for seed, cohort in cohorts.items()}
-        ways = [trial for one in folds.values() for fold in one for trial in trials(fold, asked)]
-        learnt = iter(train_each(ways, where, network_answers, label=study.title))
-        parts = [
-            repetition_table(cohort.targets.numpy(), seed, list(answers_by_fold(folds[seed], learnt, asked)))
-            for seed, cohort in cohorts.items()
-        ]
-        tables[f"{study.title}: scores"] = pd.concat(parts, ignore_index=True)
-    return Results(asked, tables, tuple(sources.values()))
+    """Run all studies of a protocol and return their tables; see `Paper`."""
+    cohorts = [cohort_of(study, seed) for study in asked.studies for seed in study.seeds]
+    data = tuple({cohort.provenance.checksum: cohort.provenance for cohort in cohorts}.values())
+    series = each_study(asked.studies, lambda study: partial(piece, study, asked))
+    found = run_studies(asked, series, where, data)
+    tables = {study.title: {"scores": score_table(found[study.title])} for study in asked.studies}
+    return Results(asked, with_titles(tables), data, found.seconds)
 
 
-def answers_by_fold(
-    folds: Sequence[Fold], learnt: Iterator[dict[str, Answers]], asked: Protocol
-) -> Iterator[tuple[Fold, dict[str, Answers]]]:
-    """Yield each fold with the answers of its networks, the next of ``learnt``, and of what needs none."""
-    for fold in folds:
-        found: dict[str, Answers] = {}
-        for _ in asked.arms:
-            found |= next(learnt)
-        yield fold, found | answers_without_networks(fold)
+def cohort_of(study: Study, seed: int) -> TableCohort:
+    """Return the patients of a repetition."""
+    return sickle_cell.simulate(PATIENTS, seed=seed if study.own_cohort else 0)
+
+
+def piece(study: Study, asked: Protocol, seed: int) -> Piece:
+    """Return the trainings of one cross-validation, beside what needs no network."""
+    folds = cross_validation(cohort_of(study, seed), seed, asked.way())
+    return Piece(
+        trials=[trial for fold in folds for trial in trials(fold, asked)],
+        examine=partial(examine, folds),
+        beside=partial(answers_beside, folds),
+    )
+
+
+def examine(folds: Sequence[Fold], trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
+    """Return what the networks of a trial answer for the held-out patients of its fold."""
+    return {"answers": answer_table(folds[trial.labels["fold"]], network_answers(trial, runs))}
+
+
+def answers_beside(folds: Sequence[Fold]) -> Tables:
+    """Return what models without a network answer for the held-out patients of each fold."""
+    return {"answers": pd.concat(answer_table(fold, answers_without_networks(fold)) for fold in folds)}
+
+
+def score_table(found: Tables) -> pd.DataFrame:
+    """Return each arm's measures from every cross-validation of a study."""
+    repetitions = found["answers"].groupby("seed", sort=False)
+    return pd.concat([repetition_table(answers) for _, answers in repetitions], ignore_index=True)
 
 
 def report(results: Results) -> str:
     """Return each study's F1 and AUROC by arm, as text."""
-    parts = []
-    for study in results.protocol.studies:
-        scores = results.tables[f"{study.title}: scores"]
-        columns = {name: interval_table(scores.dropna(subset=name), name)["all"] for name in ("F1", "AUROC")}
-        parts.append(f"{study.title}: {PATIENTS} patients\n{pd.DataFrame(columns).to_string(na_rep='')}")
-    return "\n\n".join(parts)
+    return report_studies(results, about)
+
+
+def about(study: Study, scores: pd.DataFrame) -> str:
+    """Return one study's F1 and AUROC by arm, as text."""
+    columns = {name: interval_table(scores.dropna(subset=name), name)["all"] for name in ("F1", "AUROC")}
+    return f"{study.title}: {PATIENTS} patients\n{pd.DataFrame(columns).to_string(na_rep='')}"

@@ -1,12 +1,13 @@
 """Tables of scores: what predictions are worth, over places, seeds and classes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hemafl_book.papers.arms import Cost, Prediction
+from hemafl_book.papers.arms import Prediction, Tables
+from hemafl_book.results import Results
 from hemafl_lib import evaluation
 from hemafl_lib.data.cohort import LabelledCohort
 
@@ -20,15 +21,16 @@ def restrict(prediction: Prediction, classes: Sequence[str], common: Sequence[st
 
 def study_tables(
     predictions: Sequence[Prediction],
-    costs: Sequence[Cost],
+    costs: pd.DataFrame,
     images: LabelledCohort,
     unseen: Sequence[str],
     common: Sequence[str] = (),
-) -> dict[str, pd.DataFrame]:
+) -> Tables:
     """Return the tables of arms that are judged on clients' test rows and on unseen hospitals, by title.
 
-    ``images`` are all cells. With ``common`` classes the scores are repeated on these only. What is compared
-    with centralised training, class by class and in differences, needs an arm of that name.
+    ``costs`` are rows of `arms.cost_rows`, ``images`` all cells. With ``common`` classes the scores are
+    repeated on these only. What is compared with centralised training, class by class and in differences,
+    needs an arm of that name.
     """
     wide = [p for p in predictions if p.where in ("joint", *unseen)]
     narrow = [restrict(p, images.classes, common) for p in wide] if common else []
@@ -41,6 +43,12 @@ def study_tables(
         tables["per class"] = per_class(wide, images.classes)
         tables["differences"] = pd.concat(differences(predictions, "centralised", place) for place in unseen)
     return tables
+
+
+def report_studies(results: Results, about: Callable[[Any, pd.DataFrame], str]) -> str:
+    """Return as text what is told ``about(study, scores)`` each study of a protocol."""
+    studies = results.protocol.studies
+    return "\n\n".join(about(study, results.tables[f"{study.title}: scores"]) for study in studies)
 
 
 def count_table(images: LabelledCohort) -> pd.DataFrame:
@@ -168,8 +176,6 @@ def mean_probabilities(predictions: Sequence[Prediction], arm: str) -> np.ndarra
     return np.mean([p.probabilities for p in predictions if p.arm == arm], axis=0)
 
 
-def cost_table(table: Sequence[Cost]) -> pd.DataFrame:
-    """Return each arm's optimiser steps and bytes sent, averaged over the seeds."""
-    rows = pd.DataFrame([asdict(cost) for cost in table])
-    means = rows.groupby("arm", sort=False)[["steps", "bytes_sent"]].mean().reset_index()
-    return means.rename(columns={"steps": "optimiser steps", "bytes_sent": "bytes sent"})
+def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each arm's optimiser steps and bytes sent, averaged over the seeds; see `arms.cost_rows`."""
+    return rows.drop(columns="seed").groupby("arm", sort=False).mean().reset_index()

@@ -16,12 +16,16 @@ class Where:
         See `hemafl_lib.federation.run`.
     progress
         Whether to show bars; None shows them on a terminal only.
+    checkpoint
+        Folder in which finished pieces are kept, and from which an interrupted run goes on; None keeps
+        nothing.
     """
 
     root: Path | None = None
     engine: str = "local"
     device: str | None = None
     progress: bool | None = None
+    checkpoint: Path | None = None
 
 
 HERE = Where()
