@@ -486,8 +486,8 @@ def study_tables(study: Study, rounds: int, found: Tables) -> Tables:
     epochs = {arm.name: arm.recipe.local_epochs for arm in study.arms}
     cost = scores.cost_table(found["cost"])
     cost["passes"] = [rounds * epochs[arm_of(name)] for name in cost["arm"]]
-    kept = {name: found[name] for name in ("intervals", "sizes", "curves") if name in found}
-    return {"scores": score_rows(read_answers(found["answers"])), "cost": cost, **kept}
+    own = {"scores": score_rows(read_answers(found["answers"])), "cost": cost}
+    return own | {name: found[name] for name in ("intervals", "sizes", "curves") if name in found}
 
 
 def score_rows(predictions: Sequence[Prediction]) -> pd.DataFrame:

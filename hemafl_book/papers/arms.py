@@ -164,11 +164,17 @@ def answer_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
 
 def read_answers(*tables: pd.DataFrame) -> list[Prediction]:
     """Return the predictions of each `answer_table`."""
+    keys = ["arm", "seed", "where"]
     return [
-        Prediction(arm, seed, where, rows["label"].to_numpy(), rows.iloc[:, 4:].to_numpy())
+        Prediction(*rows[keys].iloc[0], rows["label"].to_numpy(), as_probabilities(rows))
         for table in tables
-        for (arm, seed, where), rows in table.groupby(["arm", "seed", "where"], sort=False)
+        for _, rows in table.groupby(keys, sort=False)
     ]
+
+
+def as_probabilities(rows: pd.DataFrame) -> np.ndarray:
+    """Return the probabilities of an `answer_table` float64[N, C], row by row in memory as models give them."""
+    return np.ascontiguousarray(rows.drop(columns=["arm", "seed", "where", "label"]).to_numpy())
 
 
 def test_cohorts(sites: Sequence[Site[CohortKind]]) -> dict[str, CohortKind]:

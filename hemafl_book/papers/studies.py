@@ -7,7 +7,7 @@ stopped.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -147,7 +147,7 @@ def compute(
             yield join(parts)
 
 
-def train_each(pieces: Sequence[Piece], where: Where) -> Iterator[Tables]:
+def train_each(pieces: Sequence[Piece], where: Where) -> Generator[Tables, None, None]:
     """Train the trials of all pieces and yield the tables of each, in their order.
 
     On the local engine as many trials run at a time as there are cores, each on one; the numbers do not
@@ -160,7 +160,7 @@ def train_each(pieces: Sequence[Piece], where: Where) -> Iterator[Tables]:
         return piece.examine(trial, train(trial, where, stop), where)
 
     wanted = [(piece, trial) for piece in pieces for trial in piece.trials]
-    return for_each(job, wanted, engine=where.engine, interrupt=stop.set)
+    yield from for_each(job, wanted, engine=where.engine, interrupt=stop.set)
 
 
 def join(parts: Sequence[Tables]) -> Tables:

@@ -36,23 +36,6 @@ def test_serial_and_parallel_agree_to_the_bit():
     assert one.history.equals(four.history)
 
 
-@pytest.mark.ray
-def test_ray_agrees_with_local_to_the_bit():
-    local = federation.run(sites(3, pictures), model=small_cnn(), recipe=RECIPE, rounds=2)
-    ray = federation.run(sites(3, pictures), model=small_cnn(), recipe=RECIPE, rounds=2, engine="simulation")
-    assert local.hash == ray.hash
-    assert local.history.equals(ray.history)
-    assert local.bytes_sent == ray.bytes_sent
-
-
-@pytest.mark.ray
-def test_isolated_runs_follow_each_other_on_ray():
-    settings = {"model": linear(), "recipe": RECIPE, "rounds": 1, "evaluate": False}
-    local = federation.isolated(sites(2), **settings)
-    ray = federation.isolated(sites(2), engine="simulation", **settings)
-    assert {name: run.hash for name, run in local.items()} == {name: run.hash for name, run in ray.items()}
-
-
 def test_one_round_is_the_textbook_loop():
     """FedAvg by hand: copy, train, weight by examples."""
     hospitals, model = sites(3), linear()

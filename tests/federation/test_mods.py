@@ -196,12 +196,6 @@ def test_isolated_and_centralised_take_mods():
     assert np.linalg.norm(moved(together, linear())) <= 0.02 * (1 + 1e-4)
 
 
-@pytest.mark.ray
-def test_ray_applies_mods_to_the_same_bits():
-    mods = [AddNoise(deviation=0.01, seed=1), ClipUpdate(limit=0.1)]
-    assert train(mods).hash == train(mods, engine="simulation").hash
-
-
 # --- as values ---------------------------------------------------------------------------------------
 
 

@@ -266,12 +266,14 @@ def test_the_plain_gradient_has_the_grid_of_the_pixels(trained, cohort):
 PAPER = '''"""An urn of red and white balls."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from hemafl_book.papers.changes import UNCHANGED, Changes
 from hemafl_book.papers.offer import Offer
+from hemafl_book.papers.studies import Piece, Series, run_studies, with_titles
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib.seeds import numpy_generator
@@ -305,13 +307,20 @@ def protocol(preset: str = "quick", source: str = "simulated", changes: Changes 
 
 def run(asked: Protocol, where: Where = HERE) -> Results:
     """Return the share of red balls for every seed."""
-    shares = [numpy_generator(seed, "urn").integers(2, size=asked.draws).mean() for seed in asked.seeds]
-    return Results(asked, {"red": pd.DataFrame({"seed": asked.seeds, "share": shares})}, ())
+    series = [Series("urn", asked.seeds, lambda: partial(piece, asked))]
+    found = run_studies(asked, series, where, data=())
+    return Results(asked, with_titles(found.tables), (), found.seconds)
+
+
+def piece(asked: Protocol, seed: int) -> Piece:
+    """Return the draws with one seed."""
+    share = numpy_generator(seed, "urn").integers(2, size=asked.draws).mean()
+    return Piece(beside=lambda: {"red": pd.DataFrame([{"seed": seed, "share": share}])})
 
 
 def report(results: Results) -> str:
     """Return the shares."""
-    return results.tables["red"].to_string(index=False)
+    return results.tables["urn: red"].to_string(index=False)
 '''
 
 PAPER_TEST = '''"""The urn."""
@@ -320,7 +329,7 @@ from hemafl_book.papers import urn
 
 
 def test_the_urn_has_red_balls():
-    assert 0 < urn.run(urn.protocol("paper")).tables["red"]["share"].item() < 1
+    assert 0 < urn.run(urn.protocol("paper")).tables["urn: red"]["share"].item() < 1
 '''
 
 STATISTIC = '''"""How many patients there are."""
@@ -342,6 +351,36 @@ STATISTIC_TEST = """
 
 def test_the_head_count_is_that_of_all_sites():
     assert statistics.head_count(dealt(cohort(np.ones((90, 2)), label=[0, 1] * 45))) == 90
+"""
+
+ENGINE = '''"""One site after the other, in this process."""
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+from hemafl_lib.federation.engines.local import run_local
+
+
+def run_in_turn(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None:
+    """Run an app on ``nodes`` virtual nodes, one message at a time."""
+    run_local(server_app, client_app, nodes, workers=1, progress=False)
+'''
+
+ENGINE_ENTRY = '''
+
+def run_one_by_one(
+    server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], wishes: Wishes
+) -> None:
+    """Run one site after the other in this process."""
+    run_in_turn(server_app, site_app.make_app(sites.__getitem__, wishes.stop.is_set), len(sites))
+'''
+
+ENGINE_TEST = """
+
+def test_sites_in_turn_agree_with_local_to_the_bit():
+    settings = {"model": linear(), "recipe": RECIPE, "rounds": 1}
+    local, in_turn = (federation.run(sites(3), **settings, engine=name) for name in ("local", "in_turn"))
+    assert local.hash == in_turn.hash
 """
 
 ADDITIONS = {
@@ -484,6 +523,26 @@ ADDITIONS = {
         },
         "tests/statistics/test_federated_statistics.py",
         "head_count",
+    ),
+    "an engine": Addition(
+        "in_turn",
+        {
+            "hemafl_lib/federation/engines/NAME.py": write(ENGINE),
+            "hemafl_lib/federation/engines/__init__.py": edits(
+                insert(
+                    "from hemafl_lib.federation.engines.in_turn import run_in_turn\n",
+                    before="from hemafl_lib.federation.engines.local import run_local\n",
+                ),
+                insert(
+                    ENGINE_ENTRY,
+                    after="    run_deployment(server_app, site_app, sites)\n",
+                ),
+                insert('    "in_turn": run_one_by_one,\n', before='    "local": run_on_threads,\n'),
+            ),
+            "tests/federation/test_federation.py": append(ENGINE_TEST),
+        },
+        "tests/federation/test_federation.py",
+        "in_turn",
     ),
 }
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from builders.command import run_by_command
 
-from hemafl_book.cli import app
 from hemafl_book.papers import all_privacy
 from hemafl_book.papers.all_privacy import Task
 from hemafl_book.papers.where import Where
@@ -75,7 +74,7 @@ def test_without_noise_given_nothing_is_clipped(number):
 
 def test_only_at_the_record_level_clients_also_train_alone():
     kinds = {
-        study.level: {task.kind for task in all_privacy.tasks(study, (0,))}
+        study.level: {task.kind for task in all_privacy.tasks(study, 0)}
         for study in PROTOCOL("paper").studies
     }
     assert kinds == {"record": {"federated", "isolated"}, "client": {"federated"}}
@@ -115,19 +114,6 @@ def test_every_way_of_training_is_scored_with_every_seed(tiny_results):
     for table in (record, client, tiny_results.tables["baselines"], tiny_results.tables["choice of clip"]):
         assert table[list(all_privacy.MEASURES)].apply(lambda column: column.between(0, 1).all()).all()
     assert both(tiny_results).groupby("seed")["cells"].nunique().eq(1).all()
-
-
-def test_a_run_is_reproducible(tiny_results):
-    """Of one study a level; the others are made of the same parts."""
-    asked = tiny_protocol()
-    again = all_privacy.run(replace(asked, studies=asked.studies[:2], seeds=(1,), clips=()), QUIET)
-    for title, table in again.tables.items():
-        before = tiny_results.tables[title]
-        if "study" in before:
-            before = before[before["study"].isin([study.title for study in asked.studies[:2]])]
-        if "seed" in before:
-            before = before[before["seed"] == 1]
-            pd.testing.assert_frame_equal(table, before.reset_index(drop=True))
 
 
 def test_every_site_pays_for_its_own_size(tiny_results):
@@ -202,15 +188,24 @@ def test_unknown_presets_and_sources_are_refused(arguments):
         PROTOCOL(*arguments)
 
 
-def test_hemafl_run_says_that_data_are_simulated(tmp_path, monkeypatch):
-    asked = tiny_protocol()
-    few = replace(asked, studies=asked.studies[:2], seeds=(0,), clips=())
-    monkeypatch.setattr(all_privacy, "protocol", lambda *_, **__: few)
-    out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["run", "all-privacy", "--out", str(out)], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
-    assert "SIMULATED" in done.output
-    assert "commonest class" in done.output
+def test_hemafl_run_gives_the_same_tables_and_says_that_data_are_simulated(
+    tiny_results, tmp_path, monkeypatch
+):
+    """Of one study a level; the others are made of the same parts."""
+    asked, out = tiny_protocol(), tmp_path / "out.json"
+    few = replace(asked, studies=asked.studies[:2], seeds=(1,), clips=())
+    output, again = run_by_command("all-privacy", few, out, monkeypatch)
+    for title, table in again.tables.items():
+        before = tiny_results.tables[title]
+        if "study" in before:
+            before = before[before["study"].isin([study.title for study in few.studies])]
+        if "seed" in before:
+            before = before[before["seed"] == 1]
+            pd.testing.assert_frame_equal(
+                table.reset_index(drop=True), before.reset_index(drop=True), check_exact=True
+            )
+    assert "SIMULATED" in output
+    assert "commonest class" in output
     scores = load(out).table("record level: scores")
     assert scores.loc[scores["noise"] == 0, "epsilon"].isna().all(), "infinity is no JSON number"
 

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders.command import run_by_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from hemafl_book.cli import app
 from hemafl_book.papers import all_transfer, published
 from hemafl_book.papers.all_transfer import FLIPS, LEAKAGE, Study
 from hemafl_book.papers.arms import Prediction
@@ -197,19 +196,6 @@ def test_every_way_of_training_stands_beside_the_baselines(tiny_results):
     assert set(scores["study"]) == {study.title for study in tiny_results.protocol.studies}
 
 
-def test_a_run_is_reproducible(tiny_results, monkeypatch):
-    """Of the main study; the others are made of the same parts."""
-    monkeypatch.setattr(all_transfer, "DRAWS", 20)
-    asked = tiny_protocol()
-    again = all_transfer.run(replace(asked, studies=asked.studies[:1]), QUIET)
-    for title, table in again.tables.items():
-        before = tiny_results.tables[title]
-        kept = (
-            before["network"] != all_transfer.SMALL if title == "networks" else before["study"] == asked.main
-        )
-        pd.testing.assert_frame_equal(table, before[kept].reset_index(drop=True))
-
-
 def test_budgets_are_matched(tiny_results):
     cost = tiny_results.tables["cost"]
     main = cost[cost["study"] == tiny_results.protocol.main].set_index("arm")
@@ -301,18 +287,22 @@ def test_patients_are_split_where_they_are_known():
     assert {study.split for study in studies} == set(LEAKAGE)
 
 
-def test_hemafl_run_says_that_data_are_simulated(tmp_path, monkeypatch):
-    asked = tiny_protocol()
-    first = replace(asked.studies[0], seeds=(0,), curves=False)
+def test_hemafl_run_gives_the_same_tables_and_says_that_data_are_simulated(
+    tiny_results, tmp_path, monkeypatch
+):
+    """Of the main study; the others are made of the same parts."""
     monkeypatch.setattr(all_transfer, "DRAWS", 20)
-    monkeypatch.setattr(
-        all_transfer, "protocol", lambda *_, **__: replace(asked, studies=(first,), cells=120)
-    )
-    out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["run", "all-transfer", "--out", str(out)], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
-    assert "SIMULATED" in done.output
-    assert "pretrained, shipped with a package" in done.output
+    asked = tiny_protocol()
+    asked, out = replace(asked, studies=asked.studies[:1]), tmp_path / "out.json"
+    output, again = run_by_command("all-transfer", asked, out, monkeypatch)
+    for title, table in again.tables.items():
+        before = tiny_results.tables[title]
+        kept = (
+            before["network"] != all_transfer.SMALL if title == "networks" else before["study"] == asked.main
+        )
+        pd.testing.assert_frame_equal(table, before[kept].reset_index(drop=True), check_exact=True)
+    assert "SIMULATED" in output
+    assert "pretrained, shipped with a package" in output
     assert load(out).table("scores")["arm"].nunique() == 8
 
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from builders.command import run_by_command
 
-from hemafl_book.cli import app
 from hemafl_book.papers import attention_cnn, confidence, nuclei
 from hemafl_book.papers.arms import Prediction
 from hemafl_book.papers.changes import Changes
@@ -59,12 +58,6 @@ def test_every_accuracy_stands_beside_its_baselines(tiny_results):
     }
     assert set(scores["arm"]) == expected
     assert scores.groupby("arm")["seed"].nunique().eq(2).all()
-
-
-def test_a_run_is_reproducible(tiny_results):
-    again = attention_cnn.run(tiny_protocol(), QUIET)
-    for title, table in tiny_results.tables.items():
-        pd.testing.assert_frame_equal(table, again.tables[title])
 
 
 def test_any_number_of_clients_shares_one_test_set(images):
@@ -230,13 +223,13 @@ def test_the_frozen_result_was_computed_on_these_files(real_data):
 # --- the command -----------------------------------------------------------------------------------
 
 
-def test_hemafl_run_prints_all_arms_and_writes_the_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(attention_cnn, "protocol", tiny_protocol)
+def test_hemafl_run_gives_the_same_tables_prints_all_arms_and_writes(tiny_results, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["run", "attention-cnn", "--out", str(out)], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
+    output, again = run_by_command("attention-cnn", tiny_protocol(), out, monkeypatch)
+    for title, table in tiny_results.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[title], check_exact=True)
     for word in ("SIMULATED", "isolated", "FedAvg", "centralised", "colour alone"):
-        assert word in done.output
+        assert word in output
     assert set(load(out).table("pairs")["seed"]) == {0, 1}
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
+from builders.command import run_by_command
 
-from hemafl_book.cli import app
 from hemafl_book.papers import arms, blood_morphology, scores
 from hemafl_book.papers.arms import Arm, Prediction, Trial
 from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
@@ -53,12 +52,6 @@ def test_every_arm_is_scored_everywhere_beside_the_baseline(tiny_results):
     assert set(table["where"]) == {*blood_morphology.DRAWN_CLIENTS, "joint", *blood_morphology.DRAWN_UNSEEN}
     assert len(table) == len(names) * 6
     assert table["balanced accuracy"].between(0, 1).all()
-
-
-def test_a_run_is_reproducible(tiny_results):
-    again = blood_morphology.run(tiny_protocol(), QUIET)
-    for title, table in tiny_results.tables.items():
-        pd.testing.assert_frame_equal(table, again.tables[title])
 
 
 def test_all_arms_see_the_same_test_rows(tiny_results):
@@ -201,12 +194,14 @@ def test_colour_probabilities_of_a_missing_class_are_zero():
 # --- the command -----------------------------------------------------------------------------------
 
 
-def test_hemafl_run_says_that_data_are_simulated_and_writes_its_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(blood_morphology, "protocol", tiny_protocol)
+def test_hemafl_run_gives_the_same_tables_says_that_data_are_simulated_and_writes(
+    tiny_results, tmp_path, monkeypatch
+):
     out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["run", "blood-morphology", "--out", str(out)], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
-    assert "SIMULATED" in done.output
-    assert "FedAvg" in done.output
-    assert "chance 0.25" in done.output
+    output, again = run_by_command("blood-morphology", tiny_protocol(), out, monkeypatch)
+    for title, table in tiny_results.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[title], check_exact=True)
+    assert "SIMULATED" in output
+    assert "FedAvg" in output
+    assert "chance 0.25" in output
     assert load(out).table("group norm: scores")["arm"].nunique() == 6

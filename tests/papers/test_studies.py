@@ -84,6 +84,7 @@ def test_trainings_of_a_finished_piece_are_not_done_again(tmp_path, monkeypatch)
     small = replace(scd_infarct.protocol("quick"), rounds=1)
     study = replace(small.studies[0], seeds=(0, 1))
     monkeypatch.setattr(scd_infarct, "protocol", lambda *_: replace(small, studies=(study,)))
+    monkeypatch.setattr(scd_infarct, "FOLDS", 2)
     trained, train, beside = [], studies.train, scd_infarct.answers_beside
 
     def note(trial, *rest):

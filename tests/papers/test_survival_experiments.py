@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from builders.command import run_by_command
 from sksurv.linear_model.coxph import BreslowEstimator
-from typer.testing import CliRunner
 
-from hemafl_book.cli import app
 from hemafl_book.papers import arms, mds_survival, scd_infarct
 from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
@@ -73,12 +72,6 @@ def test_every_network_stands_beside_models_without_one(tiny_results):
     assert joint["Brier"].between(0, 0.5).all()
 
 
-def test_a_run_is_reproducible(tiny_results):
-    again = mds_survival.run(tiny_protocol(), QUIET)
-    for title, table in tiny_results.tables.items():
-        pd.testing.assert_frame_equal(table, again.tables[title])
-
-
 def test_the_three_clients_are_unequal_and_share_no_patient(sites):
     sizes = [len(site.train) for site in sites]
     assert sizes[0] > 1.5 * sizes[1] > 3 * sizes[2]
@@ -127,25 +120,17 @@ def test_the_baseline_hazard_of_the_sums_is_that_of_the_pooled_patients(sites):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_hemafl_run_prints_the_hash_and_says_what_it_ran_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(mds_survival, "protocol", tiny_protocol)
+def test_hemafl_run_gives_the_same_tables_prints_the_hash_and_says_what_it_ran_on(
+    tiny_results, tmp_path, monkeypatch
+):
     out = tmp_path / "out.json"
-    done = CliRunner().invoke(app, ["run", "mds-survival", "--out", str(out)], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
+    output, again = run_by_command("mds-survival", tiny_protocol(), out, monkeypatch)
+    for title, table in tiny_results.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[title], check_exact=True)
     cost = load(out).table("registry: cost")
     digest = cost[(cost["arm"] == "FedAvg") & (cost["seed"] == 0)]["hash"].item()
     for word in ("scikit-survival", "isolated", "exact federated Cox", digest):
-        assert word in done.output
-
-
-@pytest.mark.ray
-def test_ray_gives_the_same_tables(monkeypatch):
-    study = replace(tiny_protocol().studies[0], arms=(mds_survival.FEDERATED,), seeds=(0,), rounds=1)
-    asked = replace(tiny_protocol(), studies=(study,))
-    local = mds_survival.run(asked, QUIET)
-    ray = mds_survival.run(asked, Where(engine="simulation", progress=False))
-    for title, table in local.tables.items():
-        pd.testing.assert_frame_equal(table, ray.tables[title])
+        assert word in output
 
 
 @pytest.mark.parametrize("arguments", [("fast", "real"), ("quick", "drawn")])
@@ -201,9 +186,7 @@ def test_a_hospital_alone_chooses_its_threshold_on_its_own_patients(monkeypatch)
     fold = scd_infarct.cross_validation(data.load_table("sickle-cell"), seed=0)[0]
     trials = scd_infarct.trials(fold, scd_infarct.protocol("quick"))
     names = [
-        name
-        for trial in trials
-        for name in scd_infarct.network_answers(trial, arms.train(trial, QUIET), QUIET)
+        name for trial in trials for name in scd_infarct.network_answers(trial, arms.train(trial, QUIET))
     ]
     names += list(scd_infarct.answers_without_networks(fold))
     own = {site.name: set(site.train.patient) for site in fold.sites}
@@ -221,11 +204,15 @@ def test_other_cohorts_have_other_patients():
     assert all(source.simulated for source in found.data)
 
 
-def test_hemafl_run_says_that_the_patients_are_simulated(tmp_path):
-    done = CliRunner().invoke(app, ["run", "scd-infarct"], env={"HEMAFL_DATA": None})
-    assert done.exit_code == 0, done.output
-    assert "SIMULATED" in done.output
-    assert "all positive" in done.output
+def test_hemafl_run_gives_the_same_tables_and_says_that_the_patients_are_simulated(
+    quick, tmp_path, monkeypatch
+):
+    asked = scd_infarct.protocol("quick")
+    output, again = run_by_command("scd-infarct", asked, tmp_path / "out.json", monkeypatch)
+    table = quick.tables["one cohort: scores"]
+    pd.testing.assert_frame_equal(table, again.tables["one cohort: scores"], check_exact=True)
+    assert "SIMULATED" in output
+    assert "all positive" in output
 
 
 # --- the frozen results ------------------------------------------------------------------------------

@@ -317,15 +317,6 @@ def test_serial_and_parallel_agree_to_the_bit(make, rows):
     assert one.hash != federation.run(sites(3, rows), **settings, seed=1).hash
 
 
-@pytest.mark.ray
-def test_ray_agrees_with_local_to_the_bit_and_knows_what_was_spent():
-    settings = {"model": group_cnn(), "recipe": SGD, "trainer": RecordPrivacy(), "rounds": 2}
-    local = federation.run(sites(2, pictures), **settings)
-    ray = federation.run(sites(2, pictures), **settings, engine="simulation")
-    assert local.hash == ray.hash
-    assert local.history.equals(ray.history)
-
-
 def test_every_site_reports_one_epsilon_a_round_as_dp_accounting_would():
     hospitals = sites(3)
     recipe = Recipe(batch_size=6, local_epochs=2, learning_rate=0.05)

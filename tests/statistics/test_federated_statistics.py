@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders.federated import PROVENANCE, pictures
+from builders.cohorts import cohort, dealt, drawn
+from builders.federated import pictures
 from builders.federated import sites as labelled_sites
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from hypothesis import given, settings
@@ -21,7 +22,6 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.util import Surv
 
 from hemafl_lib import statistics
-from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.local import LocalGrid
 from hemafl_lib.federation.exchange import to_record
@@ -33,40 +33,6 @@ from hemafl_lib.statistics.cox import risk_sums
 
 EXACT = {"minimum": 1}
 WEEKS = np.arange(1.0, 53.0)
-
-
-def cohort(features, names=None, **outcome):
-    """A table from plain arrays; the outcome is ``time`` and ``event``, or ``label``."""
-    values = torch.tensor(np.asarray(features, dtype=np.float32))
-    types = {"time": torch.float32, "event": torch.bool, "label": torch.int64}
-    rows = len(values)
-    return TableCohort(
-        features=values,
-        feature_names=tuple(f"x{k}" for k in range(values.shape[1])) if names is None else tuple(names),
-        site=np.full(rows, "a"),
-        patient=np.arange(rows).astype(str),
-        provenance=PROVENANCE,
-        **{name: torch.tensor(np.asarray(value), dtype=types[name]) for name, value in outcome.items()},
-    )
-
-
-def dealt(whole, count=3, seed=0):
-    """A cohort dealt to sites at random; validation and test are empty."""
-    place = numpy_generator(seed, "dealt").integers(0, count, len(whole))
-    nobody = whole.take([])
-    return [
-        Site(f"site {k}", whole.take(np.flatnonzero(place == k)), nobody, nobody)
-        for k in range(count)
-        if (place == k).any()
-    ]
-
-
-def drawn(rows, seed=0, features=3, months=40):
-    """Survival times in whole months, so that many are tied, with a third of the patients censored."""
-    generator = numpy_generator(seed, "drawn")
-    values = generator.normal(size=(rows, features)).astype(np.float32)
-    time = np.ceil(generator.exponential(12 * np.exp(-0.5 * values[:, 0])).clip(0.1, months))
-    return cohort(values, time=time, event=generator.random(rows) < 0.67)
 
 
 def rossi():
@@ -519,19 +485,6 @@ def test_logistic_over_flower_is_the_same_to_the_bit():
     direct = statistics.logistic(sites, ridge=1.0)
     over = statistics.over_flower(sites, lambda hospitals: statistics.logistic(hospitals, ridge=1.0))
     pd.testing.assert_frame_equal(over.table, direct.table, check_exact=True)
-
-
-@pytest.mark.ray
-def test_ray_gives_the_same_to_the_bit():
-    sites = dealt(rossi()[1])
-    over = statistics.over_flower(sites, TASKS["cox"], engine="simulation", minimum=1)
-    pd.testing.assert_frame_equal(over, TASKS["cox"](statistics.hospitals_of(sites, 1)), check_exact=True)
-
-
-@pytest.mark.ray
-def test_a_refusal_on_ray_is_the_sites_sentence():
-    with pytest.raises(FederationError, match=r"^site 'site 0': .* below minimum=5 patients"):
-        statistics.over_flower(dealt(rossi()[1]), statistics.cox, engine="simulation")
 
 
 @pytest.mark.deployment
