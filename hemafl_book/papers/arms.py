@@ -173,7 +173,7 @@ def read_answers(*tables: pd.DataFrame) -> list[Prediction]:
 
 
 def as_probabilities(rows: pd.DataFrame) -> np.ndarray:
-    """Return the probabilities of an `answer_table` float64[N, C], row by row in memory as models give them."""
+    """Return the probabilities of an `answer_table`, float64[N, C], in memory row by row."""
     return np.ascontiguousarray(rows.drop(columns=["arm", "seed", "where", "label"]).to_numpy())
 
 
