@@ -1,5 +1,7 @@
 """The simulation engine: the same app on Flower's own engine, which runs clients in Ray's processes."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.parallel import cores
 
@@ -22,19 +25,43 @@ def run_simulation(
 ) -> None:
     """Run any Flower app on ``nodes`` virtual nodes of Flower's Ray engine, and end Ray afterwards.
 
-    What the server app raises is raised again once Ray has ended.
+    What the server app raises is raised again once Ray has ended. Raises `FederationError` if Ray does not
+    start.
     """
     from flwr.simulation import run_simulation as flower_run_simulation
 
-    backend: Any = {
-        "init_args": {"num_cpus": workers or cores(), "include_dashboard": False, "log_to_driver": False},
-        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-    }
+    backend: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
     failures: list[Exception] = []
     with without_tips(), ray_ended():
+        start_ray(workers or cores())
         flower_run_simulation(keep_failure(server_app, failures), client_app, nodes, backend_config=backend)
     if failures:
         raise failures[0]
+
+
+def start_ray(workers: int) -> None:
+    """Start Ray, unless it runs already.
+
+    Flower would start it after the server app, which would then wait for ever for a Ray that does not come.
+    Ray's processes find the modules that this process finds. Raises `FederationError` if Ray does not start.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    modules = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
+    try:
+        ray.init(
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": modules},
+        )
+    except Exception as error:
+        raise FederationError(
+            f"Ray does not start ({' '.join(str(error).split())}); wait until the machine is less busy, "
+            "or choose engine='local'."
+        ) from error
 
 
 def keep_failure(server_app: ServerApp, failures: list[Exception]) -> ServerApp:
