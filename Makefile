@@ -53,7 +53,7 @@ test: $(READY)  ## check everything: style, types, library, notebooks and the bu
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) tests
+	$(PYTEST) --no-loadscope-reorder tests
 	$(if $(NOTEBOOKS),$(PYTEST) --nbval $(NOTEBOOKS))
 
 quick: $(READY)  ## check style, types, and the fast tests of the rooms that you touched, within two minutes
