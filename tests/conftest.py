@@ -1,7 +1,11 @@
 """Fixtures and options that several test modules share."""
 
+import copy
+import functools
 import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     first = {item.path for item in slow}
     items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def smears_drawn_once() -> Iterator[None]:
+    """Draw a simulated smear once a process: its arguments decide it, and each test gets a copy of its own.
+
+    To draw a cell takes a thirtieth of a second. A module that imports `simulate` itself draws anew.
+    """
+    smear = sys.modules.get("hemafl_lib.data.smear")
+    if smear is None:  # no test of this session draws one
+        yield
+        return
+    draw, drawn = smear.simulate, {}
+
+    @functools.wraps(draw)
+    def simulate(*arguments: object, **settings: object) -> object:
+        key = repr((arguments, sorted(settings.items())))
+        if key not in drawn:
+            drawn[key] = draw(*arguments, **settings)
+        return copy.deepcopy(drawn[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smear, "simulate", simulate)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def tiny_results() -> Results:
 
 @pytest.fixture(scope="module")
 def images():
-    return smear.simulate(420, size=16, classes=smear.LEUKAEMIA, sites=("north",), patients=40, masks=False)
+    return attention_cnn.smears(tiny_protocol())
 
 
 def row_keys(cohort) -> list[bytes]:

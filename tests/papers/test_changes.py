@@ -262,7 +262,9 @@ def test_a_run_on_what_needs_no_files_never_replaces_the_real_result(name, tmp_p
     assert out.read_bytes() == before
 
 
-def test_a_result_may_be_renewed_and_one_of_other_data_is_kept(stored):
+def test_a_result_may_be_renewed_and_one_of_other_data_is_kept(stored, monkeypatch):
+    monkeypatch.setattr(papers.find("scd-infarct"), "FOLDS", 2)
+    monkeypatch.setattr(papers.find("scd-infarct"), "ROUNDS", 1)
     said = []
     quick = ("scd-infarct", "quick", UNCHANGED, Where(progress=False))
     running.run_and_report(*quick, out=stored, say=said.append, renew=True)

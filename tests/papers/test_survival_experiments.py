@@ -145,7 +145,11 @@ def test_unknown_protocols_are_refused_in_one_sentence(module, arguments):
 
 @pytest.fixture(scope="module")
 def quick() -> Results:
-    return scd_infarct.run(scd_infarct.protocol("quick"), QUIET)
+    return scd_infarct.run(few_rounds(), QUIET)
+
+
+def few_rounds() -> scd_infarct.Protocol:
+    return replace(scd_infarct.protocol("quick"), rounds=3)
 
 
 def test_every_arm_stands_beside_the_all_positive_baseline(quick):
@@ -198,7 +202,7 @@ def test_a_hospital_alone_chooses_its_threshold_on_its_own_patients(monkeypatch)
 
 def test_other_cohorts_have_other_patients():
     study = scd_infarct.Study("other cohorts", own_cohort=True, seeds=(0, 1))
-    found = scd_infarct.run(scd_infarct.Protocol("quick", "simulated", (study,)), QUIET)
+    found = scd_infarct.run(replace(few_rounds(), studies=(study,)), QUIET)
     assert found.tables["other cohorts: scores"].groupby("seed")["infarcts"].first().nunique() == 2
     assert len(found.data) == 2
     assert all(source.simulated for source in found.data)
@@ -207,8 +211,7 @@ def test_other_cohorts_have_other_patients():
 def test_hemafl_run_gives_the_same_tables_and_says_that_the_patients_are_simulated(
     quick, tmp_path, monkeypatch
 ):
-    asked = scd_infarct.protocol("quick")
-    output, again = run_by_command("scd-infarct", asked, tmp_path / "out.json", monkeypatch)
+    output, again = run_by_command("scd-infarct", few_rounds(), tmp_path / "out.json", monkeypatch)
     table = quick.tables["one cohort: scores"]
     pd.testing.assert_frame_equal(table, again.tables["one cohort: scores"], check_exact=True)
     assert "SIMULATED" in output
