@@ -164,17 +164,19 @@ def answer_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
 
 def read_answers(*tables: pd.DataFrame) -> list[Prediction]:
     """Return the predictions of each `answer_table`."""
-    keys = ["arm", "seed", "where"]
     return [
-        Prediction(*rows[keys].iloc[0], rows["label"].to_numpy(), as_probabilities(rows))
+        as_prediction(rows)
         for table in tables
-        for _, rows in table.groupby(keys, sort=False)
+        for _, rows in table.groupby(["arm", "seed", "where"], sort=False)
     ]
 
 
-def as_probabilities(rows: pd.DataFrame) -> np.ndarray:
-    """Return the probabilities of an `answer_table`, float64[N, C], in memory row by row."""
-    return np.ascontiguousarray(rows.drop(columns=["arm", "seed", "where", "label"]).to_numpy())
+def as_prediction(rows: pd.DataFrame) -> Prediction:
+    """Return one prediction of an `answer_table`, its probabilities row by row in memory."""
+    arm, seed, where, _ = rows.iloc[0, :4]
+    return Prediction(
+        arm, seed, where, rows["label"].to_numpy(), np.ascontiguousarray(rows.iloc[:, 4:].to_numpy())
+    )
 
 
 def test_cohorts(sites: Sequence[Site[CohortKind]]) -> dict[str, CohortKind]:
