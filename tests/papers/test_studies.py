@@ -62,7 +62,7 @@ def test_tables_are_joined_in_the_order_of_the_seeds():
 
 @pytest.mark.survives(
     "An experiment of hours is interrupted: Ctrl-C, a full battery, a night's restart",
-    "`hemafl run --checkpoint FOLDER` goes on after the last finished study and seed, to the same numbers",
+    "With --checkpoint the same command goes on after the last finished study and seed, to the same numbers",
 )
 def test_an_interrupted_experiment_goes_on_from_what_is_finished(tmp_path):
     whole = Studies().run()
