@@ -6,18 +6,14 @@ finds running and is kept from ending.
 
 import threading
 from contextlib import nullcontext
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from builders.cohorts import dealt, drawn
 from builders.federated import linear, pictures, sites, small_cnn
 
-from hemafl_book.papers import mds_survival
-from hemafl_book.papers.where import Where
-from hemafl_lib import data, federation, statistics
+from hemafl_lib import federation, statistics
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines import ray as engine
 from hemafl_lib.federation.mods import AddNoise, ClipUpdate
@@ -119,15 +115,3 @@ def cox(hospitals):
 def test_a_refusal_is_the_sites_sentence(running):
     with pytest.raises(FederationError, match=r"^site 'site 0': .* below minimum=5 patients"):
         statistics.over_flower(dealt(drawn(90)), statistics.cox, engine="simulation")
-
-
-def test_an_experiment_gives_the_same_tables(running, monkeypatch):
-    few = data.load("flchain").take(np.arange(0, 7874, 13))
-    monkeypatch.setattr(mds_survival, "patients", lambda study, root=None: few)
-    asked = mds_survival.protocol("quick", "embedded")
-    study = replace(asked.studies[0], arms=(mds_survival.FEDERATED,), rounds=1)
-    asked = replace(asked, studies=(study,))
-    local = mds_survival.run(asked, Where(progress=False))
-    ray = mds_survival.run(asked, Where(engine="simulation", progress=False))
-    for title, table in local.tables.items():
-        pd.testing.assert_frame_equal(table, ray.tables[title], check_exact=True)

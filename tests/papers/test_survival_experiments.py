@@ -15,6 +15,7 @@ from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import data, evaluation, federation, statistics
 from hemafl_lib.errors import HemaflError
+from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import ridge_cox
 
 PROTOCOL = mds_survival.protocol
@@ -131,6 +132,25 @@ def test_hemafl_run_gives_the_same_tables_prints_the_hash_and_says_what_it_ran_o
     digest = cost[(cost["arm"] == "FedAvg") & (cost["seed"] == 0)]["hash"].item()
     for word in ("scikit-survival", "isolated", "exact federated Cox", digest):
         assert word in output
+
+
+def test_an_experiment_runs_on_the_engine_that_is_asked_for(monkeypatch):
+    """The engines' own tests hold that they agree; here Ray's name stands for threads that are counted."""
+    used = []
+
+    def counted(*given):
+        used.append(given)
+        ENGINES["local"](*given)
+
+    monkeypatch.setitem(ENGINES, "simulation", counted)
+    study = replace(tiny_protocol().studies[0], arms=(mds_survival.FEDERATED,), seeds=(0,), rounds=1)
+    asked = replace(tiny_protocol(), studies=(study,))
+    local = mds_survival.run(asked, QUIET)
+    assert not used
+    named = mds_survival.run(asked, Where(engine="simulation", progress=False))
+    assert len(used) == 1
+    for title, table in local.tables.items():
+        pd.testing.assert_frame_equal(table, named.tables[title])
 
 
 @pytest.mark.parametrize("arguments", [("fast", "real"), ("quick", "drawn")])
