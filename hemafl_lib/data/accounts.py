@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def missing(source: Layout | TableSource, root: Path) -> tuple[Path, str] | None
     if not source.folder or not folder.is_dir():
         return None
     if isinstance(source, TableSource):
-        lacking = [file for file in source.files if not (folder / file).is_file()]
+        lacking = [file for file in source.files if not os.path.isfile(folder / file)]
         return folder, f"it lacks {', '.join(lacking)}"
     findings = source.listing(folder).findings
     example = f", for example {findings[0].line().rstrip('.')}" if findings else ""

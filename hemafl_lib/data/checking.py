@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from hemafl_lib.data import accounts
 from hemafl_lib.data.findings import KINDS, Finding, shown
-from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
+from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing, require_open
 from hemafl_lib.data.survival_cohorts import TABLES, TableSource
 from hemafl_lib.errors import DataError
 
@@ -117,8 +118,9 @@ def check(path: Path | str) -> list[Report | TableReport]:
         If the folder does not exist or holds no known layout.
     """
     root = Path(path)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"{shown(root)} is not a folder; give the folder that holds the images or tables.")
+    require_open(root)
     sources: list[Layout | TableSource] = [*LAYOUTS.values(), *TABLES.values()]
     found = [(source, source.find(root)) for source in sources]
     reports = [_report(source, listing) for source, listing in found if listing is not None]

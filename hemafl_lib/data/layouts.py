@@ -103,6 +103,12 @@ class Layout:
         return None
 
 
+def require_open(folder: Path) -> None:
+    """Raise `DataError` if a folder may not be listed or entered."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{shown(folder)} may not be opened; give the user of this program the right to.")
+
+
 class Survey(NamedTuple):
     """Everything below a folder: its regular files, sorted, what else was found, and what is ``known``."""
 
@@ -218,7 +224,8 @@ def list_folders(
     With ``class_folders`` each folder around an image's own has to be that of a class too: another layout
     has its class folders deeper.
     """
-    if not (folder / within).is_dir():
+    require_open(folder)
+    if not os.path.isdir(folder / within):
         return Listing(folder, (), ())
     seen = survey(folder, card(source).beside)
     items, findings = [], list(seen.findings)
@@ -258,7 +265,8 @@ def _is_text(path: PurePosixPath) -> bool:
 def list_segmentation(folder: Path, *, source: str, number: int) -> Listing:
     """List one dataset of segmentation_WBC: BMP images, PNG masks, and classes in a CSV table."""
     table, within = f"Class Labels of Dataset {number}.csv", f"Dataset {number}"
-    if not (folder / table).is_file():
+    require_open(folder)
+    if not os.path.isfile(folder / table):
         return Listing(folder, (), ())
     seen = survey(folder, card(source).beside)
     items, findings = [], list(seen.findings)
@@ -331,6 +339,7 @@ def decode_items(
 
 def list_bloodmnist(folder: Path) -> Listing:
     """List the archive of a folder; of several resolutions, the largest is the one that is read."""
+    require_open(folder)
     sides = {}
     for path in folder.glob("bloodmnist*.npz"):
         side = path.stem.removeprefix("bloodmnist").removeprefix("_") or "28"

@@ -18,7 +18,7 @@ from hemafl_lib.data.classes import types_of
 from hemafl_lib.data.cohort import ImageCohort, Provenance, TableCohort
 from hemafl_lib.data.digests import digests
 from hemafl_lib.data.findings import Finding, sentences, shown
-from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing
+from hemafl_lib.data.layouts import LAYOUTS, Cell, Layout, Listing, require_open
 from hemafl_lib.data.survival_cohorts import TABLES, TableSource
 from hemafl_lib.data.tables import CleanTable, choose_features, to_cohort
 from hemafl_lib.errors import DataError
@@ -41,7 +41,7 @@ def data_root(root: Path | str | None = None) -> Path:
     Raises
     ------
     DataError
-        If neither is given, or the folder does not exist.
+        If neither is given, or the folder does not exist or may not be opened.
     """
     path = known_root(root)
     if path is None:
@@ -49,10 +49,12 @@ def data_root(root: Path | str | None = None) -> Path:
             "no data folder is known; set HEMAFL_DATA or pass root= "
             f"(the cohorts {', '.join(BUILT_IN)} need neither)."
         )
-    if not path.is_dir():
+    # os.path, unlike pathlib, takes a folder behind a closed one for one that is not there.
+    if not os.path.isdir(path):
         raise DataError(
             f"data folder {shown(path)} does not exist; create it or correct HEMAFL_DATA or root=."
         )
+    require_open(path)
     return path
 
 

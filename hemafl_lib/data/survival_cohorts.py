@@ -8,6 +8,7 @@ the features that belong together. Nothing that was decided or measured after th
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class TableSource:
     def find(self, root: Path) -> Listing | None:
         """Look in ``root/folder``, then in ``root`` itself; None if neither holds every file."""
         for folder in (root / self.folder, root):
-            if self.files and all((folder / file).is_file() for file in self.files):
+            if self.files and all(os.path.isfile(folder / file) for file in self.files):
                 return Listing(folder, (), self.files)
         return None
 

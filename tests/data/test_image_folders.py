@@ -264,6 +264,20 @@ def test_a_folder_that_may_not_be_opened_is_named(original, monkeypatch):
     assert "Original/Pre: a folder that cannot be opened" in check(original).text()
 
 
+@pytest.mark.survives(
+    "The folder of a data set, or of all data, may not be opened", "a sentence that names the folder"
+)
+@pytest.mark.parametrize("closed", ["root", "taleqani"])
+def test_a_data_folder_that_may_not_be_opened_is_named(original, monkeypatch, closed):
+    allowed = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: os.path.basename(path) != closed and allowed(path, mode)
+    )
+    for work in (load, lambda place: data.check(place.parent.parent)):
+        with pytest.raises(DataError, match=rf"{closed} may not be opened; give the user"):
+            work(original)
+
+
 @pytest.mark.survives("An image may not be opened", "a sentence that names the file and the right that lacks")
 def test_a_file_that_may_not_be_opened_is_named(original, monkeypatch):
     def guarded(file, *arguments, **options):
