@@ -30,6 +30,9 @@ from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.errors import DataError
 from hemafl_lib.seeds import numpy_generator
 
+MOST_PATIENTS = 1_000_000
+"""As many as are drawn within minutes."""
+
 VERSION = "1"
 """Changes whenever the same settings would give other patients."""
 
@@ -88,10 +91,12 @@ def simulate(patients: int = 65, *, seed: int = 0) -> TableCohort:
     Raises
     ------
     DataError
-        If ``patients`` is not a positive whole number.
+        If ``patients`` is not a whole number from 1 to `MOST_PATIENTS`.
     """
-    if not isinstance(patients, int) or patients < 1:
-        raise DataError(f"patients={patients!r} is not valid; give a whole number of at least 1.")
+    if type(patients) is not int or not 1 <= patients <= MOST_PATIENTS:
+        raise DataError(
+            f"patients={patients!r} is not valid; give a whole number from 1 to {MOST_PATIENTS:,}."
+        )
     drawn = [_patient(numpy_generator(seed, "sickle cell", number)) for number in range(patients)]
     settings = json.dumps([VERSION, patients, seed])
     return TableCohort(

@@ -17,24 +17,24 @@ from pathlib import Path
 import pandas as pd
 
 from hemafl_lib.data.layouts import Listing
+from hemafl_lib.data.sheets import Sheet, found_in, read_sheet, require, sheet_of, spelling
 from hemafl_lib.data.tables import (
-    DAYS_PER_MONTH,
-    MONTHS_PER_YEAR,
     CleanTable,
     Column,
-    as_numbers,
+    OtherUnit,
+    age,
+    beside,
+    blasts,
     coded,
-    count_from_one,
     flag,
     haemoglobin,
     indicators,
-    matched,
+    joined,
+    match,
     measured,
     one_row_a_patient,
     outcome,
     platelets,
-    read_text,
-    require,
     require_filled,
 )
 from hemafl_lib.errors import DataError
@@ -71,10 +71,12 @@ def _names(words: str) -> tuple[str, ...]:
     return tuple(words.split())
 
 
+PER_MICROLITRE = (OtherUnit("per microlitre", 1e-3),)
+
 IPSSM_MEASURED = (
-    Column("age", "AGE", "years", 0, 120),
-    Column("marrow_blasts", "BM_BLAST", "%", 0, 100),
-    Column("neutrophils", "ANC", "10^9/l", 0, 200),
+    age("AGE"),
+    blasts("marrow_blasts", "BM_BLAST", (0.5, 30)),
+    Column("neutrophils", "ANC", "10^9/l", 0, 200, (0.3, 10), PER_MICROLITRE),
     haemoglobin("HB"),
     platelets("PLT"),
 )
@@ -127,44 +129,41 @@ def read_ipssm(folder: Path) -> CleanTable:
     DataError
         If a file lacks a column or holds what cannot be (`hemafl_lib.data.tables`).
     """
-    file = str(folder / "df_clinical.tsv")
-    clinical = read_text(folder / "df_clinical.tsv", "\t")
     sources = [column.source for column in IPSSM_MEASURED]
-    require(clinical, ["ID", "SEX", "complex", "OS_YEARS", "OS_STATUS", *sources], file)
-    clinical, repairs = one_row_a_patient(clinical, "ID", file)
-    columns, measured_repairs = _measured(clinical, IPSSM_MEASURED, file)
-    columns["male"] = coded(clinical, "SEX", {"M": 1.0, "F": 0.0}, file)
-    columns["complex"] = coded(clinical, "complex", {"complex": 1.0, "non-complex": 0.0}, file)
-    times, lost = outcome(clinical, "OS_YEARS", "OS_STATUS", file, per_month=1 / MONTHS_PER_YEAR)
+    needed = ["ID", "SEX", "complex", "OS_YEARS", "OS_STATUS", *sources]
+    clinical = one_row_a_patient(require(read_sheet(folder / "df_clinical.tsv", "\t"), needed), "ID")
+    columns = _measured(clinical, IPSSM_MEASURED)
+    columns["male"] = coded(clinical, "SEX", {"M": 1.0, "F": 0.0})
+    columns["complex"] = coded(clinical, "complex", {"complex": 1.0, "non-complex": 0.0})
+    times = outcome(clinical, "OS_YEARS", "OS_STATUS", unit="years")
 
-    changes, change_repairs = _flag_table(folder / "df_cna.tsv", IPSSM_CYTOGENETIC, clinical["ID"])
+    keys = clinical.rows["ID"]
+    changes, of_changes = _flag_table(folder / "df_cna.tsv", IPSSM_CYTOGENETIC, keys)
     sources_of_genes = {gene: IPSSM_OWN_NAMES.get(gene, gene) for gene in (*IPSSM_GENETIC, "FLT3_ITD")}
-    genes, gene_repairs = _flag_table(folder / "df_mut.tsv", sources_of_genes, clinical["ID"])
+    genes, of_genes = _flag_table(folder / "df_mut.tsv", sources_of_genes, keys)
     genes["FLT3"] = genes["FLT3"].mask(genes.pop("FLT3_ITD") == 1, 1.0)
-    repairs += [*measured_repairs, *change_repairs, *gene_repairs]
-    patients = _named("ipssm", clinical["ID"])
-    return _joined(times, patients, "ipssm", {**columns, **changes, **genes}, lost, repairs)
+    features = {**columns, **changes, **genes}
+    return joined(times, _named("ipssm", keys), "ipssm", features, clinical, of_changes, of_genes)
 
 
-def _flag_table(path: Path, names: Mapping[str, str], patients: pd.Series) -> tuple[pd.DataFrame, list[str]]:
+def _flag_table(
+    path: Path, names: Mapping[str, str], patients: pd.Series
+) -> tuple[dict[str, pd.Series], Sheet]:
     """Read 0/1 columns of a table with the key ID and put them beside the patients."""
-    frame = read_text(path, "\t")
-    require(frame, ["ID", *names.values()], str(path))
-    frame, repairs = one_row_a_patient(frame, "ID", str(path))
-    flags = pd.DataFrame({name: flag(frame, source, str(path)) for name, source in names.items()})
-    beside, unmatched = matched(flags, frame["ID"], patients, str(path))
-    return beside, [*repairs, *unmatched]
+    sheet = one_row_a_patient(require(read_sheet(path, "\t"), ["ID", *names.values()]), "ID")
+    flags = {name: flag(sheet, source) for name, source in names.items()}
+    return beside(flags, match(sheet, "ID", patients), patients), sheet
 
 
 AMLSG_MEASURED = (
-    Column("age", "AOD", "years", 0, 120),
-    Column("white_cells", "wbc", "10^9/l", 0, 1500),
+    age("AOD"),
+    Column("white_cells", "wbc", "10^9/l", 0, 1500, (2, 120), PER_MICROLITRE),
     haemoglobin("HB"),
-    platelets("platelet"),
-    Column("lactate_dehydrogenase", "LDH", "U/l", 1, 50_000),
-    Column("marrow_blasts", "BM_Blasts", "%", 0, 100),
-    Column("blood_blasts", "PB_Blasts", "%", 0, 100),
-    Column("performance_status", "Performance_ECOG", "ECOG", 0, 4),
+    platelets("platelet", (10, 400)),
+    Column("lactate_dehydrogenase", "LDH", "U/l", 1, 50_000, (100, 3000)),
+    blasts("marrow_blasts", "BM_Blasts", (10, 100)),
+    blasts("blood_blasts", "PB_Blasts", (5, 100)),
+    Column("performance_status", "Performance_ECOG", "ECOG", 0, 4, whole=True),
 )
 AMLSG_CYTOGENETIC = {
     "t_15_17": "t_15_17",
@@ -206,6 +205,13 @@ AMLSG_LISTED_GENES = _names(
 
 AMLSG_OWN_NAMES = {"SRSF2": "SFRS2"}
 
+AMLSG_CALLS = {"OK": 1.0, "OK_": 0.0, "Q": 0.0}
+AMLSG_MEANINGS = {"ONCOGENIC": 1.0, "POSSIBLE": 1.0}
+"""Words of FINAL_CALL and Result, and whether a mutation so called is sure; one of unknown meaning is not."""
+
+AMLSG_STRANGERS = 33
+"""Samples of the published list of mutations whose patients are not in the clinical table."""
+
 
 def read_amlsg(folder: Path) -> CleanTable:
     """Read three trials of the AML Study Group: overall survival from diagnosis, 45 treatment centres.
@@ -220,50 +226,65 @@ def read_amlsg(folder: Path) -> CleanTable:
         If the package rdata is missing, or a file lacks a column or holds what cannot be
         (`hemafl_lib.data.tables`).
     """
-    file, genetic_file = (str(folder / name) for name in ("AMLSG_Clinical_Anon.RData", "AMLSG_Genetic.txt"))
-    clinical = _read_rdata(folder / "AMLSG_Clinical_Anon.RData", "clinicalData")
     sources = [column.source for column in AMLSG_MEASURED]
     flags = {**AMLSG_CYTOGENETIC, **AMLSG_CLINICAL_GENES, "splenomegaly": "Splenomegaly"}
     needed = ["PDID", "Center", "gender", "TypeAML", "CEBPA", "OS", "Status"]
-    require(clinical, [*needed, *sources, *flags.values()], file)
-    clinical, repairs = one_row_a_patient(clinical, "PDID", file)
+    clinical = _read_rdata(folder / "AMLSG_Clinical_Anon.RData", "clinicalData")
+    clinical = one_row_a_patient(require(clinical, [*needed, *sources, *flags.values()]), "PDID")
 
-    columns, measured_repairs = _measured(clinical, AMLSG_MEASURED, file)
-    columns["male"] = coded(clinical, "gender", {1: 1.0, 2: 0.0}, file)
+    columns = _measured(clinical, AMLSG_MEASURED)
+    columns["male"] = coded(clinical, "gender", {1: 1.0, 2: 0.0})
     kinds = {"secondary": "sAML", "therapy_related": "tAML"}
-    columns |= indicators(clinical, "TypeAML", kinds, ["AML", "sAML", "tAML", "oAML"], file)
-    columns |= indicators(clinical, "CEBPA", {"CEBPA_single": 1, "CEBPA_double": 2}, [0, 1, 2], file)
+    columns |= indicators(clinical, "TypeAML", kinds, ["AML", "sAML", "tAML", "oAML"])
+    columns |= indicators(clinical, "CEBPA", {"CEBPA_single": 1, "CEBPA_double": 2}, [0, 1, 2])
     for name, source in flags.items():
-        columns[name] = flag(clinical, source, file)
-    genes, gene_notes = _listed_genes(folder / "AMLSG_Genetic.txt", clinical["PDID"], genetic_file)
-    times, lost = outcome(clinical, "OS", "Status", file, per_month=DAYS_PER_MONTH)
-    require_filled(clinical, "Center", file)
-    site = as_numbers(clinical, "Center", file).map(lambda number: f"centre-{number:02.0f}")
-    repairs += measured_repairs
-    patients = _named("amlsg", clinical["PDID"])
-    return _joined(times, patients, site, {**columns, **genes}, [*gene_notes, *lost], repairs)
-
-
-def _listed_genes(path: Path, patients: pd.Series, file: str) -> tuple[dict[str, pd.Series], list[str]]:
-    """Return one 0/1 column a gene from a list of mutations, and what there is to note."""
-    mutations = read_text(path, "\t")
-    require(mutations, ["SAMPLE_NAME", "GENE", "FINAL_CALL", "Result"], file)
-    sure = mutations[(mutations["FINAL_CALL"] == "OK") & mutations["Result"].isin(["ONCOGENIC", "POSSIBLE"])]
-    strangers = sorted(set(mutations["SAMPLE_NAME"]) - set(patients))
-    notes = (
-        [f"{len(strangers)} sample(s) of {path.name} without a clinical record were left out."]
-        if strangers
-        else []
+        columns[name] = flag(clinical, source)
+    patients = clinical.rows["PDID"]
+    genes, mutations = _listed_genes(folder / "AMLSG_Genetic.txt", patients)
+    times = outcome(clinical, "OS", "Status", unit="days")
+    require_filled(clinical, "Center")
+    site = measured(clinical, Column("centre", "Center", "centre numbers", 1, 999, whole=True)).map(
+        "centre-{:02.0f}".format
     )
-    genes = {}
-    for name in AMLSG_LISTED_GENES:
-        carriers = sure.loc[sure["GENE"] == AMLSG_OWN_NAMES.get(name, name), "SAMPLE_NAME"]
-        genes[name] = patients.isin(carriers).astype("float64")
-    return genes, notes
+    return joined(times, _named("amlsg", patients), site, {**columns, **genes}, clinical, mutations)
 
 
-def _read_rdata(path: Path, name: str) -> pd.DataFrame:
-    """Read one data frame of a file of R, through the package rdata."""
+def _listed_genes(path: Path, patients: pd.Series) -> tuple[dict[str, pd.Series], Sheet]:
+    """Return one 0/1 column a gene from a list of mutations, and the list."""
+    mutations = require(read_sheet(path, "\t"), ["SAMPLE_NAME", "GENE", "FINAL_CALL", "Result"])
+    require_filled(mutations, "GENE")
+    require_filled(mutations, "FINAL_CALL")
+    rows = match(mutations, "SAMPLE_NAME", patients, all_patients=False, strangers=AMLSG_STRANGERS)
+    sure = (coded(mutations, "FINAL_CALL", AMLSG_CALLS) * coded(mutations, "Result", AMLSG_MEANINGS)) == 1
+    sources = {name: AMLSG_OWN_NAMES.get(name, name) for name in AMLSG_LISTED_GENES}
+    listed = mutations.rows["GENE"]
+    _refuse_other_spellings(mutations, listed, tuple(sources.values()))
+    genes = {
+        name: patients.index.to_series().isin(rows[sure & (listed == source)]).astype("float64")
+        for name, source in sources.items()
+    }
+    absent = [name for name, carriers in genes.items() if not carriers.any()]
+    if len(absent) == len(genes):
+        raise DataError(
+            f"{mutations.file}: nobody has a sure mutation of a gene that is read; restore the list."
+        )
+    if absent:
+        mutations.notes.append(f"Nobody has a mutation of {', '.join(absent)} in {path.name}.")
+    return genes, mutations
+
+
+def _refuse_other_spellings(sheet: Sheet, listed: pd.Series, known: Sequence[str]) -> None:
+    """Raise `DataError` if a gene is one of those ``known`` but for capitals or blanks."""
+    other = listed.map(spelling).isin([spelling(name) for name in known]) & ~listed.isin(known)
+    if other.any():
+        raise DataError(
+            f"{sheet.file}: column {listed.name} holds {found_in(listed, other)}, which is another spelling "
+            "of a gene; write it in capitals and without blanks."
+        )
+
+
+def _read_rdata(path: Path, name: str) -> Sheet:
+    """Read one data frame of a file of R, through the package rdata; rows count from 1, as in R."""
     try:
         import rdata  # only this cohort needs it
     except ImportError:
@@ -274,21 +295,21 @@ def _read_rdata(path: Path, name: str) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A column of time differences has no counterpart in rdata; it is none that is read here.
             warnings.simplefilter("ignore", UserWarning)
-            frame = rdata.read_rda(path)[name]
+            frame = pd.DataFrame(rdata.read_rda(path)[name])
     except Exception as error:  # damaged bytes raise many kinds of error in its parser
         raise DataError(
             f"{path} cannot be read as '{name}' of R ({type(error).__name__}); restore the file."
         ) from None
-    return count_from_one(frame)
+    return sheet_of(frame, str(path))
 
 
-BMT_HOSPITALS = {"1": "ohio-state", "2": "alfred", "3": "st-vincent", "4": "hahnemann"}
+BMT_HOSPITALS = {1: "ohio-state", 2: "alfred", 3: "st-vincent", 4: "hahnemann"}
 """The hospitals of column z9, in the order of the source."""
 
 BMT_MEASURED = (
-    Column("age", "z1", "years", 0, 120),
-    Column("donor_age", "z2", "years", 0, 120),
-    Column("waiting_time", "z7", "days", 0, 20_000),
+    age("z1"),
+    age("z2", "donor_age"),
+    Column("waiting_time", "z7", "days", 0, 20_000, (30, 1500)),
 )
 BMT_FLAGS = {
     "male": "z3",
@@ -313,28 +334,24 @@ def read_bmt(folder: Path) -> CleanTable:
     DataError
         If the file lacks a column or holds what cannot be (`hemafl_lib.data.tables`).
     """
-    file = str(folder / "bmt.csv")
-    frame = read_text(folder / "bmt.csv", ",")
     sources = [column.source for column in BMT_MEASURED]
-    require(frame, ["rownames", "group", "t2", "d3", "z9", *sources, *BMT_FLAGS.values()], file)
-    frame, repairs = one_row_a_patient(frame, "rownames", file)
-    columns, measured_repairs = _measured(frame, BMT_MEASURED, file)
+    needed = ["rownames", "group", "t2", "d3", "z9", *sources, *BMT_FLAGS.values()]
+    sheet = one_row_a_patient(require(read_sheet(folder / "bmt.csv", ","), needed), "rownames")
+    columns = _measured(sheet, BMT_MEASURED)
     for name, source in BMT_FLAGS.items():
-        columns[name] = flag(frame, source, file)
-    columns |= indicators(frame, "group", {"aml_low_risk": "2", "aml_high_risk": "3"}, list("123"), file)
-    require_filled(frame, "z9", file)
-    coded(frame, "z9", dict.fromkeys(BMT_HOSPITALS, 0.0), file)  # refuses a hospital that is not known
-    times, lost = outcome(frame, "t2", "d3", file, per_month=DAYS_PER_MONTH)
-    repairs += measured_repairs
-    patients, site = _named("bmt", frame["rownames"]), frame["z9"].map(BMT_HOSPITALS)
-    return _joined(times, patients, site, columns, lost, repairs)
+        columns[name] = flag(sheet, source)
+    columns |= indicators(sheet, "group", {"aml_low_risk": 2, "aml_high_risk": 3}, [1, 2, 3])
+    require_filled(sheet, "z9")
+    site = coded(sheet, "z9", {number: float(number) for number in BMT_HOSPITALS}).map(BMT_HOSPITALS)
+    times = outcome(sheet, "t2", "d3", unit="days")
+    return joined(times, _named("bmt", sheet.rows["rownames"]), site, columns, sheet)
 
 
 FLCHAIN_MEASURED = (
-    Column("age", "age", "years", 0, 120),
-    Column("creatinine", "creatinine", "mg/dl", 0, 50),
-    Column("kappa", "kappa", "mg/dl", 0, 1000),
-    Column("lambda", "lambda", "mg/dl", 0, 1000),
+    age("age"),
+    Column("creatinine", "creatinine", "mg/dl", 0, 50, (0.4, 5)),
+    Column("kappa", "kappa", "mg/dl", 0, 1000, (0.3, 10)),
+    Column("lambda", "lambda", "mg/dl", 0, 1000, (0.3, 10)),
 )
 
 
@@ -358,43 +375,24 @@ def read_flchain(_folder: Path) -> CleanTable:
             "the cohort 'flchain' comes with scikit-survival; install it with 'pip install scikit-survival'."
         ) from None
     features, survival = load_flchain()
-    frame = count_from_one(features.assign(days=survival["futime"], dead=survival["death"].astype(float)))
-    file = "scikit-survival's flchain"
-    columns, repairs = _measured(frame, FLCHAIN_MEASURED, file)
-    columns["male"] = coded(frame, "sex", {"M": 1.0, "F": 0.0}, file)
-    columns["mgus"] = coded(frame, "mgus", {"yes": 1.0, "no": 0.0}, file)
-    times, lost = outcome(frame, "days", "dead", file, per_month=DAYS_PER_MONTH)
-    patients = _named("flchain", pd.Series(frame.index.astype(str), index=frame.index))
-    return _joined(times, patients, "olmsted", columns, lost, repairs)
+    frame = features.assign(days=survival["futime"], dead=survival["death"].astype(float))
+    sheet = sheet_of(frame, "scikit-survival's flchain")
+    columns = _measured(sheet, FLCHAIN_MEASURED)
+    columns["male"] = coded(sheet, "sex", {"M": 1.0, "F": 0.0})
+    columns["mgus"] = coded(sheet, "mgus", {"yes": 1.0, "no": 0.0})
+    times = outcome(sheet, "days", "dead", unit="days")
+    patients = _named("flchain", pd.Series(sheet.rows.index.astype(str), index=sheet.rows.index))
+    return joined(times, patients, "olmsted", columns, sheet)
 
 
-def _measured(
-    frame: pd.DataFrame, columns: Sequence[Column], file: str
-) -> tuple[dict[str, pd.Series], list[str]]:
-    """Return measured columns by the names of their features, and what was repaired."""
-    values, repairs = {}, []
-    for column in columns:
-        values[column.name], repaired = measured(frame, column, file)
-        repairs += repaired
-    return values, repairs
+def _measured(sheet: Sheet, columns: Sequence[Column]) -> dict[str, pd.Series]:
+    """Return measured columns by the names of their features."""
+    return {column.name: measured(sheet, column) for column in columns}
 
 
 def _named(cohort: str, keys: pd.Series) -> pd.Series:
     """Return names of patients that are unique across cohorts."""
     return keys.map(lambda key: f"{cohort}/{key}")
-
-
-def _joined(
-    times: pd.DataFrame,
-    patients: pd.Series,
-    site: pd.Series | str,
-    columns: Mapping[str, pd.Series],
-    notes: Sequence[str],
-    repairs: Sequence[str],
-) -> CleanTable:
-    """Put the columns of the patients with a known outcome side by side."""
-    everyone = pd.DataFrame({"patient": patients, "site": site, **columns})
-    return CleanTable(times.join(everyone), tuple(notes), tuple(repairs))
 
 
 DEMOGRAPHIC = ("age", "male")

@@ -1,17 +1,17 @@
 """Clean tables of patients: one row a patient, one unit a column, an outcome that can be true.
 
-What cannot be right is refused in one sentence that names the file, the column and the rows; what has
-one safe repair is repaired, counted and reported. Rows are counted from 1, below the header. Values that
-nobody knows stay NaN: `impute` fills them later, with values learnt from the training patients alone
-(the readers cannot know which patients those will be, nor what a federation has agreed on).
+What cannot be right is refused in one sentence that names the file, the column, the row and one value; what
+has one safe repair is repaired, counted and reported. Values that nobody knows stay NaN: `impute` fills them
+later, with values learnt from the training patients alone (the readers cannot know which patients those will
+be, nor what a federation has agreed on).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,25 +19,32 @@ import torch
 from torch import Tensor
 
 from hemafl_lib.data.cohort import Provenance, TableCohort
+from hemafl_lib.data.sheets import Sheet, found_in, known, quoted, rows_of, spelling, stem
 from hemafl_lib.errors import DataError
 
-SHOWN = 8
-"""Rows and values named in a sentence; the rest is counted."""
+PER_MONTH = {"days": 365.25 / 12, "months": 1.0, "years": 1 / 12.0}
+"""How many of each unit of time make a month."""
 
-MONTHS_PER_YEAR = 12.0
-DAYS_PER_MONTH = 365.25 / 12
+LONGEST_FOLLOW_UP = (1.0, 30.0)
+"""Years between which the longest follow-up of a study lies; outside, its times are in another unit."""
+
+ENOUGH = 20
+"""Known values of a column from which on its median says in which unit the column is."""
+
+LEAST_MATCHED = 0.75
+"""Share of the patients of a table that another table of the study has to know, and the other way round."""
+
+LEAST_FOLLOWED = 0.5
+"""Share of the patients whose outcome has to be known."""
+
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
 class OtherUnit:
-    """A second unit that values of a column are known to come in, told by a range of its own.
-
-    A value from ``low`` to ``high`` is multiplied by ``factor``.
-    """
+    """A second unit that a column is known to come in: its values are multiplied by ``factor``."""
 
     unit: str
-    low: float
-    high: float
     factor: float
 
 
@@ -55,26 +62,46 @@ class Column:
         Unit of the feature.
     low, high
         Smallest and largest value that a patient can have, in that unit.
-    other
-        A second unit to convert from; None where there is none that can be told apart.
+    typical
+        Between which values the median of a cohort lies, in that unit.
+    others
+        Other units to convert from. A column is in one unit, and the column as a whole tells which: a single
+        value cannot (platelets of 3000 per microlitre are 3, and 3000 times 10^9/l can be true as well).
+    whole
+        Whether the values are whole numbers.
+    few_fractions
+        The largest share of values between 0 and 1, where more of them are a sign of two units in one column.
     """
 
     name: str
     source: str
     unit: str
-    low: float = -math.inf
-    high: float = math.inf
-    other: OtherUnit | None = None
+    low: float
+    high: float
+    typical: tuple[float, float] = (-math.inf, math.inf)
+    others: tuple[OtherUnit, ...] = ()
+    whole: bool = False
+    few_fractions: float = 1.0
+
+
+def age(source: str, name: str = "age") -> Column:
+    """Return an age in years; other columns are in days."""
+    return Column(name, source, "years", 1, 120, (10, 95), (OtherUnit("days", 1 / 365.25),))
 
 
 def haemoglobin(source: str) -> Column:
-    """Return haemoglobin in g/dl; 40 to 250 can only be g/l (mmol/l cannot be told from g/dl)."""
-    return Column("haemoglobin", source, "g/dl", 2, 25, OtherUnit("g/l", 40, 250, 0.1))
+    """Return haemoglobin in g/dl; other columns are in g/l (mmol/l cannot be told from g/dl)."""
+    return Column("haemoglobin", source, "g/dl", 2, 25, (5, 18), (OtherUnit("g/l", 0.1),))
 
 
-def platelets(source: str) -> Column:
-    """Return platelets in 10^9/l; 6,000 to 6,000,000 can only be a count per microlitre."""
-    return Column("platelets", source, "10^9/l", 0, 5000, OtherUnit("per microlitre", 6e3, 6e6, 1e-3))
+def platelets(source: str, typical: tuple[float, float] = (15, 600)) -> Column:
+    """Return platelets in 10^9/l; other columns are counts per microlitre."""
+    return Column("platelets", source, "10^9/l", 1, 3000, typical, (OtherUnit("per microlitre", 1e-3),))
+
+
+def blasts(name: str, source: str, typical: tuple[float, float]) -> Column:
+    """Return blasts in percent; other columns are shares of 1."""
+    return Column(name, source, "%", 0, 100, typical, (OtherUnit("shares of 1", 100),), few_fractions=0.05)
 
 
 @dataclass(frozen=True)
@@ -90,157 +117,237 @@ class CleanTable:
     repairs: tuple[str, ...] = ()
 
 
-def read_text(path: Path, separator: str) -> pd.DataFrame:
-    """Read a text file with a header; every cell is text or NaN, and the index counts rows from 1.
+def one_row_a_patient(sheet: Sheet, key: str) -> Sheet:
+    """Drop rows that repeat another one in every cell, however the ``key`` is spelt, and count them.
 
     Raises
     ------
     DataError
-        If the file is not a table of that kind.
+        If a patient has no ``key``, or one with a character that cannot be seen, or two rows that differ:
+        which one holds cannot be guessed.
     """
-    try:
-        frame = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        kind = "tabs" if separator == "\t" else f"'{separator}'"
-        reason = " ".join(str(error).split())
+    require_filled(sheet, key)
+    hidden = ~sheet.rows[key].map(lambda name: str(name).isprintable()).astype(bool)
+    if hidden.any():
         raise DataError(
-            f"{path} cannot be read as a table separated by {kind} ({reason}); restore the file."
-        ) from None
-    return count_from_one(frame)
-
-
-def count_from_one(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose index counts its rows from 1."""
-    return frame.set_axis(pd.RangeIndex(1, len(frame) + 1), axis=0)
-
-
-def require(frame: pd.DataFrame, columns: Sequence[str], file: str) -> None:
-    """Raise `DataError` if the table lacks one of ``columns``."""
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise DataError(f"{file} lacks the column(s) {', '.join(missing)}; restore or rename them.")
-
-
-def one_row_a_patient(frame: pd.DataFrame, key: str, file: str) -> tuple[pd.DataFrame, list[str]]:
-    """Drop rows that repeat another one in every cell; return the table and what was repaired.
-
-    Raises
-    ------
-    DataError
-        If a patient has no ``key``, or two rows that differ: which one holds cannot be guessed.
-    """
-    require_filled(frame, key, file)
-    repeated = frame.duplicated()
-    kept = frame[~repeated]
-    twice = kept[kept[key].duplicated(keep=False)]
-    if len(twice):
-        names = _some(twice[key].unique())
-        raise DataError(
-            f"{file}: {_rows(twice.index)} give one patient ({names}) different values; keep one row each."
+            f"{sheet.file}: column {key} holds {found_in(sheet.rows[key], hidden)}, in which a character "
+            "cannot be seen; type the key anew."
         )
-    count = int(repeated.sum())
-    return kept, [f"{count} row(s) of {Path(file).name} that repeat another were left out."] if count else []
+    repeated = sheet.rows.assign(**{key: sheet.rows[key].map(spelling)}).duplicated()
+    if repeated.any():
+        sheet.repaired(f"{int(repeated.sum())} row(s) of {sheet.name} that repeat another were left out.")
+    kept = replace(sheet, rows=sheet.rows[~repeated])
+    _refuse_second_rows(kept, key)
+    return kept
 
 
-def as_numbers(frame: pd.DataFrame, column: str, file: str) -> pd.Series:
-    """Return a column as float64, NaN where it is empty; raise `DataError` if it holds other text."""
-    values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
+def _refuse_second_rows(sheet: Sheet, key: str) -> None:
+    """Raise `DataError` if two rows are of one patient, be the ``key`` spelt otherwise or numbered."""
+    spelt = sheet.rows[key].map(spelling)
+    twice = spelt.duplicated(keep=False)
+    if twice.any():
+        rows = spelt.index[spelt == spelt[twice].iloc[0]]
+        raise DataError(
+            f"{sheet.file}: {rows_of(rows)} give one patient ({quoted(sheet.rows[key][rows[0]])}) different "
+            "values; keep one row each, or tell them apart by more than blanks, capitals and leading zeros."
+        )
+    own = {name: row for row, name in spelt.items()}
+    for row, name in sheet.rows[key].items():
+        other = own.get(stem(name), row)
+        if other != row:
+            raise DataError(
+                f"{sheet.file}: rows {other} and {row} look like one patient under two spellings "
+                f"({quoted(name)}); keep one row, or give the second patient a name of its own."
+            )
+
+
+def as_numbers(sheet: Sheet, column: str) -> pd.Series:
+    """Return a column as float64, NaN where nobody knows the value.
+
+    Raises
+    ------
+    DataError
+        If a cell holds no finite number, or one that can be read in two ways.
+    """
+    cells = known(sheet, column)
+    values = _parsed(sheet, column, cells)
     # R marks "not available" by a NaN of its own bits, which NumPy warns of; this writes the usual one.
     values = values.mask(values.isna(), np.nan)
     # An infinite number is as little a measurement as a word is.
-    wrong = frame[column].notna() & ~np.isfinite(values)
+    wrong = cells.notna() & ~np.isfinite(values)
     if wrong.any():
-        found = _some(frame.loc[wrong, column].astype(str).unique())
         raise DataError(
-            f"{file}: column {column} holds text in {_rows(frame.index[wrong])} ({found}); "
-            "write a number with a decimal point, or leave the cell empty where it is not known."
+            f"{sheet.file}: column {column} holds {found_in(cells, wrong)}, which is no number; write it "
+            "with a decimal point and nothing else, or NA where it is not known."
         )
     return values
 
 
-def measured(frame: pd.DataFrame, column: Column, file: str) -> tuple[pd.Series, list[str]]:
-    """Return a column of measurements in one unit, float64, and what was repaired.
+def _parsed(sheet: Sheet, column: str, cells: pd.Series) -> pd.Series:
+    """Return cells as float64, NaN where they hold no number."""
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        return cells.astype("float64")
+    text = cells.map(str, na_action="ignore").astype(object)
+    for mark in ",.":
+        marked = text[text.str.fullmatch(rf"[+-]?[0-9]*{re.escape(mark)}[0-9]+").eq(True)]
+        if len(marked):
+            _refuse_thousands(sheet, column, text, marked, mark)
+            sheet.decimals.setdefault(mark, (column, int(marked.index[0])))
+    if len(sheet.decimals) == 2:
+        places = " and ".join(
+            f"'{mark}' (column {c}, row {row})" for mark, (c, row) in sheet.decimals.items()
+        )
+        raise DataError(f"{sheet.file}: decimals are marked by {places}; write all with a decimal point.")
+    if "," in sheet.decimals:
+        sheet.repaired(f"{sheet.name} has decimal commas, which were read as points.")
+        text = text.str.replace(",", ".", regex=False)
+    return pd.to_numeric(text.where(text.str.fullmatch(NUMBER).eq(True)), errors="coerce").astype("float64")
+
+
+def _refuse_thousands(sheet: Sheet, column: str, text: pd.Series, marked: pd.Series, mark: str) -> None:
+    """Raise `DataError` if the mark may separate thousands: "1,189" beside "191" may be 1189 days or 1.189.
+
+    Three digits follow every mark then. Behind a point this happens to true decimals as well, so that numbers
+    without a point have to stand beside them.
+    """
+    grouped = marked.str.fullmatch(rf"[+-]?[1-9][0-9]{{0,2}}{re.escape(mark)}[0-9]{{3}}").eq(True)
+    plain = text.str.fullmatch(r"[+-]?[0-9]{1,3}").eq(True)
+    if grouped.all() and (mark == "," or plain.any()):
+        row = marked.index[0]
+        raise DataError(
+            f"{sheet.file}: column {column} holds {quoted(marked[row])} in row {row}, where '{mark}' may "
+            "mark decimals or thousands; write numbers with a decimal point and without marks of thousands."
+        )
+
+
+def measured(sheet: Sheet, column: Column) -> pd.Series:
+    """Return a column of measurements in its unit, float64.
 
     Raises
     ------
     DataError
-        If a value is text, or lies outside what a patient can have in any known unit.
+        If a value is no number, or lies outside what a patient can have in the unit of the column, or if the
+        column fits no unit, or several.
     """
-    values = as_numbers(frame, column.source, file)
-    repairs = []
-    if column.other is not None:
-        foreign = values.between(column.other.low, column.other.high)
-        values = values.where(~foreign, values * column.other.factor)
-        if foreign.any():
-            repairs.append(
-                f"{int(foreign.sum())} value(s) of {column.name} were given in {column.other.unit} "
-                f"and were converted to {column.unit}."
-            )
-    wrong = values.notna() & ~values.between(column.low, column.high)
-    if wrong.any():
-        found = _some(frame.loc[wrong, column.source].unique())
-        raise DataError(
-            f"{file}: column {column.source} holds {found} in {_rows(frame.index[wrong])}, outside "
-            f"{column.low:g} to {column.high:g} {column.unit}; correct the value(s) or their unit."
+    values = as_numbers(sheet, column.source)
+    unit = _unit(sheet, column, values)
+    converted = values * unit.factor if unit.factor != 1 else values
+    if unit.factor != 1:
+        sheet.repaired(
+            f"{column.source} of {sheet.name} is in {unit.unit} and was converted to {column.unit}, all "
+            f"{int(values.notna().sum())} values."
         )
-    return values, repairs
+    fractions = (converted > 0) & (converted < 1)
+    if fractions.sum() > column.few_fractions * converted.notna().sum():
+        raise DataError(
+            f"{sheet.file}: column {column.source} holds {found_in(sheet.rows[column.source], fractions)} "
+            f"among values in {column.unit}, as if in two units; write all in {column.unit}."
+        )
+    wrong = converted.notna() & (converted % 1 != 0) & column.whole
+    if wrong.any():
+        raise DataError(
+            f"{sheet.file}: column {column.source} holds {found_in(sheet.rows[column.source], wrong)}; "
+            f"write a whole number from {column.low:g} to {column.high:g}."
+        )
+    return converted
 
 
-def flag(frame: pd.DataFrame, column: str, file: str) -> pd.Series:
+def _unit(sheet: Sheet, column: Column, values: pd.Series) -> OtherUnit:
+    """Return the unit that the values of a column are in."""
+    own = OtherUnit(column.unit, 1)
+    if not values.notna().any():
+        return own
+    units = (own, *column.others)
+    outside = {unit: _outside(column, values * unit.factor) for unit in units}
+    fitting = [unit for unit in units if not outside[unit].any()]
+    low, high = column.typical
+    usual = [unit for unit in fitting if low <= (values * unit.factor).median() <= high]
+    if len(usual) == 1:
+        return usual[0]
+    if own in fitting and not usual and values.notna().sum() < ENOUGH:
+        return own
+    some_outside = 0 < outside[own].mean() < 0.5
+    if fitting and not some_outside:
+        raise DataError(
+            f"{sheet.file}: the median of column {column.source}, {values.median():g}, is not that of a "
+            f"cohort in {' or '.join(unit.unit for unit in units)} ({low:g} to {high:g} {column.unit} is "
+            "usual); correct the unit."
+        )
+    nearest = own if some_outside else min(units, key=lambda unit: outside[unit].sum())
+    bounds = f"{column.low / nearest.factor:g} to {column.high / nearest.factor:g} {nearest.unit}"
+    found = found_in(sheet.rows[column.source], outside[nearest])
+    raise DataError(
+        f"{sheet.file}: column {column.source} holds {found}, outside {bounds}; correct it, and give the "
+        f"whole column in {column.unit}."
+    )
+
+
+def _outside(column: Column, values: pd.Series) -> pd.Series:
+    """Return where a known value is not one that a patient can have."""
+    return values.notna() & ~values.between(column.low, column.high)
+
+
+def flag(sheet: Sheet, column: str) -> pd.Series:
     """Return a column of 0 and 1 as float64, NaN where it is empty; raise `DataError` for other values."""
-    values = as_numbers(frame, column, file)
-    wrong = values.notna() & ~values.isin([0, 1])
-    if wrong.any():
-        raise DataError(
-            f"{file}: column {column} holds neither 0 nor 1 in {_rows(frame.index[wrong])}; correct it."
-        )
-    return values
+    return coded(sheet, column, {0: 0.0, 1: 1.0})
 
 
-def coded(frame: pd.DataFrame, column: str, codes: Mapping[object, float], file: str) -> pd.Series:
-    """Return a column of words or codes as float64, NaN where it is empty.
+def coded(sheet: Sheet, column: str, codes: Mapping[int, float] | Mapping[str, float]) -> pd.Series:
+    """Return a column of words or of numbers as float64, NaN where it is empty.
 
     Raises
     ------
     DataError
         If a cell holds anything else than one of ``codes``.
     """
-    values = frame[column].map(codes).astype("float64")
-    wrong = frame[column].notna() & values.isna()
+    cells = known(sheet, column)
+    if all(isinstance(code, int) for code in codes):
+        values = _parsed(sheet, column, cells).map(codes).astype("float64")
+    else:
+        values = cells.map(codes).astype("float64")
+    wrong = cells.notna() & values.isna()
     if wrong.any():
-        found, known = _some(frame.loc[wrong, column].unique()), ", ".join(map(str, codes))
         raise DataError(
-            f"{file}: column {column} holds {found} in {_rows(frame.index[wrong])}; write one of {known}."
+            f"{sheet.file}: column {column} holds {found_in(cells, wrong)}; write one of "
+            f"{', '.join(map(str, codes))}, or NA where it is not known."
         )
     return values
 
 
 def indicators(
-    frame: pd.DataFrame, column: str, wanted: Mapping[str, object], known: Sequence[object], file: str
+    sheet: Sheet, column: str, wanted: Mapping[str, object], codes: Sequence[int] | Sequence[str]
 ) -> dict[str, pd.Series]:
     """Return one 0/1 column for each code of ``wanted``, by the name it has there.
 
     Raises
     ------
     DataError
-        If a cell holds none of the ``known`` codes.
+        If a cell holds none of the ``codes``.
     """
     return {
-        name: coded(frame, column, {other: float(other == code) for other in known}, file)
+        name: coded(sheet, column, {other: float(other == code) for other in codes})  # type: ignore[arg-type]
         for name, code in wanted.items()
     }
 
 
-def require_filled(frame: pd.DataFrame, column: str, file: str) -> None:
+def require_filled(sheet: Sheet, column: str) -> None:
     """Raise `DataError` if a cell of ``column`` is empty."""
-    empty = frame.index[frame[column].isna()]
+    cells = known(sheet, column)
+    empty = cells.index[cells.isna()]
     if len(empty):
-        raise DataError(f"{file}: column {column} is empty in {_rows(empty)}; fill it in for every patient.")
+        raise DataError(
+            f"{sheet.file}: column {column} is empty in {rows_of(empty)}; fill it in for every row."
+        )
 
 
 def outcome(
-    frame: pd.DataFrame, time: str, event: str, file: str, *, per_month: float = 1.0
-) -> tuple[pd.DataFrame, list[str]]:
+    sheet: Sheet,
+    time: str,
+    event: str,
+    *,
+    unit: str,
+    longest: tuple[float, float] = LONGEST_FOLLOW_UP,
+) -> pd.DataFrame:
     """Return time (float64, months) and event (bool) of the patients whose outcome is known.
 
     A patient without either is left out and counted; a time of zero is kept (it says that somebody was
@@ -248,54 +355,160 @@ def outcome(
 
     Parameters
     ----------
-    frame
+    sheet
         The table, one row a patient.
     time, event
         Names of its columns; ``event`` holds 1 where the event was observed and 0 where it was not.
-    file
-        What a sentence calls the table.
-    per_month
-        Units of ``time`` in a month: 1/12 for years, 30.4375 for days.
+    unit
+        Unit of ``time``: "days", "months" or "years".
+    longest
+        Between how many years the longest follow-up lies.
 
     Raises
     ------
     DataError
-        If an event has no time or a time no event, a time is negative, or nobody's outcome is known.
+        If an event has no time or a time no event, a time cannot be, or the outcomes tell nothing: hardly any
+        is known, nobody had the event, or all times are one.
     """
-    times, events = as_numbers(frame, time, file), flag(frame, event, file)
-    half = frame.index[times.isna() != events.isna()]
+    times = as_numbers(sheet, time)
+    if times.isin([0, 1]).all() and not as_numbers(sheet, event).isin([0, 1]).all():
+        raise DataError(f"{sheet.file}: columns {time} and {event} look swapped; swap their names.")
+    events = flag(sheet, event)
+    half = sheet.rows.index[times.isna() != events.isna()]
     if len(half):
         raise DataError(
-            f"{file}: {_rows(half)} give(s) only one of {time} and {event}; fill in both, or neither."
+            f"{sheet.file}: {rows_of(half)} give(s) only one of {time} and {event}; fill in both, or neither."
         )
-    negative = frame.index[times < 0]
-    if len(negative):
-        raise DataError(f"{file}: column {time} is negative in {_rows(negative)}; correct the dates.")
-    known = times.notna()
-    if not known.any():
-        raise DataError(f"{file}: nobody has a {time} and a {event}; fill in the outcome.")
-    rows = pd.DataFrame({"time": times[known] / per_month, "event": events[known] == 1})
-    lost = int((~known).sum())
-    return rows, [f"{lost} patient(s) without a known outcome were left out."] if lost else []
+    everybody, followed = len(times), times.notna()
+    if followed.sum() < max(1, LEAST_FOLLOWED * everybody):
+        raise DataError(
+            f"{sheet.file}: {int(followed.sum())} of {everybody} patients have a {time} and a {event}, and "
+            f"at least {LEAST_FOLLOWED:.0%} should; fill in the outcome."
+        )
+    _require_plausible(sheet, time, times, unit, longest)
+    times, events = times[followed], events[followed] == 1
+    if not events.any():
+        raise DataError(
+            f"{sheet.file}: column {event} is 0 for all {len(events)} patients, and nothing about survival "
+            "can be learnt where nobody had the event; write 1 where it was observed."
+        )
+    if len(times) > 1 and times.nunique() == 1:
+        raise DataError(f"{sheet.file}: column {time} is the same for every patient; correct it.")
+    if everybody > len(times):
+        sheet.notes.append(f"{everybody - len(times)} patient(s) without a known outcome were left out.")
+    if events.all():
+        sheet.notes.append(f"Every patient of {sheet.name} had the event.")
+    return pd.DataFrame({"time": times / PER_MONTH[unit], "event": events})
 
 
-def matched(
-    frame: pd.DataFrame, keys: pd.Series, patients: pd.Series, file: str
-) -> tuple[pd.DataFrame, list[str]]:
-    """Put the rows of a second table, named by ``keys``, beside the patients of the first.
+def _require_plausible(
+    sheet: Sheet, column: str, times: pd.Series, unit: str, longest: tuple[float, float]
+) -> None:
+    """Raise `DataError` if times are negative, or too long or too short to be in their unit."""
+    years = times / PER_MONTH[unit] / 12
+    low, high = longest
+    negative, wrong = times < 0, years > high
+    if negative.any():
+        raise DataError(
+            f"{sheet.file}: column {column} holds {found_in(sheet.rows[column], negative)}, and no time is "
+            "negative; correct the dates."
+        )
+    expected = f"times are expected in {unit}, from 0 to a longest follow-up of {low:g} to {high:g} years"
+    if wrong.any():
+        raise DataError(
+            f"{sheet.file}: column {column} holds {found_in(sheet.rows[column], wrong)}, and its times are "
+            f"{years.min():,.1f} to {years.max():,.1f} years; {expected}; correct it, or the unit."
+        )
+    if years.max() < low:
+        raise DataError(
+            f"{sheet.file}: the longest follow-up in column {column} is {times.max():g} {unit}, "
+            f"{years.max():.2g} years; {expected}; correct the unit."
+        )
 
-    Returns a table with the index of ``patients``, NaN for a patient that the second table does not know,
-    and what was repaired.
+
+def match(
+    sheet: Sheet, key: str, patients: pd.Series, *, all_patients: bool = True, strangers: int = 0
+) -> pd.Series:
+    """Return, for each row of a second table, the row of its patient in the first; NaN where there is none.
+
+    Keys match whatever their `spelling`. How many match on each side is noted.
+
+    Parameters
+    ----------
+    sheet, key
+        The second table and its column of keys.
+    patients
+        The keys of the first table.
+    all_patients
+        Whether the second table has to know every patient of the first (a list of mutations has not).
+    strangers
+        How many patients of the second table are known to be missing in the first.
+
+    Raises
+    ------
+    DataError
+        If a key looks like that of a patient but for a number behind it, or less than `LEAST_MATCHED` of
+        either side match.
     """
-    beside = frame.set_axis(keys.to_numpy(), axis=0).reindex(patients.to_numpy())
-    repairs, name = [], Path(file).name
-    strangers = int((~keys.isin(patients)).sum())
-    if strangers:
-        repairs.append(f"{strangers} row(s) of {name} without a clinical record were left out.")
-    unknown = int((~patients.isin(keys)).sum())
-    if unknown:
-        repairs.append(f"{unknown} patient(s) have no row in {name}: its features are unknown.")
-    return beside.set_axis(patients.index, axis=0), repairs
+    require_filled(sheet, key)
+    own = {spelling(name): row for row, name in patients.items()}
+    names = sheet.rows[key]
+    rows = names.map(spelling).map(own)
+    for row, name in names[rows.isna()].items():
+        if stem(name) in own:
+            raise DataError(
+                f"{sheet.file}: column {key} holds {quoted(name)} in row {row}, which looks like a patient's "
+                "key with something behind it; write it as in the clinical table."
+            )
+    listed, found = names.map(spelling).nunique(), rows.nunique()
+    counts = f"{found} of {listed} patients of {sheet.name} match the {len(patients)} of the clinical table"
+    if found < LEAST_MATCHED * max(listed, len(patients)):
+        raise DataError(
+            f"{sheet.file}: only {counts}, and at least {LEAST_MATCHED:.0%} of both should; compare column "
+            f"{key} (row {names.index[0]} holds {quoted(names.iloc[0])}) with the keys of the clinical table."
+        )
+    sheet.notes.append(f"{counts}.")
+    matched = rows.dropna().astype(int)
+    otherwise = int((names[matched.index].to_numpy() != patients[matched].to_numpy()).sum())
+    strange, missing = listed - found, len(patients) - found
+    if otherwise:
+        sheet.repaired(f"{otherwise} key(s) of {sheet.name} are spelt otherwise than in the clinical table.")
+    if strange > strangers:
+        sheet.repaired(f"{strange} patient(s) of {sheet.name} without a clinical record were left out.")
+    if all_patients and missing:
+        sheet.repaired(f"{missing} patient(s) have no row in {sheet.name}: its features are unknown.")
+    return rows
+
+
+def beside(columns: Mapping[str, pd.Series], rows: pd.Series, patients: pd.Series) -> dict[str, pd.Series]:
+    """Put columns of a second table beside the patients of the first, by the ``rows`` that `match` gives."""
+    there = rows.dropna().astype(int)
+    return {
+        name: values[there.index].set_axis(there.to_numpy(), axis=0).reindex(patients.index)
+        for name, values in columns.items()
+    }
+
+
+def joined(
+    times: pd.DataFrame,
+    patients: pd.Series,
+    site: pd.Series | str,
+    columns: Mapping[str, pd.Series],
+    *sheets: Sheet,
+) -> CleanTable:
+    """Put the columns of the patients with a known outcome side by side, and what is told of their sheets."""
+    everyone = pd.DataFrame({"patient": patients, "site": site, **columns})
+    notes = [note for sheet in sheets for note in (*_not_known(sheet), *sheet.notes)]
+    repairs = [repair for sheet in sheets for repair in sheet.repairs]
+    return CleanTable(times.join(everyone), tuple(notes), tuple(repairs))
+
+
+def _not_known(sheet: Sheet) -> list[str]:
+    """Count the cells that say that a value is not known."""
+    if not sheet.unknown:
+        return []
+    counts = ", ".join(f"{column} {count}" for column, count in sheet.unknown.items())
+    return [f"Cells of {sheet.name} that say 'not known': {counts}."]
 
 
 def to_cohort(table: CleanTable, features: Sequence[str], provenance: Provenance) -> TableCohort:
@@ -390,16 +603,3 @@ def impute(cohort: TableCohort, values: Tensor) -> TableCohort:
         )
     filled = torch.where(cohort.features.isnan(), values.to(cohort.features.dtype), cohort.features)
     return replace(cohort, features=filled)
-
-
-def _rows(index: pd.Index) -> str:
-    """Name rows: "row 3", or "rows 3, 5 and 7 more"."""
-    numbers = [str(row) for row in index[:SHOWN]]
-    more = f" and {len(index) - SHOWN} more" if len(index) > SHOWN else ""
-    return f"row{'s' if len(index) > 1 else ''} {', '.join(numbers)}{more}"
-
-
-def _some(values: Sequence[object] | np.ndarray) -> str:
-    """Quote the first few values."""
-    shown = ", ".join(f"'{value}'" for value in values[:SHOWN])
-    return f"{shown}, ..." if len(values) > SHOWN else shown

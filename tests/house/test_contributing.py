@@ -204,12 +204,10 @@ def test_the_coin_is_swept(tmp_path):
 
 TABLE_READER = '''def read_bergen(folder: Path) -> CleanTable:
     """Read a table for a test: ages and survival."""
-    frame, repairs = one_row_a_patient(read_text(folder / "bergen.csv", ","), "id", "bergen.csv")
-    columns, measured_repairs = _measured(frame, (Column("age", "age", "years", 0, 120),), "bergen.csv")
-    times, lost = outcome(frame, "days", "dead", "bergen.csv", per_month=DAYS_PER_MONTH)
-    return _joined(
-        times, _named("bergen", frame["id"]), "bergen", columns, lost, [*repairs, *measured_repairs]
-    )
+    sheet = require(read_sheet(folder / "bergen.csv", ","), ["id", "age", "days", "dead"])
+    sheet = one_row_a_patient(sheet, "id")
+    times = outcome(sheet, "days", "dead", unit="days")
+    return joined(times, _named("bergen", sheet.rows["id"]), "bergen", _measured(sheet, [age("age")]), sheet)
 
 
 '''
@@ -237,7 +235,7 @@ TABLE_TEST = """
 
 def test_bergen_is_read(tmp_path):
     (tmp_path / "bergen").mkdir()
-    (tmp_path / "bergen" / "bergen.csv").write_text("id,age,days,dead\\na,60,100,1\\nb,70,200,0\\n")
+    (tmp_path / "bergen" / "bergen.csv").write_text("id,age,days,dead\\na,60,1000,1\\nb,70,2000,0\\n")
     cohort = data.load("bergen", root=tmp_path, features="clinical")
     assert cohort.features.tolist() == [[60.0], [70.0]]
 """
