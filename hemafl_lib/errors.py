@@ -1,16 +1,36 @@
 """Errors a reader may meet: one sentence that names the argument or file, and the remedy.
 
-Budget: 70 lines.
+Names, labels and reasons come from files and hospitals, and could hold what steers a terminal or turns
+the direction of writing. `one_line` is the one place where such text becomes plain; every error passes it.
+
+Budget: 90 lines.
 """
 
 import re
 
-LONGEST = 400
-"""Characters of somebody else's text that a sentence quotes."""
+LONGEST, QUOTED = 2000, 400
+"""Characters that are shown of an error's sentence, and of one that is quoted within another."""
+
+
+def one_line(text: object, longest: int = QUOTED) -> str:
+    """Return text from elsewhere as one line of printable characters, cut after ``longest`` of them.
+
+    Line ends, tabs and odd blanks become a blank; escape sequences lose their escape, and the marks that
+    turn the direction of writing or take no room go. What HTML reads as markup stays: who writes a page
+    escapes it there.
+    """
+    line = str(text)[: 10 * longest]
+    plain = "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "" for letter in line
+    ).strip()
+    return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
 
 
 class HemaflError(ValueError):
-    """Base of every error that the library raises on purpose."""
+    """Base of every error that the library raises on purpose; its sentence is one line, see `one_line`."""
+
+    def __init__(self, *sentence: object) -> None:
+        super().__init__(*(one_line(part, LONGEST) for part in sentence))
 
 
 class DataError(HemaflError):
@@ -51,12 +71,5 @@ class Stopped(Exception):
 
 def quote(text: str | None) -> str:
     """Return what an error says for use within a sentence: its last line, without our class and full stop."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    last = re.sub(rf"^{__name__}\.\w+: ", "", lines[-1]).rstrip(".") if lines else "no reason given"
-    return one_line(last)
-
-
-def one_line(text: str) -> str:
-    """Return what somebody else has written as one line: shortened, without what cannot be printed."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * LONGEST]).split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    lines = [line for each in (text or "").splitlines() if (line := one_line(each))]
+    return re.sub(rf"^{__name__}\.\w+: ", "", lines[-1]).rstrip(".") if lines else "no reason given"

@@ -13,6 +13,7 @@ from hemafl_book.show.pictures import Picture
 from hemafl_book.show.recording import place_of, plain, recording, setting_at
 from hemafl_book.show.request import Compute, Request, picture_of
 from hemafl_book.show.static_face import markup
+from hemafl_lib.errors import one_line
 
 ASSETS = Path(__file__).parent / "assets"
 """The scripts and the style of explorers, which the built page loads too."""
@@ -74,7 +75,7 @@ class LiveFace(anywidget.AnyWidget):
         try:
             picture = picture_of(compute, self.explorer.values(setting), request)
         except Exception as error:
-            request.say(f"This setting failed: {error}")
+            request.say(f"This setting failed: {one_line(error, 400)}")
             return
         # A computation that was cancelled may return a part of its picture.
         if not request.cancelled.is_set():

@@ -20,7 +20,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from hemafl_lib.errors import HemaflError
+from hemafl_lib.errors import HemaflError, one_line
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which stay apart for colour-blind readers; yellow is too pale for paper."""
@@ -222,7 +222,7 @@ def montage(
     for i, image in enumerate(pixels):
         grid[i].imshow(image.transpose(1, 2, 0), interpolation="nearest")
         if titles is not None:
-            grid[i].set_title(titles[i], fontsize=9)
+            grid[i].set_title(one_line(titles[i], 60), fontsize=9, parse_math=False)  # a class may hold a $
     return png(figure, alt)
 
 

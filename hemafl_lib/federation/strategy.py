@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from hemafl_lib.aggregation import Aggregator, Parameters, State, aggregate, begin
+from hemafl_lib.errors import one_line
 from hemafl_lib.federation.exchange import byte_count, from_record, to_record
 from hemafl_lib.federation.replies import (
     Reply,
@@ -229,7 +230,7 @@ class AggregatorStrategy(Strategy):
         return good
 
     def _refuse(self, number: int, phase: str, site: str, reason: str) -> None:
-        self.refused.append({"round": number, "phase": phase, "site": site, "reason": reason})
+        self.refused.append({"round": number, "phase": phase, "site": site, "reason": one_line(reason, 800)})
 
     def _record(self, number: int, phase: str, replies: Sequence[Reply]) -> None:
         for reply in replies:

@@ -30,7 +30,7 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from hemafl_lib.data.cohort import Cohort, CohortKind
-from hemafl_lib.errors import PartitionError
+from hemafl_lib.errors import PartitionError, one_line
 from hemafl_lib.partition.dealing import (
     Unit,
     cut,
@@ -64,6 +64,14 @@ class Site(Generic[HeldCohort]):
     train: HeldCohort
     validation: HeldCohort
     test: HeldCohort
+
+    def __post_init__(self) -> None:
+        """Raise `PartitionError` for a name that could not be shown as it is."""
+        if not self.name or self.name != one_line(self.name, 80):
+            raise PartitionError(
+                f"the site's name '{one_line(self.name, 80)}' is empty, longer than 80 characters, or cannot "
+                "be shown as it is; give it another."
+            )
 
     def __len__(self) -> int:
         return len(self.train)
