@@ -40,6 +40,8 @@ def save_cohort(cohort: Cohort, path: Path, mode: int = 0o644) -> None:
 
 def read_cohort(path: Path) -> Cohort:
     """Read what `save_cohort` wrote; raise `DataError` naming the file if it is missing or damaged."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is no file; save the cohort elsewhere.")
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads(file.metadata()["cohort"])
@@ -53,5 +55,5 @@ def read_cohort(path: Path) -> Cohort:
         return KINDS[head["kind"]](**tensors, **texts, **rest, provenance=provenance)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; save the cohort there first.") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and save the cohort again.") from None

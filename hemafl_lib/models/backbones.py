@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hemafl_lib.errors import ModelError
+from hemafl_lib.errors import ModelError, quote
 from hemafl_lib.models.nasnet import NASNetMobile
 from hemafl_lib.models.norms import Norm, Normalise, with_norm
 from hemafl_lib.models.prefix import SplitModel
 from hemafl_lib.models.weights import (
     RandomWeightsWarning,
     Weights,
+    check_names,
     download,
     lite0_file,
     on_this_machine,
@@ -161,14 +163,23 @@ def backbone(
 def build(row: Backbone, weights: Weights | None, **settings: Any) -> nn.Module:
     """Return the whole network of a row of `BACKBONES`, with the weights or with random ones.
 
-    ``settings`` go to timm, among them ``num_classes``.
+    ``settings`` go to timm, among them ``num_classes``. Raises `ModelError` if the weights cannot be read.
     """
     if row.maker is not None:
         return row.maker(**settings)
-    overlay = None if weights is None else weights.setting
-    return timm.create_model(
-        row.timm, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **settings
-    )
+    if weights is None:
+        return timm.create_model(row.timm, pretrained=False, **settings)
+    try:
+        if "file" in weights.setting:
+            check_names(row.timm, weights.setting["file"])
+        return timm.create_model(
+            row.timm, pretrained=True, pretrained_cfg_overlay=weights.setting, **settings
+        )
+    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as error:
+        file = weights.setting.get("file", row.timm)
+        raise ModelError(
+            f"the weights {file} cannot be read ({quote(str(error))}); remove the file and download it again."
+        ) from error
 
 
 def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:

