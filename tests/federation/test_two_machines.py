@@ -4,12 +4,15 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
 import tomllib
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from typer.testing import CliRunner
@@ -18,12 +21,14 @@ from hemafl_book.cli import app
 from hemafl_lib.data import smear
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.deployment.deployment import FLOWER, deploy, flower_environment
-from hemafl_lib.federation.engines.deployment.programs import find_program, free_ports
+from hemafl_lib.federation.engines.deployment.programs import find_program, free_ports, wait_until
+from hemafl_lib.federation.flower_private import Tasks
 from hemafl_lib.federation.replies import wait_for_nodes
 
 PROGRAMS = (
     "flower-superlink",
     "flower-supernode",
+    "flower-superexec",
     "flwr supernode register",
     "flwr supernode list",
     "flwr run",
@@ -92,6 +97,8 @@ def test_every_command_of_the_page_is_checked(page):
         "cat",
         "rm",
         "hemafl data clear",
+        "umask",
+        "head",
     )
     plain = re.sub(r"<<EOF\n.*?^EOF$", "", "\n".join(blocks(page)), flags=re.DOTALL | re.MULTILINE)
     for line in filter(None, plain.replace("\\\n", " ").split("\n")):
@@ -106,6 +113,7 @@ def keys(page, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("machines")
     run_bash(block_with(page, "openssl"), folder)
     run_bash(block_with(page, "ssh-keygen"), folder)
+    run_bash(block_with(page, "/dev/urandom"), folder)
     return folder / "keys"
 
 
@@ -131,7 +139,8 @@ def test_a_hospital_has_a_key_pair_of_a_kind_that_flower_takes(keys, hospital):
     "Other users of the machine read the keys that the guide makes", "they may not: only the owner can"
 )
 def test_private_keys_are_for_their_owner_only(keys):
-    for name in ("authority.key", "server.key", "north", "south"):
+    secrets = ("server.secret", "north.secret", "south.secret")
+    for name in ("authority.key", "server.key", "north", "south", *secrets):
         assert (keys / name).stat().st_mode & 0o077 == 0, name
 
 
@@ -162,13 +171,33 @@ def test_flwr_finds_the_server_and_registers_the_keys(page, keys, repository, tm
 def test_programs_are_given_files_that_the_page_makes(page, keys):
     files = [
         word
-        for program in ("flower-superlink", "flower-supernode", "flwr supernode register")
+        for program in PROGRAMS
         for arguments in calls(page, program)
         for word in arguments
         if word.startswith("keys/")
     ]
-    assert len(files) == 9
+    assert len(files) == 16
     assert all((keys.parent / file).is_file() for file in files)
+
+
+@pytest.mark.survives(
+    "Another program of the machine polls the port of a server or node for its messages",
+    "Started as the guide says, they give work only to a program that knows their secret",
+)
+def test_a_server_and_its_nodes_work_only_for_who_knows_their_secret(page, keys):
+    services = [*calls(page, "flower-superlink"), *calls(page, "flower-supernode")]
+    helpers = calls(page, "flower-superexec")
+    assert len(services) == len(helpers) == 3
+    secret = "--superexec-auth-secret-file"
+    for service, helper in zip(services, helpers, strict=True):
+        assert option(service, "--isolation") == "process"
+        assert option(service, secret) == option(helper, secret)
+        assert option(helper, "--runtime-api-address") == f"127.0.0.1:{option(service, '--port')}"
+        assert option(service, "--host") == "127.0.0.1" if "--host" in service else True
+        assert ("--insecure" in helper) != ("--root-certificates" in helper)
+    made = [(keys / f"{name}.secret").read_bytes() for name in ("server", "north", "south")]
+    assert len(set(made)) == 3
+    assert {len(each) for each in made} == {32}
 
 
 def test_settings_are_those_of_the_app_and_its_nodes(page, repository):
@@ -222,7 +251,17 @@ def test_the_page_quotes_flwr_of_a_name_and_of_a_server_that_will_not_do(
     assert sentence in run_flwr(tmp_path, link, "supernode", "list", name)
 
 
+def listens(port: int) -> bool:
+    """Whether a program of this machine listens on a port."""
+    with socket.socket() as called:
+        return called.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.deployment
+@pytest.mark.survives(
+    "A program without the secret, or with a guess, asks a running server and node for their tasks",
+    "Both refuse it: it gets no model, no settings and no node config",
+)
 def test_the_page_quotes_a_server_that_meets_a_hospital(page, tmp_path):
     """The page's commands against a server that runs: a hospital calls, is registered, and is listed."""
     subprocess.run(
@@ -246,6 +285,17 @@ def test_the_page_quotes_a_server_that_meets_a_hospital(page, tmp_path):
         assert "registered successfully" in page
         assert "registered successfully" in said
         assert "registered" in run_flwr(tmp_path, link, "supernode", "list", "server")
+        port = free_ports(1)[0]
+        command = deployed.supernode_command(tmp_path / "north", port, {})
+        node = deployed.programs.start("SuperNode north", command, flower_environment(deployed.folder))
+        wait_until(lambda: listens(port), node, "it listened", 60)
+        tls = ssl.create_default_context(cafile=authority)
+        for url, kind in ((f"https://{deployed.address}", "server"), (f"http://127.0.0.1:{port}", "client")):
+            probe = Tasks(url, b"a guess", tls if kind == "server" else None)
+            with probe, pytest.raises(httpx.HTTPStatusError, match="401 Unauthorized"):
+                probe.take(kind)
+            unsigned = httpx.post(f"{url}/v1/runtime/acquire-task", verify=tls, trust_env=False)
+            assert unsigned.status_code in (400, 401)
 
 
 def test_the_example_on_one_machine_exists(page):
