@@ -1,4 +1,4 @@
 """What builds the book: extensions of Sphinx, and the normal form of notebooks.
 
-Budget: 400 lines.
+Budget: 450 lines.
 """

@@ -303,6 +303,39 @@ def test_no_page_asks_for_anything_outside_the_book(address, pages, visit):
         page.close()
 
 
+@pytest.mark.survives(
+    "Somebody's markup reaches a page of the built book and tries to run a script or to call another host",
+    "Chromium refuses both, from a memory stick and from a server",
+)
+def test_a_page_refuses_what_it_was_not_built_with(address, visit):
+    seen = visit()
+    page = seen.open(address, "book/sample.html")
+    refused = page.evaluate("""async () => {
+        const seen = [];
+        document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+        const script = document.createElement("script");
+        script.textContent = "window.owned = true";
+        document.body.append(script);
+        const picture = document.createElement("img");
+        picture.setAttribute("onerror", "window.owned = true");
+        picture.src = "https://hospital.example/pixel.png";
+        document.body.append(picture);
+        await fetch("https://hospital.example/").catch(() => null);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return [window.owned === undefined, [...new Set(seen)].sort()];
+    }""")
+    assert refused == [True, ["connect-src", "img-src", "script-src-attr", "script-src-elem"]]
+    assert seen.away(address) == []
+
+
+def test_the_search_finds_a_page_and_breaks_no_rule(address, visit):
+    seen = visit()
+    page = seen.open(address, "search.html?q=aggregator")
+    page.wait_for_selector("ul.search li")
+    page.wait_for_load_state("networkidle")
+    assert [complaint for complaint in seen.complaints if "Security Policy" in complaint] == []
+
+
 def test_every_page_fits_a_telephone(html, pages, visit):
     seen = visit(PHONE)
     for name in pages:
