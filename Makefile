@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
-EXTRAS := book,explain,privacy,survival,test
+# Whatever is installed bears a hash that the lock holds, uv itself included.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
@@ -34,13 +35,14 @@ $(READY): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	  || { echo "Python 3.11 or 3.12 is needed; install one and run: make install PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check uv \
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(PIP) --no-deps -r <(awk '/^uv==/ {on=1} on && /#/ {exit} on' requirements.lock) \
 	  || echo "uv cannot be installed; going on with pip, which is slower."
 	@if $(BIN)/python -c 'import uv' 2>/dev/null; then \
-	  $(BIN)/python -m uv pip install --compile-bytecode --python $(BIN)/python -c requirements.lock -e ".[$(EXTRAS)]"; \
+	  $(BIN)/python -m uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	else \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e ".[$(EXTRAS)]"; \
+	  $(PIP) -r requirements.lock; \
 	fi
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 book: $(READY)  ## build the book as web pages that need no network
@@ -85,9 +87,9 @@ notebooks: $(READY)  ## run every notebook in place on the embedded default data
 normalise: $(READY)  ## bring every notebook into its normal form without running it
 	$(BIN)/python -m hemafl_book.build.normalise $(NOTEBOOKS)
 
-lock: $(READY)  ## resolve requirements.lock again from pyproject.toml and constraints.txt
-	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --constraint constraints.txt \
-	  --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock
+lock: $(READY)  ## resolve requirements.lock again from pyproject.toml and constraints.txt, for every system
+	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --constraint constraints.txt --universal \
+	  --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove what was built; the virtual environment stays
 	rm -rf _build build
