@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from captum.attr import GuidedGradCam, IntegratedGradients, LayerGradCam, Occlusion
+import torch.nn.functional as F
+from captum.attr import GuidedBackprop, IntegratedGradients, Occlusion
 from torch import Tensor, nn
 
 from hemafl_lib.device import choose
-from hemafl_lib.errors import ExplanationError
+from hemafl_lib.errors import ExplanationError, quote
+from hemafl_lib.explain.feature_maps import feature_maps, refuse_without_gradient
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.training import as_input
 
@@ -24,6 +26,9 @@ STEPS = 50
 
 OCCLUSION_GRID = 16
 """Most steps of the occluding window across an image; the window is two steps wide."""
+
+ROUNDING = 1e-5
+"""By how much a float may lie outside of [0, 1]."""
 
 BATCH = 32
 """Images explained at a time, to keep memory small."""
@@ -40,10 +45,11 @@ def mean_colour(images: Tensor) -> Tensor:
 def grad_cam(model: nn.Module, images: Tensor, target: Tensor, layer: str | None) -> Tensor:
     """Return the feature maps weighted by their mean gradient, where positive (Selvaraju et al. 2017, eq. 2).
 
-    The grid is that of the feature maps, for example 8 x 8.
+    The grid is that of the feature maps, for example 8 x 8: by default those that the head reads, see
+    `default_layer`.
     """
-    method = LayerGradCam(model, feature_layer(model, images, layer))
-    return method.attribute(images, target, relu_attributions=True)[:, 0]
+    maps, gradient = feature_maps(model, images, target, layer)
+    return (gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
 
 
 def integrated_gradients(model: nn.Module, images: Tensor, target: Tensor, layer: str | None) -> Tensor:
@@ -52,6 +58,7 @@ def integrated_gradients(model: nn.Module, images: Tensor, target: Tensor, layer
     Sundararajan et al. 2017, equation 1; summed over colour. The grid is that of the pixels. A map sums to
     the score of the image less the score of its mean colour.
     """
+    refuse_without_gradient(model, model(images[:1]))
     method = IntegratedGradients(model)
     baselines = mean_colour(images)
     maps = method.attribute(images, baselines, target, n_steps=STEPS, internal_batch_size=4 * BATCH)
@@ -79,16 +86,18 @@ def guided_grad_cam(model: nn.Module, images: Tensor, target: Tensor, layer: str
     """Return guided backpropagation times Grad-CAM (Selvaraju et al. 2017, section 3.2), summed over colour.
 
     The grid is that of the pixels. Guided backpropagation passes only positive gradients on through each
-    `torch.nn.ReLU`; it follows edges of the image even in an untrained model (Adebayo et al. 2018).
+    `torch.nn.ReLU`, but not through a ReLU that is called as a plain function; it follows edges of the image
+    even in an untrained model (Adebayo et al. 2018).
     """
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise ExplanationError(
-            f"guided_grad_cam changes nn.ReLU layers and {type(model).__name__} has none; use 'grad_cam'."
+            f"guided_grad_cam changes nn.ReLU layers and {type(model).__name__} has none; use another method."
         )
-    method = GuidedGradCam(model, feature_layer(model, images, layer))
+    coarse = grad_cam(model, images, target, layer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-        return method.attribute(images, target).sum(dim=1)
+        fine = GuidedBackprop(model).attribute(images, target)
+    return (fine * F.interpolate(coarse[:, None], images.shape[2:])).sum(dim=1)
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -126,7 +135,7 @@ def saliency(
         A key of `METHODS`.
     layer
         Name of the layer whose output is taken as feature maps (by the two methods that need them), as in
-        ``model.get_submodule(layer)``; by default the last that gives feature maps, see `feature_layer`.
+        ``model.get_submodule(layer)``; by default they are what the head reads, see `default_layer`.
     device
         Where it is computed: "cpu", "cuda" or, by default, as ``HEMAFL_DEVICE`` says.
 
@@ -139,16 +148,23 @@ def saliency(
     Raises
     ------
     ExplanationError
-        If an argument is unknown or does not fit, or if the model lacks what the method needs.
+        If an argument is unknown or does not fit, if the model lacks what the method needs, or if it gives
+        numbers that are not finite.
     """
     if method not in METHODS:
         raise ExplanationError(f"method '{method}' is unknown; choose one of: {', '.join(METHODS)}.")
-    copied, inputs, targets = prepare(model, images, target, device)
-    maps = [
-        METHODS[method](copied, rows.requires_grad_(), classes, layer).detach().float().cpu()
-        for rows, classes in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
-    ]
-    return torch.cat(maps)
+    with torch.inference_mode(False), torch.enable_grad():
+        copied, inputs, targets = prepare(model, images, target, device)
+        parts = [
+            METHODS[method](copied, rows.requires_grad_(), classes, layer).detach().float().cpu()
+            for rows, classes in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
+        ]
+    maps = torch.cat(parts)
+    if not maps.isfinite().all():
+        raise ExplanationError(
+            f"the {method} maps of {type(model).__name__} are not finite; give a model of finite weights."
+        )
+    return maps
 
 
 def cam(model: AttentionCNN, images: Tensor, target: int | Tensor, *, device: str | None = None) -> Tensor:
@@ -157,6 +173,11 @@ def cam(model: AttentionCNN, images: Tensor, target: int | Tensor, *, device: st
     Its mean over places, plus the head's bias, is the logit: nothing is approximated. ``images``, ``target``
     and ``device`` as in `saliency`; the result is float32[N, h, w].
     """
+    if not isinstance(model, AttentionCNN):
+        raise ExplanationError(
+            f"'cam' reads the head of an AttentionCNN, and the model is a {type(model).__name__}; use the "
+            "method 'grad_cam'."
+        )
     copied, inputs, targets = prepare(model, images, target, device)
     with torch.no_grad():
         weights = copied.head.weight[targets]
@@ -171,27 +192,59 @@ def prepare(
     All three are on ``device``. In the copy no layer overwrites its input, which gradients at that layer
     would need.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0 or images.shape[2] != images.shape[3]:
-        raise ExplanationError(
-            f"images have shape {list(images.shape)}; give square RGB images [N, 3, S, S]."
-        )
-    if images.dtype != torch.uint8 and not (images.is_floating_point() and images.isfinite().all()):
-        raise ExplanationError(f"images are {images.dtype}; give uint8, or finite floats in [0, 1].")
+    check_images(images)
     chosen = choose(device)
     copied = copy.deepcopy(model).to(chosen).eval()
     for module in copied.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # a setting, neither tensor nor layer
-    inputs = as_input(images.detach(), chosen).float()
-    with torch.no_grad():
-        classes = copied(inputs[:1]).shape[1]
+    inputs = as_input(images.detach().clone(), chosen).float()
+    classes = count_classes(copied, inputs[:1])
     return copied, inputs, as_targets(target, len(images), classes).to(chosen)
+
+
+def check_images(images: Tensor) -> None:
+    """Raise `ExplanationError` for what are no square RGB images, uint8 or floats in [0, 1]."""
+    shape = list(images.shape)
+    if len(shape) != 4 or shape[0] == 0 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < 2:
+        raise ExplanationError(f"images have shape {shape}; give square RGB images [N, 3, S, S].")
+    if images.dtype == torch.uint8:
+        return
+    if not (images.is_floating_point() and images.isfinite().all()):
+        raise ExplanationError(f"images are {images.dtype}; give uint8, or finite floats in [0, 1].")
+    low, high = float(images.min()), float(images.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ExplanationError(
+            f"images are floats from {low:g} to {high:g}; give floats in [0, 1] (divide 0 to 255 by 255), or "
+            "uint8."
+        )
+
+
+def count_classes(model: nn.Module, image: Tensor) -> int:
+    """Return the number of classes C; refuse a model that does not give finite logits [1, C] of an image."""
+    kind, side = type(model).__name__, image.shape[-1]
+    try:
+        with torch.no_grad():
+            scores = model(image)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = quote(str(error)).split(". ")[0]
+        raise ExplanationError(
+            f"{kind} cannot evaluate an image of {side} pixels a side ({reason}); give images of the size "
+            "and kind that it was made for."
+        ) from error
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != 1 or scores.numel() == 0:
+        given = f"shape {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ExplanationError(f"{kind} gives {given} for one image; give a model of logits [N, C].")
+    if not scores.isfinite().all():
+        raise ExplanationError(f"{kind} gives scores that are not finite; give a model of finite weights.")
+    return scores.shape[1]
 
 
 def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:
     """Return the class of each of ``count`` images, int64[count]."""
     targets = torch.as_tensor(target)
-    if targets.is_floating_point() or targets.ndim > 1 or (targets.ndim == 1 and len(targets) != count):
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    if not whole or targets.ndim > 1 or (targets.ndim == 1 and len(targets) != count):
         raise ExplanationError(
             f"target has shape {list(targets.shape)} and type {targets.dtype}; give one class number, or one "
             f"for each of the {count} images."
@@ -202,50 +255,3 @@ def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:
             f"{classes - 1}."
         )
     return targets.long().expand(count)
-
-
-def feature_layer(model: nn.Module, images: Tensor, name: str | None = None) -> nn.Module:
-    """Return the layer called ``name``, or the last one that gives feature maps [N, D, h, w].
-
-    The last one is found by evaluating an image: of all layers whose output has more than one place, the
-    last. If that output is no grid (a vision transformer ends in tokens), the model is refused.
-
-    Raises
-    ------
-    ExplanationError
-        If there is no such layer, or it gives no feature maps.
-    """
-    shapes = output_shapes(model, images[:1])
-    kind = type(model).__name__
-    if name is not None and name not in shapes:
-        raise ExplanationError(f"{kind} evaluates no layer '{name}'; choose one of model.named_modules().")
-    if name is None:
-        simple = (key for key in shapes if not list(model.get_submodule(key).children()))
-        name = next((key for key in reversed(list(simple)) if math.prod(shapes[key][2:]) > 1), "")
-    if len(shapes[name]) != 4:
-        raise ExplanationError(
-            f"layer '{name}' of {kind} gives {list(shapes[name])}, not feature maps [N, D, h, w]; name "
-            "another layer, or choose a method that needs none: 'integrated_gradients' or 'occlusion'."
-        )
-    return model.get_submodule(name)
-
-
-def output_shapes(model: nn.Module, images: Tensor) -> dict[str, torch.Size]:
-    """Return the shape of what each layer gives for ``images``, by name, in the order of evaluation."""
-    shapes: dict[str, torch.Size] = {}
-
-    def note(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                shapes[name] = output.shape
-
-        return hook
-
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in model.named_modules()]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
