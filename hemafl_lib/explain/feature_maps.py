@@ -63,11 +63,12 @@ def named_layer(model: nn.Module, images: Tensor, name: str) -> int:
     listener = Listener(name)
     refuse_without_gradient(model, listener.evaluate(model, images))
     if not listener.heard:
-        raise ExplanationError(f"{kind} evaluates no layer '{name}' to feature maps [N, D, h, w]; {REMEDY}.")
-    if listener.heard[-1].ndim != 4:
-        shape = list(listener.heard[-1].shape)
+        raise ExplanationError(f"{kind} evaluates no layer '{name}' to one tensor; {REMEDY}.")
+    last = listener.heard[-1]
+    if last.ndim != 4 or not has_places(last):
         raise ExplanationError(
-            f"layer '{name}' of {kind} gives {shape}, not feature maps [N, D, h, w]; {REMEDY}."
+            f"layer '{name}' of {kind} gives {list(last.shape)}, not feature maps [N, D, h, w] of several "
+            f"places; {REMEDY}, or give larger images."
         )
     return len(listener.heard) - 1
 
@@ -89,12 +90,13 @@ def feature_maps(
 
 
 class Listener(TorchFunctionMode):
-    """Hears what the functions of a network return, of tensors with more than one place.
+    """Hears what the functions of a network return.
 
     Parameters
     ----------
     layer
-        Name of the one layer to hear; by default every function, from the first on that uses a weight.
+        Name of the one layer to hear; by default every function that returns more than one place, from the
+        first on that uses a weight.
     cut
         Which of the tensors to keep alone, as the start of what is differentiated.
 
@@ -134,8 +136,8 @@ class Listener(TorchFunctionMode):
         return self.hear(result) if self.used else result
 
     def hear(self, result: Any) -> Any:
-        """Note a tensor of several places; return it, or, at the cut, one that starts anew."""
-        if not isinstance(result, Tensor) or not has_places(result):
+        """Note a tensor; return it, or, at the cut, one that starts anew."""
+        if not isinstance(result, Tensor) or (self.layer is None and not has_places(result)):
             return result
         self.count += 1
         if self.cut is None:

@@ -302,7 +302,7 @@ def test_the_true_map_beats_the_baselines_and_the_worst_map():
 def test_deletion_is_the_pixel_flipping_of_quantus():
     import quantus
 
-    pictures = torch.rand(3, 3, 12, 12, generator=torch_generator(0))
+    pictures = 0.2 + 0.6 * torch.rand(3, 3, 12, 12, generator=torch_generator(0))
     # Quantus' own "mean" moves with the pixels that are gone; of these pictures it is 0.5 throughout.
     pictures += 0.5 - pictures.mean(dim=(2, 3), keepdim=True)
     maps = torch.rand(3, 12, 12, generator=torch_generator(1))

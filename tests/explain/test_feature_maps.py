@@ -1,6 +1,7 @@
 """Grad-CAM looks at what the head reads, whatever the network is made of; others are refused."""
 
 import re
+import warnings
 
 import pytest
 import torch
@@ -119,7 +120,9 @@ def test_a_residual_network_of_torchvision_is_explained_as_captum_does_at_its_la
         for layer in model.modules():
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
-        theirs = captum(model, model.layer4).attribute(images, 1, **relu).sum(dim=1).detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = captum(model, model.layer4).attribute(images, 1, **relu).sum(dim=1).detach()
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(named, theirs, atol=1e-6, rtol=1e-4)
 
@@ -266,8 +269,8 @@ def test_a_model_that_cuts_its_gradient_is_refused_by_methods_that_need_it(metho
     "a sentence names the methods that need none, and these work",
 )
 def test_networks_without_feature_maps_are_refused_with_the_methods_that_work():
-    transformer = backbone("dinov2_s", 2, pretrained=False, size=28)
-    images = pictures(1, 28)
+    transformer = backbone("dinov2_s", 2, pretrained=False, size=14)
+    images = pictures(1, 14)
     refuses(
         lambda: explain.saliency(transformer, images, 0, "grad_cam"), "'integrated_gradients' or 'occlusion'"
     )
@@ -278,6 +281,18 @@ def test_networks_without_feature_maps_are_refused_with_the_methods_that_work():
     for model, pixels in ((transformer, images), (Pixels(), SMALL)):
         for method in ("integrated_gradients", "occlusion"):
             assert explain.saliency(model, pixels, 0, method).isfinite().all()
+
+
+@pytest.mark.survives(
+    "A layer of a single place, because the images are small or the layer comes after the mean", "a sentence"
+)
+def test_a_layer_of_a_single_place_is_refused():
+    model = backbone("efficientnet_lite0", 3, pretrained=False)
+    for layer in ("suffix.conv_head", "suffix.classifier"):
+        refuses(
+            lambda layer=layer: explain.saliency(model, SMALL, 0, "grad_cam", layer=layer),
+            "of several places",
+        )
 
 
 def test_the_class_activation_map_is_refused_for_other_networks():
