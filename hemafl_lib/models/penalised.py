@@ -20,7 +20,8 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Logistic
 
-from hemafl_lib.errors import ModelError
+from hemafl_lib.errors import ModelError, quote
+from hemafl_lib.models.centring import centre_of
 
 STEPS = 200
 TOLERANCE = 1e-10
@@ -77,7 +78,7 @@ def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> P
     ModelError
         If the table does not fit, ``strength`` is not positive, or all labels are equal.
     """
-    design, outcome = _design(features, labels)
+    design, outcome, centre = _design(features, labels)
     if not 0 < strength < np.inf:
         raise ModelError(f"strength={strength} must be a positive number.")
     if outcome.min() == outcome.max():
@@ -89,15 +90,24 @@ def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> P
             model.fit(design[:, 1:], outcome)
         except (ArithmeticError, ValueError, Warning) as error:
             raise ModelError(
-                f"ridge_logistic found no maximum ({error}); standardise the features, or raise 'strength'."
+                f"ridge_logistic found no maximum ({reason(error)}); standardise the features, or raise "
+                "'strength'."
             ) from None
     beta = np.concatenate([model.intercept_, model.coef_[0]])
     penalty = np.diag([0.0, *np.full(len(beta) - 1, strength)])
     information = _information(design, expit(design @ beta)) + penalty
     likelihood = _log_likelihood(design @ beta, outcome) - 0.5 * float(beta @ penalty @ beta)
-    return PenalisedLogistic(
-        float(beta[0]), beta[1:], np.linalg.inv(information), likelihood, int(model.n_iter_[0])
-    )
+    return _measured_from_0(beta, np.linalg.inv(information), centre, likelihood, int(model.n_iter_[0]))
+
+
+def far_centre(table: np.ndarray) -> np.ndarray:
+    """Return from where each feature is measured, float64[F], see `centre_of`."""
+    return centre_of(table.mean(axis=0), np.square(table).mean(axis=0))
+
+
+def reason(error: Exception | Warning) -> str:
+    """Return the first line of what a library says, without a full stop."""
+    return quote(str(error).splitlines()[0] if str(error) else None)
 
 
 @contextmanager
@@ -129,7 +139,7 @@ def firth_logistic(features: ArrayLike, labels: ArrayLike) -> PenalisedLogistic:
     ModelError
         If the table does not fit, or a feature is constant or a weighted sum of others.
     """
-    design, outcome = _design(features, labels)
+    design, outcome, centre = _design(features, labels)
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise ModelError("a feature is constant or a weighted sum of others; leave it out, or use ridge.")
 
@@ -148,7 +158,7 @@ def firth_logistic(features: ArrayLike, labels: ArrayLike) -> PenalisedLogistic:
             information,
         )
 
-    return _maximum(slope, design.shape[1])
+    return _maximum(slope, centre)
 
 
 def ridge_cox(features: ArrayLike, time: ArrayLike, event: ArrayLike, strength: float) -> np.ndarray:
@@ -188,9 +198,12 @@ def ridge_cox(features: ArrayLike, time: ArrayLike, event: ArrayLike, strength: 
     model = CoxPHSurvivalAnalysis(alpha=strength, ties="efron", tol=1e-12)
     with warnings_as_errors():
         try:
-            model.fit(table, Surv.from_arrays(observed, moments))
+            model.fit(table - far_centre(table), Surv.from_arrays(observed, moments))
         except (ArithmeticError, ValueError, Warning) as error:
-            raise ModelError(f"the Cox model has no finite estimate ({error}); raise 'strength'.") from None
+            raise ModelError(
+                f"ridge_cox found no finite estimate ({reason(error)}); standardise the features, or raise "
+                "'strength'."
+            ) from None
     return model.coef_
 
 
@@ -205,12 +218,26 @@ def _features(features: ArrayLike) -> np.ndarray:
     return table
 
 
-def _design(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column of ones and the features, float64[N, 1 + F], and the labels as float64[N]."""
+def _design(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a column of ones and the features, float64[N, 1 + F], the labels as float64[N], and a centre.
+
+    The centre, float64[F], is what was taken from features that lie far from 0.
+    """
     table, outcome = _features(features), np.asarray(labels)
     if outcome.shape != (len(table),) or not np.all(np.isin(outcome, (0, 1))):
         raise ModelError("'labels' must hold 0 or 1 for each row of 'features'.")
-    return np.column_stack([np.ones(len(table)), table]), outcome.astype(np.float64)
+    centre = far_centre(table)
+    return np.column_stack([np.ones(len(table)), table - centre]), outcome.astype(np.float64), centre
+
+
+def _measured_from_0(
+    beta: np.ndarray, covariance: np.ndarray, centre: np.ndarray, log_likelihood: float, steps: int
+) -> PenalisedLogistic:
+    """Return a fit of features that were measured from ``centre``, for features as they are."""
+    back = np.eye(len(beta))
+    back[0, 1:] = -centre
+    intercept = float(back[0] @ beta)
+    return PenalisedLogistic(intercept, beta[1:], back @ covariance @ back.T, log_likelihood, steps)
 
 
 def _log_likelihood(logits: np.ndarray, outcome: np.ndarray) -> float:
@@ -223,13 +250,13 @@ def _information(design: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return design.T @ (design * (probability * (1 - probability))[:, None])
 
 
-def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> PenalisedLogistic:
+def _maximum(slope: Callable[[np.ndarray], Slope], centre: np.ndarray) -> PenalisedLogistic:
     """Climb from 0 by Newton's steps, each halved until the likelihood does not fall.
 
     A step that turns back is halved, too. In the smallest tables Firth's penalty is as curved as the
     likelihood, of which alone the information tells: full steps would swing about the top for ever.
     """
-    beta, step = np.zeros(size), np.zeros(size)
+    beta, step = np.zeros(1 + len(centre)), np.zeros(1 + len(centre))
     here = slope(beta)
     for number in range(1, STEPS + 1):
         # Newton's step goes to the top of the parabola that touches the likelihood here.
@@ -244,5 +271,5 @@ def _maximum(slope: Callable[[np.ndarray], Slope], size: int) -> PenalisedLogist
         beta, here = beta + step, there
         if np.max(np.abs(step)) <= TOLERANCE * (1 + np.max(np.abs(beta))):
             covariance = np.linalg.inv(here.information)
-            return PenalisedLogistic(float(beta[0]), beta[1:], covariance, here.log_likelihood, number)
+            return _measured_from_0(beta, covariance, centre, here.log_likelihood, number)
     raise ModelError(f"firth_logistic found no maximum in {STEPS} steps; standardise the features.")

@@ -33,11 +33,18 @@ def hazard_sums(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -
 
     Question: ``beta`` float64[F], and ``times`` or ``grid`` float64[J] in months.
     Message: ``deaths`` int64[J] and ``risk0`` float64[J].
-    Raises `FederationError` if fewer than ``minimum`` patients leave the risk set between two times.
+    Raises `FederationError` if fewer than ``minimum`` patients leave the risk set between two times, or a
+    relative hazard is too large a number.
     """
     time, event = follow_up(cohort, question)
     times = risk_times(question)
-    relative_hazard = np.exp(covariates(cohort) @ question["beta"])
+    with np.errstate(over="ignore"):
+        relative_hazard = np.exp(covariates(cohort) @ question["beta"])
+    if not np.isfinite(relative_hazard).all():
+        raise FederationError(
+            "a patient's relative hazard is too large a number, since features lie far from 0; centre them "
+            "first, see 'standardise'."
+        )
     deaths = checked_exits(time, event, times, minimum)
     return {"deaths": deaths, "risk0": sums_at_risk(relative_hazard, time, times)}
 

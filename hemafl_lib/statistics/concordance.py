@@ -87,7 +87,7 @@ CONCORDANT_PAIRS = Statistic(
 
 @dataclass(frozen=True)
 class Concordance:
-    """Concordance of the pairs within sites.
+    """Concordance of the pairs within sites; NaN where there are no pairs to speak of.
 
     ``table`` has one row per site: ``patients``, ``comparable``, ``concordant``, ``tied`` and ``c`` (NaN if
     no pair is comparable). ``within`` is the concordance of all these pairs together, ``mean_of_sites`` the
@@ -102,7 +102,8 @@ class Concordance:
     def within(self) -> float:
         """Concordant pairs and half the tied ones, divided by the comparable ones, all sites together."""
         total = self.table[["comparable", "concordant", "tied"]].sum()
-        return float((total["concordant"] + total["tied"] / 2) / total["comparable"])
+        right = total["concordant"] + total["tied"] / 2
+        return float(right / total["comparable"]) if total["comparable"] else float("nan")
 
     @property
     def mean_of_sites(self) -> float:
@@ -113,8 +114,8 @@ class Concordance:
     def pairs_seen(self) -> float:
         """Pairs within sites, divided by all pairs of patients."""
         patients = self.table["patients"]
-        total = patients.sum()
-        return float((patients * (patients - 1)).sum() / (total * (total - 1)))
+        total = int(patients.sum())
+        return float((patients * (patients - 1)).sum() / (total * (total - 1))) if total > 1 else float("nan")
 
 
 def concordance(

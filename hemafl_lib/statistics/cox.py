@@ -18,6 +18,7 @@ import pandas as pd
 
 from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
+from hemafl_lib.models.centring import centre_of
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.follow_up import check_at_risk, checked_exits, follow_up, risk_times, shared_times
 from hemafl_lib.statistics.messages import (
@@ -46,6 +47,27 @@ Ties = Literal["efron", "breslow"]
 
 ROUNDING = 1e-12
 """Share of the second moment below which a variance is rounding."""
+
+
+def centred(cohort: TableCohort, question: Arrays) -> np.ndarray:
+    """Return the features as float64[N, F], measured from the question's ``centre`` if it has one.
+
+    Raises `FederationError` if a value is missing, or the centre is not one finite number per feature.
+    """
+    values = covariates(cohort)
+    centre = question.get("centre", np.zeros(values.shape[1]))
+    if centre.shape != (values.shape[1],) or not np.isfinite(centre).all():
+        raise FederationError("the question's 'centre' must be one finite number per feature.")
+    return values - centre
+
+
+def far_centre(mean: np.ndarray, square: np.ndarray) -> Arrays:
+    """Return the part of a question that says from where features are measured; nothing if from 0.
+
+    ``mean`` and ``square`` as for `centre_of`.
+    """
+    centre = centre_of(mean, square)
+    return {"centre": centre} if centre.any() else {}
 
 
 def products(values: np.ndarray) -> np.ndarray:
@@ -88,13 +110,14 @@ def sums_of_deaths(terms: np.ndarray, time: np.ndarray, event: np.ndarray, times
 def risk_sums(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Arrays:
     """Return a site's sums for Cox regression with Breslow's treatment of ties.
 
-    Question: ``beta`` float64[F], and ``times`` float64[J] or ``grid`` float64[J] in months.
+    Question: ``beta`` float64[F], ``times`` float64[J] or ``grid`` float64[J] in months, and maybe
+    ``centre`` float64[F], which is taken from the features before anything else.
     Message: ``risk0`` float64[J], ``risk1`` float64[J, F], ``risk2`` float64[J, F * (F + 1) / 2],
     ``deaths`` int64[J] and ``died`` float64[F], the sum of the features over all who died.
     Raises `FederationError` if fewer than ``minimum`` patients leave the risk set between two times.
     """
     time, event = follow_up(cohort, question)
-    values, times = covariates(cohort), risk_times(question)
+    values, times = centred(cohort, question), risk_times(question)
     terms = weighted_terms(values, question["beta"])
     message = {f"risk{k}": sums_at_risk(term, time, times) for k, term in enumerate(terms)}
     message["deaths"] = checked_exits(time, event, times, minimum)
@@ -109,7 +132,7 @@ def risk_and_tie_sums(cohort: TableCohort, question: Arrays, minimum: int = MINI
     """
     message = risk_sums(cohort, question, minimum)
     time, event = follow_up(cohort, question)
-    terms = weighted_terms(covariates(cohort), question["beta"])
+    terms = weighted_terms(centred(cohort, question), question["beta"])
     tied = {f"tied{k}": sums_of_deaths(t, time, event, risk_times(question)) for k, t in enumerate(terms)}
     return message | tied
 
@@ -252,7 +275,8 @@ def cox(
     Parameters
     ----------
     sites
-        With standardised features without missing values (see `standardise`).
+        With features without missing values (see `standardise`). Those far from 0 are measured from their
+        mean, which costs a round more.
     ties
         "efron" (as lifelines and R) or "breslow".
     grid
@@ -271,17 +295,30 @@ def cox(
     Raises
     ------
     FederationError
-        If a site refuses, values are missing, or no finite estimate exists (see `maximise`).
+        If a site refuses, values are missing, no death can be compared with a patient at risk, or no finite
+        estimate exists (see `maximise`).
     """
     check_ties(ties)
     hospitals = hospitals_of(sites, minimum)
     statistic = RISK_AND_TIE_SUMS if ties == "efron" else RISK_SUMS
     times = shared_times(hospitals, grid)
 
-    def evaluate(beta: np.ndarray) -> Point:
-        return partial_likelihood(add_up(hospitals.ask(statistic, times | {"beta": beta})), beta)
+    def ask(beta: np.ndarray, centre: Arrays) -> Arrays:
+        return add_up(hospitals.ask(statistic, times | centre | {"beta": beta}))
 
-    return fitted(evaluate, hospitals, ridge)
+    nothing = np.zeros(len(hospitals.features))
+    sums = ask(nothing, {})
+    centre = far_centre(*means_at_risk(sums))
+    if centre:
+        sums = ask(nothing, centre)
+    first = partial_likelihood(sums, nothing)
+    return fitted(lambda beta: partial_likelihood(ask(beta, centre), beta), first, hospitals, ridge)
+
+
+def means_at_risk(sums: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of the features and of their squares, float64[F] each, at the first time."""
+    patients, features = sums["risk0"][0], sums["risk1"].shape[1]
+    return sums["risk1"][0] / patients, np.diag(symmetric(sums["risk2"][0], features)) / patients
 
 
 def check_ties(ties: str) -> None:
@@ -290,12 +327,23 @@ def check_ties(ties: str) -> None:
         raise FederationError(f"ties='{ties}' is unknown; choose one of {', '.join(get_args(Ties))}.")
 
 
-def fitted(evaluate: Callable[[np.ndarray], Point], hospitals: Hospitals, ridge: float) -> CoxFit:
-    """Return the fit at the maximum of a partial likelihood."""
+def fitted(
+    evaluate: Callable[[np.ndarray], Point], first: Point, hospitals: Hospitals, ridge: float
+) -> CoxFit:
+    """Return the fit at the maximum of a partial likelihood, of which ``first`` is the point at 0.
+
+    Raises `FederationError` if nothing is compared, so that the likelihood is 1 there.
+    """
+    if first.value == 0:
+        raise FederationError(
+            "no patient died while another was at risk, within the 'grid' if there is one; there is nothing "
+            "to estimate."
+        )
     names = hospitals.features
-    beta, point = maximise(evaluate, names, np.full(len(names), float(ridge)))
+    beta, point = maximise(evaluate, first, names, np.full(len(names), float(ridge)))
     table = wald_table(beta, np.sqrt(np.diag(point.covariance())), names)
     ratios = {"hazard_ratio": "coefficient", "lower": "lower", "upper": "upper"}
-    exponentials = {name: np.exp(table[column]) for name, column in ratios.items()}
+    with np.errstate(over="ignore"):  # of a small unit, a hazard ratio may be beyond all numbers
+        exponentials = {name: np.exp(table[column]) for name, column in ratios.items()}
     order = ["coefficient", "se", "hazard_ratio", "lower", "upper", "z", "p"]
     return CoxFit(table.assign(**exponentials)[order], point.value, hospitals.account())

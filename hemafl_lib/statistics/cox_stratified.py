@@ -16,6 +16,7 @@ from hemafl_lib.statistics.cox import (
     CoxFit,
     Ties,
     check_ties,
+    far_centre,
     fitted,
     partial_likelihood,
     risk_and_tie_sums,
@@ -29,6 +30,7 @@ from hemafl_lib.statistics.messages import (
     Hospitals,
     Statistic,
     add_up,
+    covariates,
     hospitals_of,
 )
 from hemafl_lib.statistics.newton import Point
@@ -48,7 +50,9 @@ def local_likelihood(cohort: TableCohort, question: Arrays, minimum: int = MINIM
     times = {"grid": question["grid"]} if "grid" in question else {"times": np.unique(time[event])}
     compute = risk_and_tie_sums if question["efron"] else risk_sums
     single_patients = 1  # these sums stay at the site, so no count in them is too small
-    sums = compute(cohort, times | {"beta": question["beta"]}, single_patients)
+    values = covariates(cohort)
+    centre = far_centre(values.mean(axis=0), (values**2).mean(axis=0))
+    sums = compute(cohort, times | centre | {"beta": question["beta"]}, single_patients)
     point = partial_likelihood(sums, question["beta"])
     return {
         "value": np.array(point.value),
@@ -100,4 +104,4 @@ def cox_stratified(
         sums = add_up(hospitals.ask(LOCAL_LIKELIHOOD, settings | {"beta": beta}))
         return Point(beta, float(sums["value"]), sums["gradient"], sums["information"])
 
-    return fitted(evaluate, hospitals, ridge)
+    return fitted(evaluate, evaluate(np.zeros(len(hospitals.features))), hospitals, ridge)

@@ -16,6 +16,7 @@ from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import FederationError
 from hemafl_lib.partition import Site
 from hemafl_lib.statistics.cells import check_cells
+from hemafl_lib.statistics.cox import centred, far_centre
 from hemafl_lib.statistics.messages import (
     MINIMUM,
     Account,
@@ -59,11 +60,12 @@ def with_intercept(values: np.ndarray) -> np.ndarray:
 def logistic_derivatives(cohort: TableCohort, question: Arrays, minimum: int = MINIMUM) -> Arrays:
     """Return a site's log-likelihood and its derivatives.
 
-    Question: ``beta`` float64[1 + F], the intercept first.
+    Question: ``beta`` float64[1 + F], the intercept first, and maybe ``centre`` float64[F], which is taken
+    from the features before anything else.
     Message: ``value`` float64, ``gradient`` float64[1 + F], ``information`` float64[1 + F, 1 + F].
     Raises `FederationError` if the site has fewer than ``minimum`` patients of a class, but some.
     """
-    values, label = with_intercept(covariates(cohort)), outcomes(cohort)
+    values, label = with_intercept(centred(cohort, question)), outcomes(cohort)
     counts = np.bincount(label.astype(np.int64), minlength=2)
     check_cells(counts, minimum, "numbers of patients of a class", "leave the site out")
     linear = values @ question["beta"]
@@ -150,7 +152,8 @@ def logistic(
     Parameters
     ----------
     sites
-        With features without missing values (see `standardise`) and labels 0 and 1.
+        With features without missing values (see `standardise`) and labels 0 and 1. Features far from 0 are
+        measured from their mean, which costs a round more.
     ridge
         Half of this times the sum of squared coefficients, without the intercept, is subtracted from
         the log-likelihood: 1 / C in scikit-learn.
@@ -160,17 +163,36 @@ def logistic(
     Raises
     ------
     FederationError
-        If a site refuses, values are missing, or the classes can be separated, so that without a ridge
-        no finite estimate exists (see `maximise`).
+        If a site refuses, values are missing, all labels are equal, or the classes can be separated, so
+        that without a ridge no finite estimate exists (see `maximise`).
     """
     hospitals = hospitals_of(sites, minimum)
     names = (INTERCEPT, *hospitals.features)
 
-    def evaluate(beta: np.ndarray) -> Point:
-        sums = add_up(hospitals.ask(LOGISTIC_DERIVATIVES, {"beta": beta}))
+    def evaluate(beta: np.ndarray, centre: Arrays) -> Point:
+        sums = add_up(hospitals.ask(LOGISTIC_DERIVATIVES, centre | {"beta": beta}))
         return Point(beta, float(sums["value"]), sums["gradient"], sums["information"])
 
+    nothing = np.zeros(len(names))
+    first = evaluate(nothing, {})
+    check_classes(first)
+    means = first.information / first.information[0, 0]
+    centre = far_centre(means[0, 1:], np.diag(means)[1:])
+    if centre:
+        first = evaluate(nothing, centre)
     penalty = np.array([0.0] + [float(ridge)] * len(hospitals.features))
-    beta, point = maximise(evaluate, names, penalty)
-    table = wald_table(beta, np.sqrt(np.diag(point.covariance())), names)
+    beta, point = maximise(lambda beta: evaluate(beta, centre), first, names, penalty)
+    back = np.eye(len(names))
+    back[0, 1:] = -centre.get("centre", nothing[1:])
+    table = wald_table(back @ beta, np.sqrt(np.diag(back @ point.covariance() @ back.T)), names)
     return FederatedLogisticFit(table, point.value, hospitals.account())
+
+
+def check_classes(first: Point) -> None:
+    """Raise `FederationError` if all patients are of one class, from the derivatives at 0."""
+    half = 2 * first.information[0, 0]
+    if abs(first.gradient[0]) == half:
+        raise FederationError(
+            f"all patients have the label {int(first.gradient[0] > 0)}, so no probability can be told from "
+            "another; give patients of both classes."
+        )

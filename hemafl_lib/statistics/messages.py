@@ -259,6 +259,8 @@ def covariates(cohort: TableCohort) -> np.ndarray:
     values = cohort.features.numpy().astype(np.float64)
     missing = ~np.isfinite(values).all(axis=0)
     if missing.any():
-        name = cohort.feature_names[int(missing.argmax())]
-        raise FederationError(f"feature '{name}' has missing values; fill them with 'standardise' first.")
+        place = int(missing.argmax())
+        name, infinite = cohort.feature_names[place], np.isinf(values[:, place]).any()
+        wrong = "infinite values; mark them as NaN and" if infinite else "missing values;"
+        raise FederationError(f"feature '{name}' has {wrong} fill them with 'standardise' first.")
     return values

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.statistics.messages import BeyondNumbers
@@ -21,6 +22,9 @@ SLACK = 1e-9
 
 SINGULAR = 1e-10
 """Smallest eigenvalue of the information, scaled to a unit diagonal, that counts as positive."""
+
+FLAT = 1e-3
+"""Share of the first information that is left, in some direction, where a likelihood has no maximum."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,11 @@ def penalise(point: Point, ridge: np.ndarray) -> Point:
 
 
 def maximise(
-    evaluate: Callable[[np.ndarray], Point], names: Sequence[str], ridge: np.ndarray
+    evaluate: Callable[[np.ndarray], Point], first: Point, names: Sequence[str], ridge: np.ndarray
 ) -> tuple[np.ndarray, Point]:
     """Return the coefficients at the maximum and the last point, a millionth of an SE away from it.
 
-    Starts at 0. A step that lowers the log-likelihood is halved.
+    Starts at ``first``, the point at 0. A step that lowers the log-likelihood is halved.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def maximise(
     """
     if not (np.isfinite(ridge) & (ridge >= 0)).all():
         raise FederationError("'ridge' must be a number, 0 or more.")
-    start = point = penalise(evaluate(np.zeros(len(names))), ridge)
+    start = point = penalise(first, ridge)
     check_information(start.information, names)
     for _ in range(ROUNDS):
         try:
@@ -82,12 +86,21 @@ def maximise(
         if climbed is None:
             break
         point = climbed
+    if not is_flat(point, start):
+        raise FederationError(
+            f"Newton's method found no maximum in {ROUNDS} rounds; standardise the features or pass ridge=1."
+        )
     growth = np.abs(point.beta) * np.sqrt(np.diag(start.information))
     name = names[int(growth.argmax())]
     raise FederationError(
         f"no finite estimate exists: the coefficient of '{name}' grows without end, because it separates "
         "the outcomes perfectly, alone or with others; leave it out or pass ridge=1."
     )
+
+
+def is_flat(point: Point, start: Point) -> bool:
+    """Return whether the log-likelihood hardly bends any more in some direction, as on an endless rise."""
+    return bool(eigh(point.information, start.information, eigvals_only=True)[0] < FLAT)
 
 
 def climb(evaluate: Callable[[np.ndarray], Point], point: Point, step: np.ndarray) -> Point | None:
