@@ -322,6 +322,10 @@ def score(model: nn.Module, cohort: Cohort, recipe: Recipe, *, device: str | Non
     }
 
 
+CELLS = 1_000_000
+"""Pairs of patients that are compared at a time."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Pairs of patients of whom it is known who had the event first, by what a model says of them.
@@ -354,16 +358,19 @@ def compare_pairs(log_risk: Tensor, time: Tensor, event: Tensor) -> Pairs:
     """Return the pairs of Harrell's C (Harrell et al. 1982) for log_risk, time and event, [N] each.
 
     Two patients can be compared if the earlier time is that of an observed event; at equal times, if
-    exactly one of the two had the event. It takes memory for events times patients.
+    exactly one of the two had the event. It takes memory for `CELLS` pairs at a time.
     """
     event = event.bool()
-    first_risk, first_time = log_risk[event, None], time[event, None]
-    comparable = (first_time < time) | ((first_time == time) & ~event)
-    return Pairs(
-        concordant=int((comparable & (first_risk > log_risk)).sum()),
-        discordant=int((comparable & (first_risk < log_risk)).sum()),
-        tied=int((comparable & (first_risk == log_risk)).sum()),
-    )
+    pairs = Pairs()
+    for first in event.nonzero()[:, 0].split(max(1, CELLS // max(1, len(event)))):
+        first_risk, first_time = log_risk[first, None], time[first, None]
+        comparable = (first_time < time) | ((first_time == time) & ~event)
+        pairs += Pairs(
+            concordant=int((comparable & (first_risk > log_risk)).sum()),
+            discordant=int((comparable & (first_risk < log_risk)).sum()),
+            tied=int((comparable & (first_risk == log_risk)).sum()),
+        )
+    return pairs
 
 
 def mean_recall(labels: Tensor, predicted: Tensor) -> Tensor:

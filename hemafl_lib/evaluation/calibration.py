@@ -13,6 +13,9 @@ from scipy.special import log_softmax, softmax
 from hemafl_lib.errors import EvaluationError
 from hemafl_lib.evaluation.arrays import as_labels_and_scores, as_probabilities
 
+SHARPEST = 1e-6
+"""Least temperature that can be applied: below it, logits divided by it may be no numbers."""
+
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
 
@@ -126,8 +129,8 @@ def apply_temperature(scores: ArrayLike, temperature: float) -> np.ndarray:
     Raises
     ------
     EvaluationError
-        If ``temperature`` is not a positive number.
+        If ``temperature`` is below 1e-6 or not finite.
     """
-    if not 0 < temperature < np.inf:
-        raise EvaluationError(f"'temperature' is {temperature}; give a positive number.")
+    if not SHARPEST <= temperature < np.inf:
+        raise EvaluationError(f"'temperature' is {temperature}; give a positive number from {SHARPEST:g}.")
     return softmax(_logarithms(as_probabilities(scores)) / temperature, axis=1)

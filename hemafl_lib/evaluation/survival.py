@@ -137,6 +137,10 @@ def uno_c(outcome: ArrayLike, log_risk: ArrayLike, *, train: ArrayLike, horizon:
     had the event (Uno et al., Statistics in Medicine 30, 2011); it then estimates the same number whatever
     the follow-up. Taken from scikit-survival.
 
+    Ties are treated as in Harrell's C. At equal times a pair counts if exactly one of the two had the event,
+    who is then taken as the first; two events at one time are no pair. Of equal log-risks a pair counts half.
+    In G, of events and censorings at one time the events come first, and who was censored at t has left.
+
     Parameters
     ----------
     outcome, log_risk
@@ -159,7 +163,8 @@ def uno_c(outcome: ArrayLike, log_risk: ArrayLike, *, train: ArrayLike, horizon:
     """
     time, event, risk = _as_outcome_and_risk(outcome, log_risk)
     reference = _reference(train, horizon)
-    if not np.any(event & (time < horizon)):
+    early = event & (time < horizon)
+    if not any(((time > moment) | ((time == moment) & ~event)).any() for moment in np.unique(time[early])):
         return float("nan")
     measure = _scikit_survival("metrics").concordance_index_ipcw
     with np.errstate(invalid="ignore"):
@@ -186,10 +191,14 @@ def kaplan_meier_at(outcome: ArrayLike, times: ArrayLike) -> np.ndarray:
     """Return the share of patients alive past each of ``times`` [T], float64[T] (Kaplan and Meier 1958).
 
     It is the prediction that uses no feature, to compare others with. NaN after the longest time, unless
-    all have died by then. Taken from scikit-survival.
+    all have died by then. Taken from scikit-survival. Raises `EvaluationError` if a time is not finite.
     """
     time, event = _as_outcome(outcome)
     moments = np.asarray(times, dtype=np.float64)
+    if not np.isfinite(moments).all():
+        raise EvaluationError(
+            "'times' holds a number that is missing or infinite; give times of the follow-up."
+        )
     steps, alive = _scikit_survival("nonparametric").kaplan_meier_estimator(event, time)
     alive = np.concatenate([[1.0], alive])[np.searchsorted(steps, moments, side="right")]
     return np.where((moments > time.max()) & (alive > 0), np.nan, alive)

@@ -59,6 +59,10 @@ def bootstrap_interval(
             f"'draws' is {draws} and 'level' {level}; give at least 1, and a level in 0..1."
         )
     columns = [np.asarray(array) for array in arrays]
+    if not columns or any(column.ndim == 0 for column in columns):
+        raise EvaluationError(
+            "'arrays' must be a list of arrays; give what the metric takes, one entry a row."
+        )
     count = len(columns[0])
     unit = _number(np.arange(count) if cluster is None else cluster, count, "cluster")
     stratum = _number(np.zeros(count) if stratify is None else stratify, count, "stratify")
