@@ -25,15 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure, out = BENCHES[chosen.pop("bench")], chosen.pop("out")
     check_place(out)
     report = measure(**chosen)
-    write_json(out, report)
+    write_json(out, report, rescue=True)
     print(as_text(report), f"The numbers are in {out}.", sep="\n\n")
 
 
 def check_place(out: Path) -> None:
     """Raise `DataError` if ``out`` cannot be written, or is a file that is no report of a bench."""
     check_target(out)
-    if out.exists() and "machine" not in read_json(out):
+    if out.exists() and not is_report(out):
         raise DataError(f"{out} is there and holds no report of a bench; name another file, or remove it.")
+
+
+def is_report(file: Path) -> bool:
+    """Return whether a file is a report of a bench."""
+    try:
+        held = read_json(file)
+    except DataError:
+        return False
+    return isinstance(held, dict) and "machine" in held
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -25,12 +25,19 @@ class OneSentence(TyperGroup):
     """A command group that ends with the error's sentence and exit code 1, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; turn every `HemaflError` into its sentence."""
+        """Run the command; turn every `HemaflError` into its sentence, and what the system does not allow."""
         try:
             return super().invoke(ctx)
         except HemaflError as error:
-            typer.echo(f"hemafl: {error}", err=True)
-            raise typer.Exit(1) from None
+            sentence = str(error)
+        except BrokenPipeError:  # whoever read the output has had enough of it
+            raise
+        except OSError as error:
+            sentence = (
+                f"{error.filename or 'the output'} cannot be used ({error.strerror or error}); give another."
+            )
+        typer.echo(f"hemafl: {sentence}", err=True)
+        raise typer.Exit(1)
 
 
 app = typer.Typer(

@@ -129,7 +129,7 @@ def freeze(
         commit=commit(),
         changes=dict(changes or {}),
     )
-    write_json(path, asdict(result))
+    write_json(path, asdict(result), rescue=True)
     return result
 
 

@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from hemafl_lib.errors import DataError
-from hemafl_lib.files import replacing
+from hemafl_lib.files import write_text
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KEPT_CELL_METADATA = ("jupyter", "mystnb", "tags")
@@ -73,8 +73,7 @@ def read(path: Path) -> NotebookNode:
 
 def write(path: Path, notebook: NotebookNode) -> None:
     """Write a notebook in its normal form."""
-    with replacing(path) as temporary:
-        temporary.write_text(nbformat.writes(normal_form(notebook)) + "\n", encoding="utf-8")
+    write_text(path, nbformat.writes(normal_form(notebook)) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

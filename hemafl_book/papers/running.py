@@ -12,7 +12,7 @@ from hemafl_lib.data import data_root
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.device import choose
 from hemafl_lib.federation.engines import check_engine
-from hemafl_lib.files import check_target
+from hemafl_lib.files import check_folder, check_target
 
 
 def run_and_report(
@@ -51,31 +51,34 @@ def run_and_report(
         say(f"What is finished is kept in {where.checkpoint}; the same command goes on from there.")
     began = time.monotonic()
     results = paper.run(asked, where)
-    seconds = time.monotonic() - began + results.earlier
-    for provenance in results.data:
-        say(provenance.banner())
-    say(paper.report(results))
-    if changes:
-        say(f"Changed from the paper's protocol: {changes}.")
-    device = describe_device(where.device)
-    say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
+    seconds, device = time.monotonic() - began + results.earlier, describe_device(where.device)
+    try:  # hours of work: what fails to be written does not take the report away, nor the other way round
+        if out is not None:
+            out = out if renew else beside_other_data(out, results.data)
+            freeze(
+                out,
+                protocol=asked.describe(),
+                data=results.data,
+                seeds=asked.seeds,
+                seconds=seconds,
+                device=device,
+                tables=results.tables,
+                changes=changes.as_dict(),
+            )
+    finally:
+        for provenance in results.data:
+            say(provenance.banner())
+        say(paper.report(results))
+        if changes:
+            say(f"Changed from the paper's protocol: {changes}.")
+        say(f"{seconds:.0f} s on {device}, engine {where.engine}, seeds {list(asked.seeds)}.")
     if out is not None:
-        out = out if renew else beside_other_data(out, results.data)
-        freeze(
-            out,
-            protocol=asked.describe(),
-            data=results.data,
-            seeds=asked.seeds,
-            seconds=seconds,
-            device=device,
-            tables=results.tables,
-            changes=changes.as_dict(),
-        )
         say(f"All tables are in {out}.")
 
 
 def run_all(folder: Path, where: Where, say: Callable[[str], object]) -> None:
     """Run every paper by its full protocol and write each result to ``folder`` as ``NAME.json``."""
+    check_folder(folder)
     for name in papers.PAPERS:
         run_and_report(name, "paper", Changes(), where, out=folder / f"{name}.json", say=say, renew=True)
 

@@ -87,9 +87,16 @@ def fetch(
     target = folder / layout.folder
     if target.exists():
         raise DataError(f"{target} already exists; check it with 'hemafl data check', or move it away first.")
+    files.check_folder(folder)
     file = download(about.download, folder / ".downloads", known, progress=progress)
     digest = files.sha256(file)
-    _install(file, about, layout, target)
+    try:
+        _install(file, about, layout, target)
+    except OSError as error:
+        raise DataError(
+            f"{target} cannot be written ({error.strerror}); free space there and fetch again; the "
+            f"download is kept in {file}."
+        ) from None
     return Fetched(target, digest)
 
 

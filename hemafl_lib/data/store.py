@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from hemafl_lib.data.cohort import Cohort, ImageCohort, Provenance, TableCohort, VariantCohort
 from hemafl_lib.errors import DataError
-from hemafl_lib.files import replacing
+from hemafl_lib.files import replace_file
 
 KINDS: dict[str, type[Cohort]] = {kind.__name__: kind for kind in (ImageCohort, VariantCohort, TableCohort)}
 
@@ -31,11 +31,8 @@ def save_cohort(cohort: Cohort, path: Path, mode: int = 0o644) -> None:
     rest = {name: list(v) for name, v in values.items() if isinstance(v, tuple)}
     provenance = dataclasses.asdict(cohort.provenance)
     head = {"kind": type(cohort).__name__, "texts": texts, "rest": rest, "provenance": provenance}
-    try:
-        with replacing(path, mode) as temporary:
-            save_file(tensors, temporary, metadata={"cohort": json.dumps(head)})
-    except SafetensorError as error:  # a full disk among others
-        raise DataError(f"{path} cannot be written ({error}); free space or name another file.") from error
+    metadata = {"cohort": json.dumps(head)}
+    replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode)
 
 
 def read_cohort(path: Path) -> Cohort:

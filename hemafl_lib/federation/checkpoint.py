@@ -23,7 +23,7 @@ from hemafl_lib.aggregation import Parameters, State
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.exchange import from_record, parameter_hash, to_record
 from hemafl_lib.federation.fingerprint import Parts, difference
-from hemafl_lib.files import check_target, replacing
+from hemafl_lib.files import check_target, replace_file
 from hemafl_lib.settings import Whole
 
 FORMAT = 2
@@ -98,7 +98,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises
     ------
     DataError
-        If the file cannot be written.
+        If the file cannot be written; it names where the checkpoint is instead.
     FederationError
         If a mod or trainer keeps something at its site that the file could not hold.
     """
@@ -133,8 +133,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             "numbers, texts and arrays."
         ) from None
     described = {"checkpoint": text, "checksum": checksum(text, contiguous)}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata=described)
+    replace_file(path, lambda temporary: save_file(contiguous, temporary, metadata=described), rescue=True)
 
 
 def checksum(text: str, tensors: Parameters) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
-from hemafl_lib.files import replacing
+from hemafl_lib.files import replace_file
 from hemafl_lib.models.attention_cnn import AttentionCNN
 
 
@@ -47,6 +47,8 @@ def to_onnx(model: AttentionCNN, path: Path | str, *, size: int) -> None:
     ModelError
         If the model is another one, the size is too small, or the packages of the extra ``explain`` are
         not installed.
+    DataError
+        If the file cannot be written; it names where the model is instead.
     """
     if not isinstance(model, AttentionCNN):
         raise ModelError(f"{type(model).__name__} has no 'features' to export; give an AttentionCNN.")
@@ -68,5 +70,4 @@ def to_onnx(model: AttentionCNN, path: Path | str, *, size: int) -> None:
     program = cast(torch.onnx.ONNXProgram, exported)  # what ``dynamo`` returns
     # The exporter notes for each operation in which file and line it was written.
     ir.passes.common.ClearMetadataAndDocStringPass()(program.model)
-    with replacing(Path(path)) as temporary:
-        program.save(temporary, external_data=False)
+    replace_file(Path(path), lambda temporary: program.save(temporary, external_data=False), rescue=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeAliasType
 
 from hemafl_lib.errors import ModelError, one_line, quote
-from hemafl_lib.files import replacing
+from hemafl_lib.files import replace_file
 
 BOOKKEEPING = frozenset(vars(nn.Module()))
 """What every `torch.nn.Module` keeps: tensors, layers and hooks, which are not settings."""
@@ -91,7 +91,7 @@ class Head(Checked):
     strides: dict[str, list[Annotated[int, Field(ge=0, lt=2**63)]]]
 
 
-def save_model(model: nn.Module, path: Path) -> None:
+def save_model(model: nn.Module, path: Path | str) -> None:
     """Write a model to ``path``, or leave what was there untouched.
 
     Raises
@@ -99,6 +99,8 @@ def save_model(model: nn.Module, path: Path) -> None:
     ModelError
         If another process could not import the class of a layer, if a layer keeps something else than
         plain values, has hooks, or shares a tensor with another layer.
+    DataError
+        If the file cannot be written; it names where the model is instead.
     """
     tensors = {name: value for name, value in all_tensors(model).items() if value is not None}
     if len({id(value) for value in tensors.values()}) < len(tensors):
@@ -116,8 +118,10 @@ def save_model(model: nn.Module, path: Path) -> None:
             f"{type(model).__name__} cannot be written to a file ({error}); choose engine='local'."
         ) from None
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"model": text})
+    metadata = {"model": text}
+    replace_file(
+        Path(path), lambda temporary: save_file(contiguous, temporary, metadata=metadata), rescue=True
+    )
 
 
 def load_model(path: Path, allow: Iterable[type[nn.Module]] = ()) -> nn.Module:
