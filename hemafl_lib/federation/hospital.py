@@ -18,7 +18,6 @@ that counted.
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -35,7 +34,7 @@ from hemafl_lib.data.loading import SIZES
 from hemafl_lib.errors import FederationError, HemaflError, quote
 from hemafl_lib.federation import run_folder
 from hemafl_lib.federation.client import Job, client_app, partition_of
-from hemafl_lib.federation.engines.deployment.grid import DeploymentGrid
+from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.exchange import exchanged_names, get_arrays, set_arrays, trained_names
 from hemafl_lib.federation.fingerprint import content_hash
 from hemafl_lib.federation.round_check import RoundCheck
@@ -178,14 +177,6 @@ def failure(message: Message, context: Context, reason: str) -> Message:
     return Message(content, reply_to=message)
 
 
-class HospitalGrid(DeploymentGrid):
-    """Gives every message a reply in time, as on a deployment; only Flower knows which nodes there are."""
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the IDs of the nodes that are connected."""
-        return self.flower.get_node_ids()
-
-
 def serve(grid: Grid, context: Context) -> None:
     """Train over the hospitals; the folder ``out`` holds the last round, the history, and then the model.
 
@@ -211,7 +202,7 @@ def serve(grid: Grid, context: Context) -> None:
         server.keep(folder / run_folder.CHECKPOINT_FILE, run_parts(run, job))
         if server.saved and server.saved.round:
             LOGGER.info("%s holds %d of %d rounds; going on.", folder, server.saved.round, run.rounds)
-        server.serve(HospitalGrid(grid, (), lambda node: None), context)
+        server.serve(PolledGrid(grid, grid.get_node_ids, lambda node: None), context)
         set_arrays(job.model, server.arrays)
         run_folder.finish(folder, job.model)
     LOGGER.info("finished %d rounds; the model is in %s.", run.rounds, folder / run_folder.MODEL_FILE)

@@ -1,4 +1,4 @@
-"""Keep Flower's log to errors while a run is under way: refused replies stand in the `Run`."""
+"""Keep Flower's log silent while a run is under way: failures are raised, refusals stand in the `Run`."""
 
 import logging
 import threading
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Self
 
 LOGGER = logging.getLogger("flwr")
+STARTING_RAY = logging.getLogger("ray._private.worker")
 
 
 class QuietFlower:
@@ -25,7 +26,7 @@ class QuietFlower:
         with self._lock:
             if self._inside == 0:
                 self._level = LOGGER.level
-                LOGGER.setLevel(logging.ERROR)
+                LOGGER.setLevel(logging.CRITICAL)
             self._inside += 1
         return self
 
@@ -41,8 +42,16 @@ quiet_flower = QuietFlower()
 
 @contextmanager
 def without_tips() -> Iterator[None]:
-    """Leave out what Ray and pathspec warn of for their own future, which no user of a run can change."""
+    """Leave out what Ray and pathspec warn of and no user of a run can change.
+
+    That is their own future, and that Ray leaves SIGTERM alone where it does not start in the main thread.
+    """
+    level = STARTING_RAY.level
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"pathspec\.")
-        yield
+        STARTING_RAY.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            STARTING_RAY.setLevel(level)

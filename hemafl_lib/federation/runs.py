@@ -128,7 +128,8 @@ def run(
     monitor
         Cohorts on which the server evaluates the global model after each round, by name.
     checkpoint
-        File that is replaced after each round and from which an interrupted run goes on.
+        File that is replaced after each round and from which an interrupted run goes on. A file of a run
+        with other data or settings is refused.
     device
         Where models are trained and evaluated, "cpu" or "cuda"; None leaves it to ``HEMAFL_DEVICE``, see
         `hemafl_lib.device.choose`.
@@ -137,8 +138,7 @@ def run(
     report
         Called before the first round and after each, with the history so far.
     stop
-        Set it from another thread to end the run with `Stopped`: at once on the local engine, after
-        the round on others.
+        Set it from another thread to end the run with `Stopped`, in the midst of a round.
 
     Raises
     ------
@@ -147,6 +147,10 @@ def run(
         engine does not come up, or if no round had a usable reply.
     ModelError
         If the deployment engine cannot write the model to a file, see `save_model`.
+    DataError
+        If the checkpoint cannot be written; where it could not after a round, the sentence names where it is.
+    Stopped
+        If ``stop`` was set.
     PrivacyError
         If the trainer cannot train this model, by this recipe, on these sites.
     BudgetSpent

@@ -6,7 +6,7 @@ member of the data, by a number, epsilon, that an accountant adds up over the wh
 The attacks that it should withstand are in ``inversion`` (a cell from a gradient) and ``membership`` (who was
 in the data).
 
-Budget: 1660 lines.
+Budget: 1550 lines.
 """
 
 from hemafl_lib.privacy import inversion, membership

@@ -14,7 +14,6 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import dp_accounting
 import numpy as np
@@ -22,10 +21,9 @@ import pandas as pd
 from dp_accounting.pld import PLDAccountant
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis.gdp import compute_eps_poisson
-from opacus.accountants.analysis.prv import Domain
 from scipy.optimize import brentq
 
-from hemafl_lib.errors import PrivacyError, quote
+from hemafl_lib.errors import PrivacyError
 
 # Opacus says so where little has been spent; what it returns is a bound all the same.
 warnings.filterwarnings("ignore", message="Optimal order is the (largest|smallest) alpha")
@@ -35,21 +33,6 @@ ORDERS = (*RDPAccountant.DEFAULT_ALPHAS, 128, 256, 512, 1024)
 
 PRECISION = 0.005
 """Largest error of "prv", as a share of epsilon."""
-
-MUCH_NOISE = 100.0
-"""Above it only whole Renyi orders are tried: the series for others takes time with the noise."""
-
-BEYOND = 500.0
-"""An epsilon above which the bound of "rdp" is the answer: e^epsilon soon is no number any more."""
-
-POINTS = 2**23
-"""Most points on which "prv" tabulates; its error grows where it would need more."""
-
-LEAST_DELTA = 1e-12
-"""Below it rounding outweighs the shares that the accountants count."""
-
-MOST_NOISE = 2.0**30
-"""Up to which `noise_for` looks."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +51,7 @@ class Steps:
     Raises
     ------
     PrivacyError
-        If the noise is negative or infinite, the sample rate no probability above 0, or the count no whole
-        number from 0.
+        If the noise is negative or infinite, or the sample rate no probability above 0.
     """
 
     noise: float
@@ -79,8 +61,6 @@ class Steps:
     def __post_init__(self) -> None:
         check_noise(self.noise)
         check_sampling(self.sample_rate, "sample_rate")
-        if not (0 <= self.count < math.inf and self.count == int(self.count)):
-            raise PrivacyError(f"count={self.count} is no number of steps; give a whole number from 0.")
 
 
 def add_steps(history: Sequence[Steps], more: Steps) -> tuple[Steps, ...]:
@@ -101,26 +81,24 @@ def epsilon(history: Sequence[Steps], delta: float, accountant: str = "prv") -> 
     history
         The steps, in any order.
     delta
-        From 1e-12 to below 1; well below one over the number of members.
+        In (0, 1); well below one over the number of members.
     accountant
         A key of `ACCOUNTANTS`.
 
         - ``"rdp"``: Renyi differential privacy (Mironov et al. 2019), by Opacus; fast and loose.
         - ``"prv"``: privacy random variables (Gopi et al. 2021), by Opacus; tight, to 0.5 % or 0.0001.
         - ``"pld"``: privacy loss distributions (Koskela et al. 2020, Doroshenko et al. 2022), by Google's
-          dp-accounting; tight, and slow for many steps.
-
-        Where "rdp" finds more than 500, which protects nobody, its bound is that of all three.
+          dp-accounting; tight, and slow for little noise.
 
     Returns
     -------
     float
-        At least 0; 0 without steps, infinity without noise.
+        0 without steps, infinity without noise.
 
     Raises
     ------
     PrivacyError
-        If a number is out of its range, the accountant unknown, or its numbers fail it.
+        If a number is out of its range, or the accountant unknown.
     """
     check_question(delta, accountant)
     steps = tuple(each for each in history if each.count > 0)
@@ -135,28 +113,18 @@ def noise_for(target: float, sample_rate: float, count: int, delta: float, accou
     """Return the least noise with which ``count`` steps cost at most an epsilon of ``target``.
 
     At most half a percent above the least; ``sample_rate``, ``count`` and ``delta`` as for `epsilon`.
-    It asks for an epsilon some twenty times. Raises `PrivacyError` if a number is out of its range, or the
-    accountant's bound does not go as low as the target.
+    Raises `PrivacyError` if a number is out of its range.
     """
     if not 0 < target < math.inf:
         raise PrivacyError(f"target={target} is no epsilon to aim at; give a positive number.")
     if count < 1:
         raise PrivacyError(f"count={count} steps cost nothing; give at least 1.")
 
-    check_question(delta, accountant)
-    # Beyond, all accountants give the bound of "rdp", and below the target their answers decide nothing.
-    counted = "rdp" if target > BEYOND else accountant
-
     def excess(noise: float) -> float:
-        return epsilon([Steps(noise, sample_rate, count)], delta, counted) / target - 1
+        return epsilon([Steps(noise, sample_rate, count)], delta, accountant) / target - 1
 
     low = high = 1.0
     while excess(high) > 0:
-        if high >= MOST_NOISE:
-            raise PrivacyError(
-                f"target={target} is less than accountant='{accountant}' can show at any noise; aim at a "
-                "larger epsilon."
-            )
         low, high = high, 2 * high
     while excess(low) <= 0:
         low, high = low / 2, low
@@ -208,10 +176,8 @@ def check_sampling(rate: float, name: str) -> None:
 
 def check_question(delta: float, accountant: str) -> None:
     """Refuse what no epsilon can be asked for: a delta out of range, or an unknown accountant."""
-    if not LEAST_DELTA <= delta < 1:
-        raise PrivacyError(
-            f"delta={delta} is not between {LEAST_DELTA:g} and 1; give a small one, such as 1e-5."
-        )
+    if not 0 < delta < 1:
+        raise PrivacyError(f"delta={delta} is not between 0 and 1; give a small one, such as 1e-5.")
     if accountant not in ACCOUNTANTS:
         raise PrivacyError(f"accountant='{accountant}' is unknown; choose one of {', '.join(ACCOUNTANTS)}.")
 
@@ -238,19 +204,7 @@ def budget_refusal(before: float, after: float, budget: float) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _epsilon(steps: tuple[Steps, ...], delta: float, accountant: str) -> float:
-    """Return what the accountant finds, or the bound of "rdp" where that is 0 or beyond its numbers."""
-    bound = _by_rdp(steps, delta)
-    if accountant == "rdp" or bound == 0 or bound > BEYOND:
-        return bound
-    try:
-        found = float(ACCOUNTANTS[accountant](steps, delta))
-    except (ArithmeticError, ValueError, RuntimeError, IndexError) as error:
-        raise PrivacyError(
-            f"accountant='{accountant}' fails on these steps ({quote(str(error))}); choose another one."
-        ) from error
-    if math.isnan(found):
-        raise PrivacyError(f"accountant='{accountant}' finds no number for these steps; choose another one.")
-    return max(0.0, found)
+    return float(ACCOUNTANTS[accountant](steps, delta))
 
 
 def _as_opacus(steps: tuple[Steps, ...]) -> list[tuple[float, float, int]]:
@@ -258,53 +212,18 @@ def _as_opacus(steps: tuple[Steps, ...]) -> list[tuple[float, float, int]]:
 
 
 def _by_rdp(steps: tuple[Steps, ...], delta: float) -> float:
-    """Return Opacus' bound, at least 0; infinity where the noise is too little for any number."""
-    much = any(each.noise > MUCH_NOISE and each.sample_rate < 1 for each in steps)
     accountant = RDPAccountant()
     accountant.history = _as_opacus(steps)
-    try:
-        with np.errstate(over="ignore"):
-            orders = [order for order in ORDERS if order == int(order)] if much else list(ORDERS)
-            return max(0.0, float(accountant.get_epsilon(delta, alphas=orders)))
-    except ArithmeticError:
-        return math.inf
-
-
-class BoundedPRV(PRVAccountant):
-    """Opacus' accountant on a limited number of points, the domain of which takes no time to find."""
-
-    def __init__(self, steps: tuple[Steps, ...]) -> None:
-        super().__init__()
-        self.steps = steps
-        self.history = _as_opacus(steps)
-        self.much = any(each.noise > MUCH_NOISE for each in steps)
-
-    def bound(self, delta: float, error: float = 0.01) -> float:
-        """Return the upper bound at an error, or at the least one that the points allow."""
-        count, share = sum(each.count for each in self.steps), delta / 1000
-        finest = 2 * self.reach(share) * math.sqrt(count * math.log(12 / share) / 2) / POINTS
-        return float(self.get_epsilon(delta, eps_error=max(error, finest)))
-
-    def reach(self, share: float) -> float:
-        """Return a loss that is exceeded with a probability of less than ``share``."""
-        return _by_rdp(self.steps, share / (8 * sum(each.count for each in self.steps))) + 3
-
-    def _get_domain(
-        self, prvs: Any, num_self_compositions: Any, eps_error: float, delta_error: float
-    ) -> Domain:
-        if not self.much:
-            return super()._get_domain(prvs, num_self_compositions, eps_error, delta_error)
-        count = sum(num_self_compositions)
-        mesh = eps_error / math.sqrt(count * math.log(12 / delta_error) / 2)
-        return Domain.create_aligned(-self.reach(delta_error), self.reach(delta_error), mesh)
+    return accountant.get_epsilon(delta, alphas=list(ORDERS))
 
 
 def _by_prv(steps: tuple[Steps, ...], delta: float) -> float:
     """Return Opacus' upper bound, again with a smaller error where the first was large beside it."""
-    accountant = BoundedPRV(steps)
+    accountant = PRVAccountant()
+    accountant.history = _as_opacus(steps)
     with np.errstate(divide="ignore"):  # the logarithm of 1 - sample_rate, where all are in the sample
-        found = accountant.bound(delta)
-        return accountant.bound(delta, max(1e-4, PRECISION * found)) if found < 2 else found
+        found = accountant.get_epsilon(delta)
+        return accountant.get_epsilon(delta, eps_error=max(1e-4, PRECISION * found)) if found < 2 else found
 
 
 def _by_pld(steps: tuple[Steps, ...], delta: float) -> float:

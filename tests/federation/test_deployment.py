@@ -30,6 +30,7 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.errors import FederationError, ModelError
 from hemafl_lib.federation import hospital
 from hemafl_lib.federation.client import Job
+from hemafl_lib.federation.engines import keeper
 from hemafl_lib.federation.engines.deployment import deployment, programs
 from hemafl_lib.federation.engines.deployment.deployment import deploy, flower_environment
 from hemafl_lib.federation.engines.deployment.keys import (
@@ -239,6 +240,10 @@ def test_programs_end_with_their_folder():
     "The program that started a federation on one machine is killed", "server and nodes end by themselves"
 )
 @linux
+@pytest.mark.survives(
+    "A run on the deployment engine is killed (kill -9)",
+    "Its programs end, and the folder with the hospitals' images and the keys is removed, within seconds",
+)
 def test_programs_end_when_their_parent_is_killed(tmp_path):
     script = """
 import os, signal
@@ -251,6 +256,15 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == -signal.SIGKILL
     assert eventually(lambda: not list(tmp_path.iterdir()), 20)
     assert eventually(lambda: not processes_that_name(str(tmp_path)), 20)
+
+
+@linux
+def test_a_program_that_was_started_while_the_run_was_interrupted_ends_too():
+    """Ctrl-C may come after the program has started and before its number is known."""
+    with Programs() as programs:
+        environment = {**os.environ, keeper.MARK: str(programs.folder)}
+        stray = subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
+    assert stray.wait(10) == -signal.SIGKILL
 
 
 def test_a_program_that_ends_too_early_is_quoted():
@@ -345,6 +359,9 @@ def test_strangers_are_refused_and_a_lost_node_is_missed_until_it_is_back():
 @pytest.mark.survives("Ctrl-C while nodes train over TLS", "no process, no port and no folder is left")
 @linux
 @pytest.mark.deployment
+@pytest.mark.survives(
+    "Ctrl-C while SuperLink and SuperNodes run", "All programs end, their port is free, and no folder stays"
+)
 def test_ctrl_c_leaves_no_process_no_port_and_no_folder(tmp_path):
     script = """
 import signal

@@ -4,17 +4,14 @@
 does is any Flower server app of this process.
 """
 
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.local import run_local
-from hemafl_lib.federation.engines.ray import run_simulation
 from hemafl_lib.federation.quiet import quiet_flower
 from hemafl_lib.federation.site_app import SiteApp
 from hemafl_lib.federation.stored_sites import store_sites
@@ -44,7 +41,7 @@ def run_app(
     progress
         Whether to show a bar, on the local engine; None shows it where somebody may watch.
     stop
-        On the local engine, set it to end running clients early; Ctrl-C sets it too.
+        Set it to end the run early; on the local engine and on Ray, Ctrl-C sets it too.
 
     Raises
     ------
@@ -88,9 +85,17 @@ def run_on_threads(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Sit
 
 def run_on_ray(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], wishes: Wishes) -> None:
     """Run the sites in Ray's processes, which read their data from a folder."""
-    with tempfile.TemporaryDirectory(prefix="hemafl-sites-") as folder:
-        client_app = site_app.make_app(store_sites(sites, Path(folder)))
-        run_simulation(server_app, client_app, len(sites), workers=wishes.workers)
+    from hemafl_lib.federation.engines.kept_folder import KeptFolder  # not on every system
+    from hemafl_lib.federation.engines.ray import run_simulation
+
+    with KeptFolder() as folder:
+        run_simulation(
+            server_app,
+            site_app.make_app(store_sites(sites, folder.path)),
+            len(sites),
+            workers=wishes.workers,
+            stop=wishes.stop,
+        )
 
 
 def run_on_supernodes(
@@ -99,7 +104,7 @@ def run_on_supernodes(
     """Run the sites as SuperNodes that speak to a SuperLink over TLS, each a program of its own."""
     from hemafl_lib.federation.engines.deployment.deployment import run_deployment  # a second, for few runs
 
-    run_deployment(server_app, site_app, sites)
+    run_deployment(server_app, site_app, sites, wishes.stop)
 
 
 ENGINES: dict[str, Callable[[ServerApp, SiteApp, Sequence[Site], Wishes], None]] = {

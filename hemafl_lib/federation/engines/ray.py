@@ -1,8 +1,15 @@
-"""The simulation engine: the same app on Flower's own engine, which runs clients in Ray's processes."""
+"""The simulation engine: the same app on Flower's own engine, which runs clients in Ray's processes.
+
+Flower's engine does not end when it is interrupted: the server app goes on waiting for replies in a thread of
+its own, and so does Ray. So the engine runs in a thread beside the caller's, which is free to notice Ctrl-C;
+the server app sees the nodes through a grid that lets it end; and the processes are ended by their numbers.
+"""
 
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,35 +19,53 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, Stopped, quote
+from hemafl_lib.federation.engines.kept_folder import KeptFolder
+from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.parallel import cores
 
 PATIENCE = 5.0
-"""Seconds in which a process of Ray's may end by itself before it is killed."""
+"""Seconds in which what belongs to Ray may end by itself, before it is killed or left alone."""
+
+SHORT = 30
+"""Characters that the name of a temporary folder may have, so that Ray's sockets in it have 107 at most."""
+
+POLL = 0.1
+"""Seconds between two looks at whether the engine has ended."""
 
 
 def run_simulation(
-    server_app: ServerApp, client_app: ClientApp, nodes: int, *, workers: int | None = None
+    server_app: ServerApp,
+    client_app: ClientApp,
+    nodes: int,
+    *,
+    workers: int | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
     """Run any Flower app on ``nodes`` virtual nodes of Flower's Ray engine, and end Ray afterwards.
 
-    What the server app raises is raised again once Ray has ended. Raises `FederationError` if Ray does not
-    start.
+    What the server app raises is raised again once Ray has ended. Once ``stop`` is set, that is `Stopped`.
+    Raises `FederationError` if Ray cannot do its work.
     """
     from flwr.simulation import run_simulation as flower_run_simulation
 
     backend: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    failures: list[Exception] = []
-    with without_tips(), ray_ended():
-        start_ray(workers or cores())
-        flower_run_simulation(keep_failure(server_app, failures), client_app, nodes, backend_config=backend)
+    ended, failures = stop or threading.Event(), list[BaseException]()
+    watched = watch(server_app, ended, failures)
+    with KeptFolder(place_for_sockets()) as folder, without_tips(), ray_ended():
+
+        def engine() -> None:
+            start_ray(workers or cores(), folder.path)
+            flower_run_simulation(watched, client_app, nodes, backend_config=backend)
+
+        wait_for(engine, ended, failures)
     if failures:
         raise failures[0]
 
 
-def start_ray(workers: int) -> None:
-    """Start Ray, unless it runs already.
+def start_ray(workers: int, folder: Path | None = None) -> None:
+    """Start Ray, unless it runs already; it writes what it needs into ``folder``.
 
     Flower would start it after the server app, which would then wait for ever for a Ray that does not come.
     Ray's processes find the modules that this process finds. Raises `FederationError` if Ray does not start.
@@ -56,6 +81,7 @@ def start_ray(workers: int) -> None:
             include_dashboard=False,
             log_to_driver=False,
             runtime_env={"env_vars": modules},
+            _temp_dir=None if folder is None else str(folder),
         )
     except Exception as error:
         raise FederationError(
@@ -64,18 +90,75 @@ def start_ray(workers: int) -> None:
         ) from error
 
 
-def keep_failure(server_app: ServerApp, failures: list[Exception]) -> ServerApp:
-    """Return the same app, which puts what it raises into a list: Flower would report it as its own."""
-    keeping = ServerApp()
+def place_for_sockets() -> Path | None:
+    """Return where Ray's folder goes: its sockets have short names, for which not every place has room."""
+    return None if len(tempfile.gettempdir()) <= SHORT else Path("/tmp")
 
-    @keeping.main()
+
+def watch(server_app: ServerApp, ended: threading.Event, failures: list[BaseException]) -> ServerApp:
+    """Return the same app, which ends with `Stopped` once ``ended`` is set.
+
+    What it raises goes into ``failures``: Flower would report it as its own.
+    """
+    watched = ServerApp()
+
+    def end_if_over() -> None:
+        if ended.is_set():
+            raise Stopped
+
+    @watched.main()
     def main(grid: Grid, context: Context) -> None:
+        def nodes() -> Any:
+            end_if_over()
+            return grid.get_node_ids()
+
         try:
-            server_app(grid, context)
-        except Exception as error:
+            server_app(PolledGrid(grid, nodes, lambda node: end_if_over()), context)
+        except BaseException as error:
             failures.append(error)
 
-    return keeping
+    return watched
+
+
+def wait_for(engine: Callable[[], object], ended: threading.Event, failures: list[BaseException]) -> None:
+    """Run the engine in a thread and return when it has ended; set ``ended`` if it fails or on Ctrl-C.
+
+    Its failure goes into ``failures``.
+    """
+    # An event, since a thread whose ``join`` was interrupted counts as ended.
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            engine()
+        except BaseException as error:
+            failures.append(ray_failure(error))
+        finally:
+            ended.set()
+            done.set()
+
+    # Flower's threads are made by this one, and are like it no reason for the process to go on.
+    threading.Thread(target=run, name="ray engine", daemon=True).start()
+    try:
+        while not done.wait(POLL):
+            pass
+    except BaseException:
+        ended.set()
+        end(ray_processes(), psutil.Process.kill)
+        done.wait(PATIENCE)
+        raise
+
+
+def ray_failure(error: BaseException) -> FederationError:
+    """Return the one sentence for what made Flower's engine end, which is at the root of its own errors."""
+    if isinstance(error, FederationError):
+        return error
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return FederationError(
+        f"Flower's engine on Ray ended because {quote(str(error) or type(error).__name__)}; run again, or "
+        "choose engine='local'."
+    )
 
 
 @contextmanager
@@ -94,7 +177,9 @@ def ray_ended() -> Iterator[None]:
         try:
             ray.shutdown()
         finally:
-            end([process for process in ray_processes() if process not in before])
+            mine = [process for process in ray_processes() if process not in before]
+            end(mine, psutil.Process.terminate)
+            end(mine, psutil.Process.kill)
 
 
 def ray_processes() -> list[psutil.Process]:
@@ -112,10 +197,9 @@ def ray_processes() -> list[psutil.Process]:
     return found
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """End processes and wait for them; who does not end in time is killed."""
-    for stop in (psutil.Process.terminate, psutil.Process.kill):
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                stop(process)
-        _, processes = psutil.wait_procs(processes, timeout=PATIENCE)
+def end(processes: list[psutil.Process], how: Callable[[psutil.Process], None]) -> None:
+    """Tell processes to end and wait for them, at most `PATIENCE`."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            how(process)
+    psutil.wait_procs(processes, timeout=PATIENCE)

@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,10 +24,10 @@ from typing import Any
 import httpx
 from flwr.serverapp import ServerApp
 
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, Stopped
 from hemafl_lib.federation.engines.deployment import keys
-from hemafl_lib.federation.engines.deployment.grid import DeploymentGrid
 from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports, wait_until
+from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.flower_private import SuperLink, Tasks
 from hemafl_lib.federation.site_app import SiteApp, store_app
 from hemafl_lib.federation.stored_sites import store_sites
@@ -161,21 +162,30 @@ class Deployment:
             lambda: node.node_id in self.superlink.online(), node.programs[0], "it connected", DEADLINE
         )
 
-    def run(self, server_app: ServerApp) -> None:
+    def run(self, server_app: ServerApp, stop: threading.Event | None = None) -> None:
         """Run a Flower app: the server app in this process, the client app at the nodes.
 
         Raises
         ------
         FederationError
             If the SuperLink cannot be reached any more.
+        Stopped
+            If ``stop`` was set.
         """
+
+        def gone(node: int) -> str | None:
+            if stop is not None and stop.is_set():
+                raise Stopped
+            return nodes[node].gone()
+
         nodes = {node.node_id: node for node in self.nodes}
+        numbers = {node: number for number, node in enumerate(nodes)}
         secret = (self.folder / SECRET).read_bytes()
         try:
             self.superlink.start_run(BUNDLE)
             with Tasks(self.superlink.url, secret, self.superlink.tls) as tasks, tasks.serve() as served:
                 flower, context = served
-                server_app(DeploymentGrid(flower, list(nodes), lambda node: nodes[node].gone()), context)
+                server_app(PolledGrid(flower, lambda: nodes, gone, numbers), context)
         except httpx.HTTPError as error:
             log = self.program.last_lines()
             raise FederationError(f"the SuperLink failed ({error}); the end of its log is: {log}") from error
@@ -214,7 +224,9 @@ def flower_environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **FLOWER, "FLWR_HOME": home, "PYTHONPATH": path}
 
 
-def run_deployment(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site]) -> None:
+def run_deployment(
+    server_app: ServerApp, site_app: SiteApp, sites: Sequence[Site], stop: threading.Event | None = None
+) -> None:
     """Run a site app on one SuperNode a site, and the server app in this process."""
     with deploy() as deployment:
         folder, count = deployment.folder, len(sites)
@@ -223,4 +235,4 @@ def run_deployment(server_app: ServerApp, site_app: SiteApp, sites: Sequence[Sit
         told = {"folder": str(folder), "layers": ",".join(site_app.own_layers())}
         configs = [{**told, "partition-id": number, "num-partitions": count} for number in range(count)]
         deployment.start_nodes(f"{NODE}:app", configs)
-        deployment.run(server_app)
+        deployment.run(server_app, stop)

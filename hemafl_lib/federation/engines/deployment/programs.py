@@ -7,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import Self
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.deployment import keeper
+from hemafl_lib.federation.engines.keeper import MARK
+from hemafl_lib.federation.engines.kept_folder import KeptFolder
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class Program:
 class Programs:
     """Programs and the folder they share: use it as a context manager, and nothing stays behind.
 
-    Every program leads a process group of its own. A small program beside them, the keeper, kills the
-    groups and removes the folder when the block is left, and also when this process ends in any
-    other way.
+    Every program leads a process group of its own, which ends with the folder (see `KeptFolder`).
 
     Attributes
     ----------
@@ -60,25 +58,16 @@ class Programs:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="hemafl-"))
+        self._kept = KeptFolder()
+        self.folder = self._kept.path
         self._started: list[subprocess.Popen] = []
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__, str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-        )
-        self._groups = cast(IO[str], self._keeper.stdin)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         """End all programs and remove the folder; return when both has happened."""
-        self._groups.close()
-        self._keeper.wait()
+        self._kept.__exit__()
         for process in self._started:
             process.wait()
 
@@ -91,15 +80,14 @@ class Programs:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [find_program(command[0]), *command[1:]],
-                env=dict(environment),
+                env={**environment, MARK: str(self.folder)},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._groups.write(f"{process.pid}\n")
-        self._groups.flush()
+        self._kept.kill_at_the_end(process.pid)
         self._started.append(process)
         return Program(name, process, log)
 

@@ -2,17 +2,22 @@
 
 It reads the numbers of process groups from its standard input, one a line. When that input ends,
 because the parent closed it, ended, crashed or was killed, it kills all the groups and removes the
-folder that its first argument names. It is run as a file of its own and imports nothing but the
-standard library, so that it is there within milliseconds.
+folder that its first argument names. A program that was started in the moment in which the parent ended
+bears the folder's name in its environment, and is killed too (on Linux). It is run as a file of its own
+and imports nothing but the standard library, so that it is there within milliseconds.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+MARK = "HEMAFL_RUN_FOLDER"
+"""The variable in the environment of what ends with the folder that it names."""
 
 
 def keep(groups: Iterable[str], folder: str) -> None:
@@ -24,8 +29,19 @@ def keep(groups: Iterable[str], folder: str) -> None:
     # What has just been killed may still finish a write, so one removal may leave a file behind.
     end = time.monotonic() + 10
     while os.path.exists(folder) and time.monotonic() < end:
+        for number in marked(folder):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.02)
+
+
+def marked(folder: str) -> Iterator[int]:
+    """Yield the processes whose environment names the folder."""
+    for path in glob.glob("/proc/[0-9]*/environ"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if f"{MARK}={folder}".encode() in file.read().split(b"\0"):
+                yield int(path.split("/")[2])
 
 
 if __name__ == "__main__":

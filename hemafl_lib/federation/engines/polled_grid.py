@@ -1,44 +1,54 @@
-"""The server app's view of the nodes of a deployment: every message gets a reply, or a reason for none."""
+"""The server app's view of nodes in other programs: every message gets a reply, or a reason for none."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from hemafl_lib.federation.flower_private import RunGrid, node_absence
 
-POLL = 0.2
+POLL = 0.1
 """Seconds between two questions for replies."""
 
 
-class DeploymentGrid(RunGrid):
-    """Flower's grid over HTTPS, which knows its nodes and gives every message a reply.
+class PolledGrid(RunGrid):
+    """One of Flower's own grids, which knows when a node will not answer and gives every message a reply.
 
     Parameters
     ----------
     flower
-        Flower's own grid, which hands messages to the SuperLink.
+        Flower's grid, which carries the messages.
     nodes
-        IDs of the nodes that take part, in the order of the sites, whether they are connected or not.
+        Returns the IDs of all nodes that take part, whether they are connected or not. It may raise an error
+        to end the server app.
     gone
-        Returns why a node will not answer any more, or None as long as it may.
+        Returns why a node will not answer any more, or None as long as it may. It is asked again and again,
+        and may raise an error to end the server app.
+    numbers
+        Which of the sites each node is, where that is known before it says so.
     """
 
-    def __init__(self, flower: Grid, nodes: Sequence[int], gone: Callable[[int], str | None]) -> None:
+    def __init__(
+        self,
+        flower: Grid,
+        nodes: Callable[[], Iterable[int]],
+        gone: Callable[[int], str | None],
+        numbers: Mapping[int, int] | None = None,
+    ) -> None:
         super().__init__(flower.run.run_id)
-        self.flower, self.nodes, self.gone = flower, list(nodes), gone
+        self.flower, self.nodes, self.gone, self.numbers = flower, nodes, gone, dict(numbers or {})
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the IDs of all nodes that take part, in the order of the sites."""
-        return list(self.nodes)
+        """Return the IDs of all nodes that take part."""
+        return list(self.nodes())
 
     def site_numbers(self) -> dict[int, int]:
         """Return which of the sites each node is."""
-        return {node: number for number, node in enumerate(self.nodes)}
+        return self.numbers
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand messages to the SuperLink; return their IDs."""
+        """Hand messages to Flower; return their IDs."""
         return self.flower.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
