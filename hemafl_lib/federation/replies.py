@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -161,15 +161,17 @@ def read_metrics(records: Mapping[str, Any]) -> dict[str, int | float]:
     metrics.pop(NUMBER, None)
     if len(metrics) > MOST_METRICS:
         raise FederationError(f"it has {len(metrics)} metrics; send at most {MOST_METRICS}")
+    numbers: dict[str, int | float] = {}
     for name, value in metrics.items():
         if not name.isprintable() or len(name) > LONGEST:
             raise FederationError(f"the name of its metric {shown(name)} is no short line of text")
         if not is_number(value):
             raise FederationError(f"its metric '{name}' is {shown(value)}, not one finite number")
-    return metrics
+        numbers[name] = value
+    return numbers
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a value is one finite number, which a float can hold."""
     if isinstance(value, float):
         return math.isfinite(value)

@@ -111,9 +111,7 @@ class Roster:
             for value, nodes in group(seats, part).items():
                 holder = known.get(value)
                 for node in nodes:
-                    others = [
-                        other for other in {holder: 0, **dict.fromkeys(nodes)} if other not in (None, node)
-                    ]
+                    others = [other for other in dict.fromkeys([holder, *nodes]) if other not in (None, node)]
                     if others and node != holder:
                         wrong.setdefault(node, what.format(value, ", ".join(f"node {n}" for n in others)))
         self._seat({node: seat for node, seat in seats.items() if node not in wrong})

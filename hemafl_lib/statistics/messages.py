@@ -162,7 +162,7 @@ class Hospitals:
 
 def formed(message: Arrays, form: Form, infinite: frozenset[str]) -> Arrays:
     """Return a message in the types of its form; raise `FederationError` if it does not fit."""
-    like = {}
+    like: Arrays = {}
     for name, (kind, shape) in form.items():
         if shape == ANY_LENGTH:
             shape = (message[name].size,) if name in message else (0,)

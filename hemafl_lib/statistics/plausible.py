@@ -21,8 +21,8 @@ CANCELLED = 1e-3
 """The same where a large sum was taken from another, so that little of both is left."""
 
 
-def require(holds: bool | np.bool_, reason: str) -> None:
-    """Raise `FederationError` with the reason unless the rule holds."""
+def require(holds: bool | np.bool_ | np.ndarray, reason: str) -> None:
+    """Raise `FederationError` with the reason unless the rule, one truth value, holds."""
     if not holds:
         raise FederationError(reason)
 
