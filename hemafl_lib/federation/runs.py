@@ -62,9 +62,10 @@ class Run:
         return parameter_hash(self.parameters)
 
     def curve(self, metric: str, phase: str = "evaluate") -> pd.DataFrame:
-        """Return one metric by round (rows) and site (columns)."""
-        rows = self.history.query("metric == @metric and phase == @phase")
-        return rows.pivot(index="round", columns="site", values="value")
+        """Return one metric by round (rows) and site (columns); NaN where a site could not measure it."""
+        rows = self.history.query("phase == @phase")
+        values = rows.query("metric == @metric").pivot(index="round", columns="site", values="value")
+        return values.reindex(columns=sorted(set(rows["site"])))
 
     def total_steps(self) -> int:
         """Return the optimiser steps of all sites and rounds together."""
