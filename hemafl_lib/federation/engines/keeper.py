@@ -26,13 +26,16 @@ def keep(groups: Iterable[str], folder: str) -> None:
     for number in numbers:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(number, signal.SIGKILL)
-    # What has just been killed may still finish a write, so one removal may leave a file behind.
+    # What has just been killed may still finish a write or start a program, so once may not be enough.
     end = time.monotonic() + 10
-    while os.path.exists(folder) and time.monotonic() < end:
-        for number in marked(folder):
+    while time.monotonic() < end:
+        strays = list(marked(folder))
+        for number in strays:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(number, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+        if not strays and not os.path.exists(folder):
+            break
         time.sleep(0.02)
 
 

@@ -20,12 +20,13 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib.errors import FederationError, Stopped, quote
+from hemafl_lib.federation.engines.keeper import MARK
 from hemafl_lib.federation.engines.kept_folder import KeptFolder
 from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.parallel import cores
 
-PATIENCE = 5.0
+PATIENCE = 3.0
 """Seconds in which what belongs to Ray may end by itself, before it is killed or left alone."""
 
 SHORT = 30
@@ -51,13 +52,17 @@ def run_simulation(
     from flwr.simulation import run_simulation as flower_run_simulation
 
     backend: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    ended, failures = stop or threading.Event(), list[BaseException]()
-    watched = watch(server_app, ended, failures)
-    with KeptFolder(place_for_sockets()) as folder, without_tips(), ray_ended():
+    # Not ``stop`` itself, by which the runs of `isolated` are all stopped.
+    ended, failures = threading.Event(), list[BaseException]()
+    watched = watch(server_app, lambda: ended.is_set() or bool(stop and stop.is_set()), failures)
+    with KeptFolder(place_for_sockets()) as folder, without_tips():
 
         def engine() -> None:
-            start_ray(workers or cores(), folder.path)
-            flower_run_simulation(watched, client_app, nodes, backend_config=backend)
+            with ray_ended():
+                start_ray(workers or cores(), folder.path)
+                if ended.is_set():
+                    return
+                flower_run_simulation(watched, client_app, nodes, backend_config=backend)
 
         wait_for(engine, ended, failures)
     if failures:
@@ -74,6 +79,8 @@ def start_ray(workers: int, folder: Path | None = None) -> None:
 
     if ray.is_initialized():
         return
+    if folder is not None:  # what Ray starts inherits it, and ends with the folder
+        os.environ[MARK] = str(folder)
     modules = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
     try:
         ray.init(
@@ -88,6 +95,8 @@ def start_ray(workers: int, folder: Path | None = None) -> None:
             f"Ray does not start ({' '.join(str(error).split())}); wait until the machine is less busy, "
             "or choose engine='local'."
         ) from error
+    finally:
+        os.environ.pop(MARK, None)
 
 
 def place_for_sockets() -> Path | None:
@@ -95,15 +104,15 @@ def place_for_sockets() -> Path | None:
     return None if len(tempfile.gettempdir()) <= SHORT else Path("/tmp")
 
 
-def watch(server_app: ServerApp, ended: threading.Event, failures: list[BaseException]) -> ServerApp:
-    """Return the same app, which ends with `Stopped` once ``ended`` is set.
+def watch(server_app: ServerApp, over: Callable[[], bool], failures: list[BaseException]) -> ServerApp:
+    """Return the same app, which ends with `Stopped` once it is ``over``.
 
     What it raises goes into ``failures``: Flower would report it as its own.
     """
     watched = ServerApp()
 
     def end_if_over() -> None:
-        if ended.is_set():
+        if over():
             raise Stopped
 
     @watched.main()
@@ -144,8 +153,13 @@ def wait_for(engine: Callable[[], object], ended: threading.Event, failures: lis
             pass
     except BaseException:
         ended.set()
-        end(ray_processes(), psutil.Process.kill)
-        done.wait(PATIENCE)
+        # What clients compute is of no use any more; Ray itself ends better by its own means.
+        for process in clients():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if not done.wait(PATIENCE):
+            end(ray_processes(), psutil.Process.kill)
+            done.wait(PATIENCE / 5)
         raise
 
 
@@ -197,9 +211,19 @@ def ray_processes() -> list[psutil.Process]:
     return found
 
 
+def clients() -> list[psutil.Process]:
+    """Return the processes in which Ray runs clients; they bear its name in place of their command's."""
+    found = []
+    for process in ray_processes():
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                found.append(process)
+    return found
+
+
 def end(processes: list[psutil.Process], how: Callable[[psutil.Process], None]) -> None:
     """Tell processes to end and wait for them, at most `PATIENCE`."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             how(process)
-    psutil.wait_procs(processes, timeout=PATIENCE)
+    psutil.wait_procs(processes, timeout=PATIENCE / 2)
