@@ -155,7 +155,7 @@ def read_reason(records: Mapping[str, Any], name: str) -> str | None:
 
 
 def read_metrics(records: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return a reply's numbers; raise `FederationError`, which names the metric, if one is not finite."""
+    """Return a reply's numbers; raise `FederationError`, which names the metric, if one is no number."""
     record = records.get("metrics")
     metrics = dict(record.items()) if isinstance(record, MetricRecord) else {}
     metrics.pop(NUMBER, None)
@@ -166,15 +166,15 @@ def read_metrics(records: Mapping[str, Any]) -> dict[str, int | float]:
         if not name.isprintable() or len(name) > LONGEST:
             raise FederationError(f"the name of its metric {shown(name)} is no short line of text")
         if not is_number(value):
-            raise FederationError(f"its metric '{name}' is {shown(value)}, not one finite number")
+            raise FederationError(f"its metric '{name}' is {shown(value)}, not one number")
         numbers[name] = value
     return numbers
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is one finite number, which a float can hold."""
+    """Return whether a value is one number, which a float can hold; epsilon is infinite without noise."""
     if isinstance(value, float):
-        return math.isfinite(value)
+        return value > -math.inf
     return type(value) is int and abs(value) < sys.float_info.max
 
 

@@ -255,16 +255,16 @@ HONEST = trained(START, 1)
         pytest.param(
             metric("loss", float("nan")),
             "'loss' is nan",
-            id="A hospital's metric is NaN or infinite",
+            id="A hospital's metric is no number",
             marks=pytest.mark.survives(
-                "A hospital's metric is NaN or infinite",
+                "A hospital's metric is no number",
                 "that reply is refused with its reason; the result is that of the others",
             ),
         ),
         (metric("loss", float("-inf")), "'loss' is -inf"),
         pytest.param(
             metric("loss", [0.5]),
-            "'loss' is [0.5], not one finite",
+            "'loss' is [0.5], not one number",
             id="A hospital's metric is a list",
             marks=pytest.mark.survives(
                 "A hospital's metric is a list",

@@ -533,7 +533,7 @@ ADDITIONS = {
                 ),
                 insert(
                     ENGINE_ENTRY,
-                    after="    run_deployment(server_app, site_app, sites)\n",
+                    after="    run_deployment(server_app, site_app, sites, wishes.stop)\n",
                 ),
                 insert('    "in_turn": run_one_by_one,\n', before='    "local": run_on_threads,\n'),
             ),
