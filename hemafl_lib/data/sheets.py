@@ -26,6 +26,9 @@ SHOWN = 8
 LONGEST_QUOTE = 30
 """Characters of a cell that a sentence quotes."""
 
+LONGEST_CELL = 100_000
+"""Characters that a cell may have; the limit of `csv` is one for all of a program, which others move."""
+
 SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 
 NOT_KNOWN = ("", "NA", "N/A", "n.a.", "NaN", "-", "unknown")
@@ -283,6 +286,12 @@ def _records(text: str, separator: str, file: str) -> dict[int, list[str]]:
             f"{file}: row {row + 1} cannot be read ({reason}); look for a quotation mark too many, or for a "
             "cell without end."
         ) from None
+    for row, cells in records.items():
+        if max(map(len, cells), default=0) > LONGEST_CELL:
+            raise DataError(
+                f"{file}: row {row} cannot be read (a cell has more than {LONGEST_CELL:,} characters); look "
+                "for a quotation mark too many, or for a cell without end."
+            )
     return records
 
 

@@ -76,7 +76,13 @@ def test_every_command_of_the_makefile_is_explained(makefile):
 
 def test_make_test_checks_style_types_tests_and_notebooks(makefile):
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
-    for part in ("ruff format --check", "ruff check", "mypy", "$(PYTEST) --no-loadscope-reorder tests", "--nbval"):
+    for part in (
+        "ruff format --check",
+        "ruff check",
+        "mypy",
+        "$(PYTEST) --no-loadscope-reorder tests",
+        "--nbval",
+    ):
         assert part in recipe
 
 
