@@ -30,7 +30,6 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.errors import FederationError, ModelError
 from hemafl_lib.federation import hospital
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.engines import keeper
 from hemafl_lib.federation.engines.deployment import deployment, programs
 from hemafl_lib.federation.engines.deployment.deployment import deploy, flower_environment
 from hemafl_lib.federation.engines.deployment.keys import (
@@ -261,9 +260,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 @linux
 def test_a_program_that_was_started_while_the_run_was_interrupted_ends_too():
     """Ctrl-C may come after the program has started and before its number is known."""
-    with Programs() as programs:
-        environment = {**os.environ, keeper.MARK: str(programs.folder)}
-        stray = subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
+    with Programs() as programs, (programs.folder / "log").open("wb") as log:
+        stray = subprocess.Popen(["sleep", "600"], stdout=log, start_new_session=True)
     assert stray.wait(10) == -signal.SIGKILL
 
 

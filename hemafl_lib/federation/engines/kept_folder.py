@@ -54,9 +54,9 @@ class KeptFolder:
         self._groups.close()
         self._keeper.wait()
 
-    def kill_at_the_end(self, group: int) -> None:
-        """Have a process group killed when the folder goes."""
-        self._groups.write(f"{group}\n")
+    def kill_at_the_end(self, number: int) -> None:
+        """Have a process, or by its negative number a process group, killed when the folder goes."""
+        self._groups.write(f"{number}\n")
         self._groups.flush()
 
 

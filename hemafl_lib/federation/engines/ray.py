@@ -20,7 +20,6 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hemafl_lib.errors import FederationError, Stopped, quote
-from hemafl_lib.federation.engines.keeper import MARK
 from hemafl_lib.federation.engines.kept_folder import KeptFolder
 from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.quiet import without_tips
@@ -60,6 +59,8 @@ def run_simulation(
         def engine() -> None:
             with ray_ended():
                 start_ray(workers or cores(), folder.path)
+                for process in ray_processes():
+                    folder.kill_at_the_end(process.pid)
                 if ended.is_set():
                     return
                 flower_run_simulation(watched, client_app, nodes, backend_config=backend)
@@ -79,8 +80,6 @@ def start_ray(workers: int, folder: Path | None = None) -> None:
 
     if ray.is_initialized():
         return
-    if folder is not None:  # what Ray starts inherits it, and ends with the folder
-        os.environ[MARK] = str(folder)
     modules = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
     try:
         ray.init(
@@ -95,8 +94,6 @@ def start_ray(workers: int, folder: Path | None = None) -> None:
             f"Ray does not start ({' '.join(str(error).split())}); wait until the machine is less busy, "
             "or choose engine='local'."
         ) from error
-    finally:
-        os.environ.pop(MARK, None)
 
 
 def place_for_sockets() -> Path | None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.engines.keeper import MARK
 from hemafl_lib.federation.engines.kept_folder import KeptFolder
 
 
@@ -80,14 +79,14 @@ class Programs:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [find_program(command[0]), *command[1:]],
-                env={**environment, MARK: str(self.folder)},
+                env=dict(environment),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._kept.kill_at_the_end(process.pid)
+        self._kept.kill_at_the_end(-process.pid)
         self._started.append(process)
         return Program(name, process, log)
 
