@@ -128,6 +128,19 @@ def test_an_engine_that_fails_is_one_sentence_and_ends_its_server_app():
     assert str(failures[0]).startswith("Flower's engine on Ray ended because It has no room; run again, or")
 
 
+STANDING_STILL = """
+import ctypes
+from hemafl_lib.federation.engines import ray
+ray.PATIENCE = 0.5
+with ray.ended_hard():
+    ctypes.PyDLL(None).sleep(60)  # holds the interpreter, as Ray does while it starts
+"""
+
+
+def test_a_start_of_ray_that_stands_still_is_ended_hard():
+    assert subprocess.run([sys.executable, "-c", STANDING_STILL], timeout=50).returncode == 1
+
+
 class InThisProcess:
     """What Flower's engine needs of Ray, without Ray."""
 

@@ -5,6 +5,7 @@ its own, and so does Ray. So the engine runs in a thread beside the caller's, wh
 the server app sees the nodes through a grid that lets it end; and the processes are ended by their numbers.
 """
 
+import faulthandler
 import os
 import sys
 import tempfile
@@ -155,9 +156,25 @@ def wait_for(engine: Callable[[], object], ended: threading.Event, failures: lis
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if not done.wait(PATIENCE):
-            end(ray_processes(), psutil.Process.kill)
-            done.wait(PATIENCE / 5)
+            with ended_hard():
+                end(ray_processes(), psutil.Process.kill)
+                done.wait(PATIENCE / 2)
         raise
+
+
+@contextmanager
+def ended_hard() -> Iterator[None]:
+    """End this process, exit status 1, should the block stand still for longer than `PATIENCE`.
+
+    While Ray starts it may hold the interpreter, for minutes if what it waits for has gone: no Python of this
+    process runs any more, and nothing but a timer outside it helps.
+    """
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def ray_failure(error: BaseException) -> FederationError:
