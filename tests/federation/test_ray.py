@@ -99,7 +99,8 @@ def test_mods_and_what_privacy_spends_are_those_of_the_local_engine(running):
     ray = federation.run(sites(2, pictures), **settings, engine="simulation")
     assert "epsilon" in set(local.history["metric"])
     assert local.hash == ray.hash
-    assert local.history.equals(ray.history)
+    # Parameters agree to the bit; the last digit of an accountant's sum depends on the library's threads.
+    pd.testing.assert_frame_equal(local.history, ray.history, rtol=1e-12)
 
 
 def test_a_statistic_is_the_same_to_the_bit(running):

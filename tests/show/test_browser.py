@@ -197,8 +197,8 @@ def html(repository, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(repository / "book", root / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(repository / "_config.yml", root)
-    scripts = "hemafl_book/show/assets"
-    shutil.copytree(repository / scripts, root / scripts)
+    for folder in ("hemafl_book/show/assets", "tests"):
+        shutil.copytree(repository / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     toc = yaml.safe_load((repository / "_toc.yml").read_text())
     toc["parts"].append({"caption": "Sample", "chapters": [{"file": "book/sample"}]})
     (root / "_toc.yml").write_text(yaml.safe_dump(toc))
@@ -258,9 +258,9 @@ class Visit:
 
     def __init__(self, chromium, viewport):
         self.page = chromium.new_page(viewport=viewport)
-        self.requests, self.complaints = [], []
+        self.requests, self.stopped, self.complaints = [], [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self.note_failure)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(
             "console", lambda message: message.type == "error" and self.complaints.append(message.text)
@@ -273,9 +273,15 @@ class Visit:
         )
         return self.page
 
+    def note_failure(self, request):
+        self.complaints.append(f"failed: {request.url}")
+        if "csp" in (request.failure or "").lower():  # told, and stopped before it went anywhere
+            self.stopped.append(request.url)
+
     def away(self, address):
         """The requests that left the book."""
-        return [url for url in self.requests if not url.startswith((address, "data:", "blob:"))]
+        at_home = (address, "data:", "blob:")
+        return [url for url in self.requests if not url.startswith(at_home) and url not in self.stopped]
 
 
 @pytest.fixture
