@@ -53,7 +53,7 @@ class RoundCheck:
             LOGGER.info("round %d of %d: trained by %s", number, self.strategy.rounds, ", ".join(losses))
             return
         found = ", ".join(f"{site} {loss:.3g}" for site, loss in losses.items())
-        if not min(losses.values()) <= DIVERGED * self.guessing:
+        if not any(loss <= DIVERGED * self.guessing for loss in losses.values()):
             raise FederationError(
                 f"the model diverged in round {number}; lower learning-rate and name another folder for out: "
                 f"its loss on validation images is {found}, and guessing gives {self.guessing:.3g}."

@@ -1,6 +1,7 @@
 """The app for hospitals: a run ends well only if somebody trained, and nothing good is ever overwritten."""
 
 import logging
+import math
 import threading
 import tomllib
 from dataclasses import replace
@@ -127,13 +128,17 @@ def test_a_diverged_model_is_an_error(start, tmp_path, rate):
 
 
 @pytest.mark.survives(
-    "One hospital reports an absurd loss",
+    "One hospital reports an absurd loss, or none",
     "the others' word counts: the run goes on, and the history shows what that hospital said",
 )
-def test_one_hospital_alone_cannot_call_the_model_diverged(start, monkeypatch, tmp_path):
+@pytest.mark.parametrize("liar", ["north", "south"])
+@pytest.mark.parametrize("loss", [1e30, math.inf, None])
+def test_one_hospital_alone_cannot_call_the_model_diverged(start, monkeypatch, tmp_path, liar, loss):
     def lie(site, message, reply):
-        if site == "south" and message.metadata.message_type == "evaluate":
-            reply.content["metrics"]["loss"] = 1e30
+        if site == liar and message.metadata.message_type == "evaluate":
+            del reply.content["metrics"]["loss"]
+            if loss is not None:
+                reply.content["metrics"]["loss"] = loss
         return reply
 
     failing(monkeypatch, lie)
