@@ -462,7 +462,7 @@ def utility(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFr
     pd.DataFrame
         One row for each study, arm and noise (NaN without privacy), in their order: the ``epsilon`` (of the
         client that spent most, averaged over the seeds; NaN or infinite where nothing bounds it), and the
-        metric's ``mean`` over the seeds with its 95 % t-interval, ``low`` and ``high``.
+        metric's ``mean`` over the seeds with its 95 % interval, ``low`` and ``high``.
     """
     rows = []
     for (study, arm, noise), group in table.groupby(["study", "arm", "noise"], sort=False, dropna=False):

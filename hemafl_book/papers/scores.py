@@ -79,9 +79,10 @@ def score_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame, metric: str = "balanced accuracy") -> pd.DataFrame:
-    """Return each arm's mean of a metric over the seeds at each place, with its 95 % t-interval.
+    """Return each arm's mean of a metric in [0, 1] over the seeds at each place, with its 95 % interval.
 
-    Rows keep the order of the arms; columns are arm, where, mean, low and high.
+    The interval is that of `seed_interval`; a single seed has none. Rows keep the order of the arms; columns
+    are arm, where, mean, low and high.
     """
     rows = []
     for (arm, where), group in table.groupby(["arm", "where"], sort=False):
@@ -139,7 +140,7 @@ def differences(
     table = score_table(at).pivot(index="seed", columns="arm", values="balanced accuracy")
     rows = []
     for arm in (arm for arm in means if arm != reference):
-        over_seeds = mean_interval(table[arm] - table[reference])
+        over_seeds = mean_interval(table[arm] - table[reference], evaluation.difference_interval)
         labels = next(p.labels for p in at if p.arm == arm)
         over_cells = evaluation.paired_bootstrap(
             evaluation.balanced_accuracy,
@@ -164,11 +165,13 @@ def differences(
     return pd.DataFrame(rows)
 
 
-def mean_interval(values: pd.Series) -> evaluation.Interval:
-    """Return the mean over seeds with its t-interval; of a single seed, without one (NaN)."""
+def mean_interval(
+    values: pd.Series, interval: Callable[..., evaluation.Interval] = evaluation.seed_interval
+) -> evaluation.Interval:
+    """Return the mean over seeds with its interval; of a single seed, without one (NaN)."""
     if len(values) == 1:
         return evaluation.Interval(float(values.iloc[0]), np.nan, np.nan)
-    return evaluation.seed_interval(values)
+    return interval(values)
 
 
 def mean_probabilities(predictions: Sequence[Prediction], arm: str) -> np.ndarray:

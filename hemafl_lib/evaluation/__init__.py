@@ -1,6 +1,6 @@
 """How good is a model, for whom, and how sure can one be?
 
-Budget: 1700 lines.
+Budget: 1800 lines.
 """
 
 from hemafl_lib.evaluation.arithmetic import (
@@ -66,6 +66,7 @@ from hemafl_lib.evaluation.uncertainty import (
     Interval,
     McNemar,
     bootstrap_interval,
+    difference_interval,
     mcnemar,
     paired_bootstrap,
     seed_interval,
@@ -95,6 +96,7 @@ __all__ = [
     "confidence_by_correctness",
     "conformal_threshold",
     "confusion_matrix",
+    "difference_interval",
     "expected_calibration_error",
     "f1_interval",
     "fit_temperature",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import expit, logit, stdtrit
 
 from hemafl_lib.errors import EvaluationError
 from hemafl_lib.evaluation.arrays import as_label_pair
@@ -157,15 +158,70 @@ def mcnemar(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemar:
 
 
 def seed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Return the mean over repeated trainings with Student's t interval, from two seeds on.
+    """Return the mean over repeated trainings of a score in [0, 1], with an interval that stays in there.
+
+    Student's t on the logit scale: the standard error of the mean m becomes, by the delta method, that of
+    log(m / (1 - m)), and both ends are brought back. Where all values are equal, so are both ends; this is
+    also what a mean of exactly 0 or 1 means. In simulations with 3 to 30 seeds (`test_coverage_of_intervals`)
+    a nominal 95 % covers 93 to 96 % of beta-distributed scores with means up to 0.95, where the plain t falls
+    to 91 % and leaves [0, 1], and a percentile bootstrap of 3 or 5 seeds to 70 or 81 %. If one seed in five
+    collapses, no method that sees five seeds covers more than 70 %.
 
     It says how much training varies on this test set; it does not say how another test set would vary.
+
+    Raises
+    ------
+    EvaluationError
+        If there are fewer than two values, one is not in [0, 1], or ``level`` is not between 0 and 1.
     """
+    array = _values_of_seeds(values, level)
+    if array.min() < 0 or array.max() > 1:
+        raise EvaluationError(
+            f"'values' holds {array.min():g} to {array.max():g}; give shares in [0, 1], or use "
+            "difference_interval for differences of them."
+        )
+    mean = float(array.mean())
+    error = _reach(array, level)
+    if error == 0 or mean in (0, 1):
+        return Interval(mean, mean, mean)
+    centre, reach = logit(mean), error / (mean * (1 - mean))
+    return Interval(mean, float(expit(centre - reach)), float(expit(centre + reach)))
+
+
+def difference_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the mean over seeds of a difference of two scores, with Student's t interval inside [-1, 1].
+
+    ``values`` are first less second score, paired by seed, so that the deal and the split cancel. The
+    interval excludes 0 exactly where the paired t-test rejects; what lies beyond -1 or 1 cannot be and is cut
+    off, which costs no coverage.
+
+    Raises
+    ------
+    EvaluationError
+        If there are fewer than two values, one is not in [-1, 1], or ``level`` is not between 0 and 1.
+    """
+    array = _values_of_seeds(values, level)
+    if np.abs(array).max() > 1:
+        raise EvaluationError(
+            f"'values' holds {array.min():g} to {array.max():g}; give differences of shares, in [-1, 1]."
+        )
+    mean, reach = float(array.mean()), _reach(array, level)
+    return Interval(mean, max(-1.0, mean - reach), min(1.0, mean + reach))
+
+
+def _values_of_seeds(values: ArrayLike, level: float) -> np.ndarray:
+    """Return one finite number a seed, float64[S]."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.all(np.isfinite(array)):
         raise EvaluationError("'values' must hold one finite number a seed, from at least two seeds.")
     if not 0 < level < 1:
-        raise EvaluationError(f"'level' is {level}; give a share between 0 and 1.")
-    mean = float(array.mean())
-    reach = float(stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array))
-    return Interval(mean, mean - reach, mean + reach)
+        raise EvaluationError(f"'level' is {level}; give a number between 0 and 1.")
+    return array
+
+
+def _reach(array: np.ndarray, level: float) -> float:
+    """Return half the width of Student's t interval of the mean; 0 where all values are equal."""
+    if array.min() == array.max():
+        return 0.0
+    quantile = stdtrit(len(array) - 1, (1 + level) / 2)
+    return float(quantile * array.std(ddof=1) / np.sqrt(len(array)))

@@ -294,15 +294,60 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_rows(first_only, s
     assert evaluation.mcnemar(labels, first, second) == (first_only, second_only, pytest.approx(p_value))
 
 
-@settings(max_examples=30, deadline=None)
-@given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=10, unique_by=lambda x: round(x, 3)))
-def test_seed_interval_is_students(values):
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert evaluation.seed_interval(values, level=0.9) == pytest.approx((np.mean(values), low, high))
+SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=30)
 
 
-def test_equal_seeds_give_an_interval_of_no_width():
-    assert evaluation.seed_interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+@settings(max_examples=200, deadline=None)
+@given(values=SHARES, level=st.floats(0.01, 0.99))
+def test_an_interval_of_shares_is_possible_and_holds_the_mean(values, level):
+    mean, low, high = evaluation.seed_interval(values, level)
+    assert 0 <= low <= mean + 1e-12
+    assert mean - 1e-12 <= high <= 1
+    assert mean == pytest.approx(np.mean(values))
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=30))
+def test_an_interval_of_differences_is_students_inside_its_range(values):
+    mean, low, high = evaluation.difference_interval(values, level=0.9)
+    assert -1 <= low <= mean + 1e-12
+    assert mean - 1e-12 <= high <= 1
+    if np.std(values) > 1e-6:
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+        assert (low, high) == pytest.approx(np.clip(expected, -1, 1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=SHARES, level=st.floats(0.01, 0.99))
+def test_wrong_answers_have_the_mirror_image_of_the_interval_of_right_ones(values, level):
+    _, low, high = evaluation.seed_interval(values, level)
+    mirrored = evaluation.seed_interval([1 - value for value in values], level)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_far_from_the_ends_the_interval_is_students():
+    values = [0.50, 0.51, 0.49, 0.505, 0.495]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert evaluation.seed_interval(values)[1:] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_equal_seeds_give_an_interval_of_no_width(value):
+    assert evaluation.seed_interval([value] * 3) == (value, value, value)
+    assert evaluation.difference_interval([value] * 3) == (value, value, value)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.5, 0.1), (0.8, 0.15), (0.95, 0.03)])
+@pytest.mark.parametrize("seeds", [3, 5, 10, 30])
+def test_coverage_of_intervals(mean, spread, seeds):
+    # The numbers in the docstring of seed_interval: 2,000 experiments have a standard error of 0.005.
+    size = mean * (1 - mean) / spread**2 - 1
+    draws = np.random.default_rng(0).beta(mean * size, (1 - mean) * size, (2000, seeds))
+    found = np.array([evaluation.seed_interval(values)[1:] for values in draws])
+    reach = stats.t.ppf(0.975, seeds - 1) * stats.sem(draws, axis=1)
+    covered = np.mean((found[:, 0] <= mean) & (mean <= found[:, 1]))
+    assert 0.92 < covered < 0.965
+    assert covered >= np.mean(np.abs(draws.mean(axis=1) - mean) <= reach) - 0.003, "no worse than the plain t"
 
 
 # Refusals
@@ -353,6 +398,10 @@ NAN = np.where(np.eye(3, 4) > 0, np.nan, GOOD)
         (lambda: evaluation.seed_interval([0.5]), "at least two seeds"),
         (lambda: evaluation.seed_interval([0.5, np.inf]), "finite"),
         (lambda: evaluation.seed_interval([0.5, 0.6], level=1), "'level' is 1"),
+        (lambda: evaluation.seed_interval([0.5, 60.0]), "give shares in"),
+        (lambda: evaluation.seed_interval([-0.1, 0.2]), "or use difference_interval"),
+        (lambda: evaluation.difference_interval([0.5, 1.5]), "differences of shares"),
+        (lambda: evaluation.difference_interval([0.5]), "at least two seeds"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(call, sentence):

@@ -13,7 +13,7 @@ from hemafl_book.papers.all_privacy import Task
 from hemafl_book.papers.where import Where
 from hemafl_book.results import FrozenResult, Results, load, stale
 from hemafl_book.show import results
-from hemafl_lib import partition
+from hemafl_lib import evaluation, partition
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, Steps, epsilon, round_steps
@@ -161,7 +161,7 @@ def test_utility_is_the_mean_over_the_seeds(tiny_results):
     row = found.query("arm == 'federated' and noise == 2").iloc[0]
     values = scores.query("arm == 'federated' and noise == 2")["accuracy"]
     assert row["mean"] == pytest.approx(values.mean())
-    assert row["high"] - row["mean"] == pytest.approx(12.706 * values.std() / np.sqrt(2), rel=1e-3)
+    assert (row["low"], row["high"]) == evaluation.seed_interval(values)[1:]
     assert len(found) == scores.groupby(["arm", "noise"], dropna=False).ngroups
 
 

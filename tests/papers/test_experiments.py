@@ -15,6 +15,7 @@ from hemafl_book.papers.baselines import colour_probabilities, colour_statistics
 from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
+from hemafl_lib import evaluation
 from hemafl_lib.data import smear
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.models import AttentionCNN
@@ -124,13 +125,13 @@ def prediction(arm: str, seed: int, right: float, where: str = "unseen") -> Pred
     return Prediction(arm, seed, where, labels, np.eye(3)[guess] * 0.9 + 0.1 / 3)
 
 
-def test_summary_is_the_mean_with_a_t_interval():
+def test_summary_is_the_mean_with_its_interval():
     found = [prediction("a", seed, 0.7) for seed in range(5)]
     table = scores.score_table(found)
     row = scores.summary(table).iloc[0]
     assert row["mean"] == pytest.approx(table["balanced accuracy"].mean())
-    half = 2.776 * table["balanced accuracy"].std() / np.sqrt(5)
-    assert row["high"] - row["mean"] == pytest.approx(half, rel=1e-3)
+    expected = evaluation.seed_interval(table["balanced accuracy"])
+    assert (row["low"], row["high"]) == (expected.low, expected.high)
 
 
 def test_one_seed_has_no_interval():
