@@ -71,7 +71,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 results: $(READY)  ## compute the frozen results again on the real data that HEMAFL_DATA names
-	$(BIN)/hemafl results book/results
+	$(BIN)/hemafl results make book/results
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

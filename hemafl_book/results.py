@@ -1,10 +1,13 @@
 """Frozen results: numbers computed once on real data, together with everything that made them.
 
 A frozen result is one JSON file with tables and their provenance: the protocol and what was changed in it,
-the checksums of the data, the commit of the code, the versions of the packages, the device, the seeds and the
-seconds. It holds numbers only, never an image or a patient.
+the checksums of the data, the commit of the code and its fingerprint, the versions of the packages, the
+device, the seeds, the date, and the seconds of each study. It holds numbers only, no image and no patient.
 
-Budget: 230 lines.
+Where the code has changed since, a `Confirmation` says that it still gives the same numbers: of each study
+one seed was computed again. Files that are older than a field say `UNKNOWN`, or nothing, in its place.
+
+Budget: 320 lines.
 """
 
 import hashlib
@@ -12,7 +15,8 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from hemafl_book.fingerprint import CODE, Fingerprint
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.device import choose
 from hemafl_lib.errors import DataError
@@ -30,25 +35,60 @@ PACKAGES = ("hemafl_lib", "flwr", "numpy", "scikit-learn", "timm", "torch", "tor
 """The packages whose versions are stored with every result."""
 
 
-CODE = Path(__file__).resolve().parents[1]
-"""The folder of both packages: a checkout, or where they were installed."""
-
-
 UNKNOWN = "unknown"
-"""What is read for the commit of files that are older than this field."""
+"""What is read for the commit and the date of files that are older than these fields."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long an experiment took.
+
+    ``earlier`` is what interrupted runs took, from whose pieces this one went on; ``parts`` is all time of
+    each study, by its title.
+    """
+
+    earlier: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment returns: its protocol, tables by title, and where their data come from.
-
-    ``earlier`` are the seconds that interrupted runs took, from whose pieces this one went on.
-    """
+    """What an experiment returns: its protocol, tables by title, where their data come from, and its time."""
 
     protocol: Any
     tables: dict[str, pd.DataFrame]
     data: tuple[Provenance, ...]
-    earlier: float = 0.0
+    seconds: Seconds = Seconds()
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Other code than a result's own was found to give its numbers.
+
+    Attributes
+    ----------
+    date, commit, code
+        When, by which commit, and the fingerprint of its code.
+    studies
+        The seeds that were computed again, by the title of the study; the first setting of an explorer is 0.
+    numbers, difference, tolerance
+        How many numbers were compared, how far apart the furthest two were, and how far they might be.
+    versions, device
+        Of the packages, and what computed.
+    wider
+        What the description of the protocol had gained since, by its path.
+    """
+
+    date: str
+    commit: str | None
+    code: Fingerprint
+    studies: dict[str, list[int]]
+    numbers: int
+    difference: float
+    tolerance: float
+    versions: dict[str, str]
+    device: str
+    wider: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +97,8 @@ class FrozenResult:
 
     ``tables`` maps a title to ``{"columns": [name, ...], "rows": [[value, ...], ...]}``, and ``data``
     lists ``{"name": ..., "checksum": ...}`` for every cohort that was read. ``commit`` is that of the code
-    (see the function), or `UNKNOWN`. ``changes`` says what was changed in the paper's protocol.
+    (see the function), or `UNKNOWN`. ``changes`` says what was changed in the paper's protocol. ``parts`` are
+    the seconds of each study, ``code`` the fingerprint of the code, empty in files that are older than it.
     """
 
     protocol: dict[str, Any]
@@ -70,6 +111,10 @@ class FrozenResult:
     tables: dict[str, dict[str, list]]
     commit: str | None = UNKNOWN
     changes: dict[str, Any] = field(default_factory=dict)
+    date: str = UNKNOWN
+    parts: dict[str, float] = field(default_factory=dict)
+    code: Fingerprint = field(default_factory=dict)
+    confirmed: list[Confirmation] = field(default_factory=list)
 
     def table(self, title: str) -> pd.DataFrame:
         """Return one table as a data frame; `DataError` if there is no table of that title."""
@@ -94,6 +139,8 @@ def freeze(
     device: str,
     tables: Mapping[str, pd.DataFrame],
     changes: Mapping[str, Any] | None = None,
+    parts: Mapping[str, float] | None = None,
+    code: Fingerprint | None = None,
 ) -> FrozenResult:
     """Write a frozen result to ``path`` and return it.
 
@@ -116,6 +163,10 @@ def freeze(
         index is dropped.
     changes
         What was changed in the paper's protocol, by name.
+    parts
+        The seconds of each study, by its title.
+    code
+        The fingerprint of the code that computed it.
     """
     result = FrozenResult(
         protocol=plain(protocol),
@@ -128,9 +179,31 @@ def freeze(
         tables={title: json.loads(_split(frame)) for title, frame in tables.items()},
         commit=commit(),
         changes=dict(changes or {}),
+        date=today(),
+        parts={title: round(float(each), 1) for title, each in (parts or {}).items()},
+        code=dict(code or {}),
     )
     write_json(path, asdict(result), rescue=True)
     return result
+
+
+def add_confirmation(
+    path: Path, held: FrozenResult, new: Confirmation, protocol: Mapping[str, Any]
+) -> FrozenResult:
+    """Write a confirmation into the file of a result; ``protocol`` is the description as it is now.
+
+    Earlier confirmations go as far as the new one says more: those of its studies.
+    """
+    kept = [one for one in held.confirmed if not set(one.studies) <= set(new.studies)]
+    described = plain(protocol)
+    result = replace(held, protocol=described, protocol_hash=protocol_hash(described), confirmed=[*kept, new])
+    write_json(path, asdict(result), rescue=True)
+    return result
+
+
+def today() -> str:
+    """Return the date, in UTC, as 2026-01-31."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def plain(value: Any) -> Any:
@@ -149,7 +222,8 @@ def load(path: Path) -> FrozenResult:
         raise DataError(
             f"{path} holds a protocol that was edited by hand; compute it again with `hemafl run`."
         )
-    return FrozenResult(**content)
+    confirmed = [Confirmation(**one) for one in content.pop("confirmed", [])]
+    return FrozenResult(**content, confirmed=confirmed)
 
 
 def stale(result: FrozenResult, protocol: Mapping[str, Any]) -> bool:
@@ -209,6 +283,12 @@ def _git(*arguments: str) -> str:
 def describe_device(device: str | None = None) -> str:
     """Return in words where networks run: on ``device``, by default as ``HEMAFL_DEVICE`` says."""
     return torch.cuda.get_device_name() if choose(device) == "cuda" else f"{cores()} CPU cores"
+
+
+def as_stored(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as a frozen result gives it back."""
+    parts = json.loads(_split(frame))
+    return pd.DataFrame(parts["rows"], columns=parts["columns"])
 
 
 def _split(frame: pd.DataFrame) -> str:

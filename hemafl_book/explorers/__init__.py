@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hemafl_book.explorers.sweep import Sweep
+from hemafl_book.fingerprint import Fingerprint, fingerprint
 from hemafl_book.results import check_place
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.files import check_target
@@ -41,6 +42,11 @@ def find(name: str) -> Sweep[Any]:
     return found
 
 
+def code_of(name: str) -> Fingerprint:
+    """Return the fingerprint of the code that decides what an explorer records."""
+    return fingerprint(f"{__name__}.{EXPLORERS[name]}", ("SWEEP",))
+
+
 def record(name: str, out: Path, say: Callable[[str], object], renew: bool = False) -> None:
     """Compute all settings of an explorer into ``out``.
 
@@ -49,7 +55,7 @@ def record(name: str, out: Path, say: Callable[[str], object], renew: bool = Fal
     """
     sweep = find(name)
     check_target(out) if renew else check_place(out, sweep.protocol())
-    sweep.record(out, say)
+    sweep.record(out, say, code_of(name))
 
 
 def record_all(folder: Path, say: Callable[[str], object]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
+from hemafl_book.fingerprint import Fingerprint
 from hemafl_book.results import FrozenResult, describe_device, freeze
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
@@ -65,12 +66,15 @@ class Sweep(Generic[Outcome]):
         combinations = itertools.product(*self.controls.values())
         return [dict(zip(self.controls, values, strict=True)) for values in combinations]
 
-    def record(self, out: Path, say: Callable[[str], object]) -> None:
-        """Compute every setting, under a progress bar, and write all to ``out`` as a frozen result."""
+    def record(self, out: Path, say: Callable[[str], object], code: Fingerprint | None = None) -> None:
+        """Compute every setting, under a progress bar, and write all to ``out`` as a frozen result.
+
+        ``code`` is the fingerprint of what computes it.
+        """
         began = time.monotonic()
         settings = self.settings()
         rows = [self.to_rows(self.explore(**setting)) for setting in bar(settings, desc="sweep")]
-        tables = {title: self._join(title, settings, rows) for title in self.tables}
+        tables = self.join_settings(settings, rows)
         freeze(
             out,
             protocol=self.protocol(),
@@ -79,6 +83,8 @@ class Sweep(Generic[Outcome]):
             seconds=time.monotonic() - began,
             device=describe_device(),
             tables={**tables, **self.extra()},
+            parts={"settings": time.monotonic() - began},
+            code=code,
         )
         say(f"{len(settings)} settings are in {out}.")
 
@@ -99,6 +105,12 @@ class Sweep(Generic[Outcome]):
                 raise DataError(f"the recording has no setting {setting}; record it again.") from None
             found[tuple(setting.values())] = self.from_rows(rows)
         return found
+
+    def join_settings(
+        self, settings: Sequence[Setting], rows: Sequence[Mapping[str, pd.DataFrame]]
+    ) -> dict[str, pd.DataFrame]:
+        """Return the tables of all settings, by title; ``rows`` holds what `to_rows` gives of each."""
+        return {title: self._join(title, settings, rows) for title in self.tables}
 
     def _join(
         self, title: str, settings: Sequence[Setting], rows: Sequence[Mapping[str, pd.DataFrame]]

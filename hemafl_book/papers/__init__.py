@@ -11,6 +11,7 @@ Budget: 4500 lines.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from hemafl_book.fingerprint import Fingerprint, fingerprint
 from hemafl_lib.errors import HemaflError
 
 if TYPE_CHECKING:
@@ -53,3 +54,8 @@ def find(name: str) -> Paper:
     if name not in PAPERS:
         raise HemaflError(f"experiment '{name}' is unknown; choose one of {', '.join(PAPERS)}.")
     return cast(Paper, import_module(f"{__name__}.{PAPERS[name]}"))
+
+
+def code_of(name: str) -> Fingerprint:
+    """Return the fingerprint of the code that decides a paper's numbers."""
+    return fingerprint(f"{__name__}.{PAPERS[name]}", ("protocol", "run"))

@@ -48,6 +48,7 @@ OFFER = Offer(
     takes=tuple(name for name in OPTIONS if name != "aggregator"),
     models=tuple(BACKBONES),
     cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+    reads=(leukaemia.HOSPITAL,),
 )
 """No other aggregator: at the client level privacy itself is the aggregator."""
 
@@ -135,6 +136,10 @@ class Protocol:
             "test": TEST,
         }
         return describe(self, **fixed)
+
+    def with_first_seed(self) -> "Protocol":
+        """Return the protocol with its first seed."""
+        return replace(self, seeds=self.seeds[:1])
 
     def plain_recipe(self) -> Recipe:
         """Return how a client trains without privacy."""

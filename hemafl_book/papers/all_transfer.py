@@ -86,6 +86,7 @@ OFFER = Offer(
     takes=OPTIONS,
     models=tuple(BACKBONES),
     cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+    reads=(leukaemia.HOSPITAL,),
 )
 
 Split = Literal["leak", "image", "near duplicates", "patient", "training set only"]
@@ -150,7 +151,7 @@ class Protocol(OfStudies):
 
     ``source`` is "real" (the folder of HEMAFL_DATA) or "smear" (simulated); ``size`` is the side in pixels
     of what a pretrained network reads, and ``small_size`` of what `SMALL` reads; ``cells`` of ``patients``
-    are simulated. ``main`` names the study whose confusion and ROC curves are shown.
+    are simulated. ``main`` names the study whose confusion and ROC curves are shown, if it is computed.
     """
 
     preset: str
@@ -403,15 +404,16 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables; see `Paper`."""
     inputs = Inputs(asked, where)
     data = tuple(dict.fromkeys(images.provenance for images in inputs.cohorts.values()))
-    main = next(study for study in asked.studies if study.title == asked.main)
+    shown = [study for study in asked.studies if study.title == asked.main]
     series = each_study(asked.studies, lambda study: prepare(study, inputs))
-    series.append(Series(BASELINES, main.seeds, lambda: prepare_baselines(main, inputs)))
+    series += [Series(BASELINES, main.seeds, partial(prepare_baselines, main, inputs)) for main in shown]
     found = run_studies(asked, series, where, data)
     tables = {study.title: study_tables(study, asked.rounds, found[study.title]) for study in asked.studies}
-    predictions = read_answers(found[main.title]["answers"])
-    tables[main.title] |= main_tables(predictions, main, inputs.images(main).classes)
-    simple = score_rows(read_answers(found[BASELINES]["answers"]))
-    tables[main.title]["scores"] = pd.concat([tables[main.title]["scores"], simple])
+    for main in shown:
+        predictions = read_answers(found[main.title]["answers"])
+        tables[main.title] |= main_tables(predictions, main, inputs.images(main).classes)
+        simple = score_rows(read_answers(found[BASELINES]["answers"]))
+        tables[main.title]["scores"] = pd.concat([tables[main.title]["scores"], simple])
     joined = with_column(tables)
     joined["networks"] = network_table(asked, inputs.networks)
     return Results(asked, joined, data, found.seconds)

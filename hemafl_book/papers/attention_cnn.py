@@ -59,6 +59,7 @@ OFFER = Offer(
     takes=OPTIONS,
     models=NETWORKS,
     cohorts={"smear": "smear", leukaemia.HOSPITAL: "real"},
+    reads=(leukaemia.HOSPITAL, "tecom", "cellavision"),
 )
 
 
@@ -306,10 +307,11 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     found = run_studies(asked, series, where, data)
     tables = with_titles({one.title: study_tables(found[one.title], images.classes) for one in asked.studies})
     said = {one.title: predictions(found[one.title]) for one in asked.studies}
-    tables |= confidence.tables(said[asked.confidence], images.classes)
-    if asked.pairs:
+    if asked.confidence in said:
+        tables |= confidence.tables(said[asked.confidence], images.classes)
+        tables["confusion"] = confusion(federated_answers(asked, asked.confidence, said), images.classes)
+    if all(title in said for pair in asked.pairs for title in pair) and asked.pairs:
         tables["pairs"] = pair_table(asked, said)
-    tables["confusion"] = confusion(federated_answers(asked, asked.confidence, said), images.classes)
     if asked.explained:
         tables |= found[NUCLEI]
     return Results(asked, tables, data, found.seconds)

@@ -59,6 +59,7 @@ OFFER = Offer(
     models=tuple(name for name, model in MODELS.items() if model.reads == "images"),
     cohorts={"smear": "smear"},
     data=classes.sources_of("four"),
+    reads=("barcelona", "tecom", "bccd", "cellavision"),
 )
 
 

@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from hemafl_book.fingerprint import fingerprint
 from hemafl_book.papers.arms import Tables
 from hemafl_book.papers.where import Where
-from hemafl_book.results import commit, describe_device, installed_versions, plain
+from hemafl_book.results import describe_device, installed_versions, plain
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import read_json, write_json
@@ -27,7 +28,7 @@ ABOUT = "about.json"
 OTHER = {
     "protocol": "another protocol",
     "data": "other data",
-    "commit": "other code",
+    "code": "other code",
     "versions": "other versions of packages",
     "device": "another device",
 }
@@ -90,7 +91,7 @@ def open_kept(asked: Any, where: Where, data: Sequence[Provenance]) -> Kept:
         {
             "protocol": asked.describe(),
             "data": [{"name": source.name, "checksum": source.checksum} for source in data],
-            "commit": commit(),
+            "code": fingerprint(type(asked).__module__),
             "versions": installed_versions(),
             "device": describe_device(where.device),
         }

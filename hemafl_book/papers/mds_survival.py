@@ -56,6 +56,7 @@ OFFER = Offer(
     takes=tuple(name for name in OPTIONS if name != "model"),
     cohorts={REGISTRY: "real", EMBEDDED: "embedded"},
     data=tuple(TABLES),
+    reads=(REGISTRY, "amlsg"),
 )
 
 HIDDEN = (16,)

@@ -35,6 +35,8 @@ class Offer:
         The sources by the name of their cohort.
     data
         The cohorts that it can train on.
+    reads
+        The real cohorts that its own protocol reads.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Offer:
     models: tuple[str, ...] = ()
     cohorts: Mapping[str, str] = field(default_factory=dict)
     data: tuple[str, ...] = IMAGES
+    reads: tuple[str, ...] = ()
 
     def source(self, root: Path | None, changes: Changes) -> tuple[str, Changes]:
         """Return the source of a run, and its changes without a cohort that is one of the sources.

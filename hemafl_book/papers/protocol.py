@@ -1,8 +1,11 @@
 """A protocol as plain values: what decides the numbers of an experiment, and its hash."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+Asked = TypeVar("Asked", bound=Any)
+"""A paper's protocol."""
 
 
 class OfStudies:
@@ -10,10 +13,19 @@ class OfStudies:
 
     studies: Sequence[Any]
 
+    def with_first_seed(self: Asked) -> Asked:
+        """Return the protocol with the first seed of each study."""
+        return replace(self, studies=tuple(replace(study, seeds=study.seeds[:1]) for study in self.studies))
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of all studies."""
         return tuple(sorted({seed for study in self.studies for seed in study.seeds}))
+
+
+def with_studies(asked: Asked, titles: Sequence[str]) -> Asked:
+    """Return a protocol with the studies of these titles."""
+    return replace(asked, studies=tuple(study for study in asked.studies if study.title in titles))
 
 
 def describe(protocol: Any, **fixed: Any) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def run_and_report(
         say(f"What is finished is kept in {where.checkpoint}; the same command goes on from there.")
     began = time.monotonic()
     results = paper.run(asked, where)
-    seconds, device = time.monotonic() - began + results.earlier, describe_device(where.device)
+    seconds = time.monotonic() - began + results.seconds.earlier
+    device = describe_device(where.device)
     try:  # hours of work: what fails to be written does not take the report away, nor the other way round
         if out is not None:
             out = out if renew else beside_other_data(out, results.data)
@@ -64,6 +65,8 @@ def run_and_report(
                 device=device,
                 tables=results.tables,
                 changes=changes.as_dict(),
+                parts=results.seconds.parts,
+                code=papers.code_of(name),
             )
     finally:
         for provenance in results.data:

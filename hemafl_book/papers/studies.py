@@ -19,6 +19,7 @@ import pandas as pd
 from hemafl_book.papers.arms import Tables, Trial, answers, train
 from hemafl_book.papers.kept import open_kept
 from hemafl_book.papers.where import Where
+from hemafl_book.results import Seconds
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.federation import Run
 from hemafl_lib.parallel import for_each
@@ -81,10 +82,10 @@ def each_study(
 
 @dataclass(frozen=True)
 class Found:
-    """The tables of every series by its title, and the ``seconds`` that earlier, interrupted runs took."""
+    """The tables of every series by its title, and the seconds that they took."""
 
     tables: Mapping[str, Tables]
-    seconds: float
+    seconds: Seconds
 
     def __getitem__(self, title: str) -> Tables:
         return self.tables[title]
@@ -113,6 +114,8 @@ def run_studies(asked: Any, series: Sequence[Series], where: Where, data: Sequen
     held = {(one.title, seed): kept.read(one.title, seed) for one in series for seed in one.seeds}
     ready = {key: piece for key, piece in held.items() if piece is not None}
     tables = {key: piece.tables for key, piece in ready.items()}
+    taken = {key: piece.seconds for key, piece in ready.items()}
+    earlier = sum(taken.values())
     with bar(total=len(held), initial=len(ready), bar_format=BAR, show=where.progress) as shown:
         for one in series:
             shown.set_description(one.title)
@@ -120,10 +123,12 @@ def run_studies(asked: Any, series: Sequence[Series], where: Where, data: Sequen
             began = time.monotonic()
             for seed, found in zip(missing, compute(one, missing, where, shown.update), strict=True):
                 tables[one.title, seed] = found
-                kept.write(one.title, seed, found, seconds=time.monotonic() - began)
+                taken[one.title, seed] = time.monotonic() - began
+                kept.write(one.title, seed, found, seconds=taken[one.title, seed])
                 began = time.monotonic()
     joined = {one.title: join([tables[one.title, seed] for seed in one.seeds]) for one in series}
-    return Found(joined, sum(piece.seconds for piece in ready.values()))
+    parts = {one.title: sum(taken[one.title, seed] for seed in one.seeds) for one in series}
+    return Found(joined, Seconds(earlier, parts))
 
 
 def compute(

@@ -24,7 +24,15 @@ from hemafl_lib.data.cohort import (
     join,
 )
 from hemafl_lib.data.fetching import fetch
-from hemafl_lib.data.loading import available, data_root, known_root, load, load_images, load_table
+from hemafl_lib.data.loading import (
+    available,
+    checksums,
+    data_root,
+    known_root,
+    load,
+    load_images,
+    load_table,
+)
 from hemafl_lib.data.tables import impute, known_means, select
 
 __all__ = [
@@ -41,6 +49,7 @@ __all__ = [
     "card",
     "catalogue",
     "check",
+    "checksums",
     "data_root",
     "fetch",
     "harmonise",

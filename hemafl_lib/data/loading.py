@@ -175,6 +175,17 @@ def _is_here(name: str, folder: Path | None) -> bool:
     return folder is not None and source.find(folder) is not None
 
 
+def checksums(names: Iterable[str], root: Path | str | None = None) -> dict[str, str]:
+    """Return the checksums of those of the named cohorts whose files ``root`` holds, without reading cells.
+
+    Raises `DataError` if a file cannot be opened.
+    """
+    folder = None if known_root(root) is None else data_root(root)
+    sources = {name: TABLES[name] if name in TABLES else LAYOUTS[name] for name in names}
+    found = {name: None if folder is None else source.find(folder) for name, source in sources.items()}
+    return {name: checksum(listing) for name, listing in found.items() if listing is not None}
+
+
 def checksum(listing: Listing) -> str:
     """Return a SHA-256 over the sorted paths of a listing's files and the SHA-256 of each.
 

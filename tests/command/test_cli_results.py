@@ -25,7 +25,7 @@ def test_results_computes_every_paper_and_every_explorer(tmp_path, monkeypatch):
         ),
     )
     monkeypatch.setattr(explorers, "record", lambda name, out, say, renew: asked.append((name, out, renew)))
-    done = call("results", tmp_path / "out", "--root", tmp_path)
+    done = call("results", "make", tmp_path / "out", "--root", tmp_path)
     assert done.exit_code == 0, done.output
     assert asked == [
         *((name, "paper", tmp_path, tmp_path / "out" / f"{name}.json", True) for name in PAPERS),
@@ -36,7 +36,7 @@ def test_results_computes_every_paper_and_every_explorer(tmp_path, monkeypatch):
 @pytest.mark.survives("Frozen results are asked for without the real data", "a sentence; the results stay")
 def test_results_without_real_data_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("HEMAFL_DATA", raising=False)
-    done = call("results", tmp_path)
+    done = call("results", "make", tmp_path)
     assert done.exit_code == 1
     assert "set HEMAFL_DATA" in done.output
     assert not list(tmp_path.iterdir())
@@ -81,5 +81,5 @@ def test_an_unknown_explorer_is_answered_with_the_known_ones(name, tmp_path):
 
 def test_the_makefile_names_no_result():
     lines = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
-    assert "hemafl results book/results" in lines
+    assert "hemafl results make book/results" in lines
     assert not any(name in lines for name in (*PAPERS, "hemafl sweep"))

@@ -48,6 +48,7 @@ def paper(monkeypatch):
         runs=runs,
     )
     monkeypatch.setattr(running.papers, "find", lambda name: paper)
+    monkeypatch.setattr(running.papers, "code_of", lambda name: {})
     return paper
 
 
