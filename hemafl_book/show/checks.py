@@ -2,16 +2,20 @@
 
 Training gives slightly different numbers on different processors. A page that printed them would
 change with the machine; a page that stored them would not notice when reality moves. `check` does
-both jobs: it fails if the live number leaves the tolerance, and it shows the recorded one.
+both jobs: it fails if the live number leaves the tolerance, and it shows the recorded one. Where the text
+speaks of a difference, the check takes what is compared (``above``, ``below``), and refuses a tolerance that
+the difference fits into.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 
+from hemafl_book.show.live import Live
 from hemafl_lib.errors import HemaflError
 
 
@@ -19,7 +23,21 @@ class CheckError(HemaflError):
     """A live number is not what the page says."""
 
 
-def check(name: str, live: float, recorded: float, tolerance: float, unit: str = "") -> None:
+Seeds = float | Sequence[float]
+"""A number, or one of each seed, which counts by their mean."""
+
+
+def check(
+    name: str,
+    live: Seeds,
+    recorded: float,
+    tolerance: float,
+    unit: str = "",
+    *,
+    above: Mapping[str, Seeds] | None = None,
+    below: Mapping[str, Seeds] | None = None,
+    on: Live | None = None,
+) -> None:
     """Print ``name recorded (within tolerance)``, or raise `CheckError` if ``live`` is further away.
 
     Parameters
@@ -27,22 +45,42 @@ def check(name: str, live: float, recorded: float, tolerance: float, unit: str =
     name
         What the number is, for example ``"balanced accuracy"``.
     live
-        The number that was just computed.
+        The number that was just computed. A single trained model may depend on the processor; give the
+        numbers of a few seeds where it does, and their mean is compared.
     recorded
         The number that the page shows.
     tolerance
         The largest allowed distance, in the same unit. It also fixes the digits that are shown.
     unit
         Printed behind the numbers, for example ``" %"`` or ``" s"``.
+    above, below
+        What the number is compared with in the text, by name. The live number has to lie above, or below,
+        and the tolerance has to be smaller than the difference, or the check could not fail.
+    on
+        The data that ``live`` was computed on, if the reader can choose: of others than those of the record,
+        both numbers are shown and nothing is compared.
     """
     _require_tolerance(name, tolerance)
-    shown = f"{_digits(recorded, tolerance)}{unit}"
-    if not abs(live - recorded) <= tolerance:
+    shown, value = f"{_digits(recorded, tolerance)}{unit}", _mean(live)
+    if on is not None and not on.recorded:
+        print(f"{name} {_digits(value, tolerance)}{unit} here; {shown} was recorded on {on.embedded}")
+        return
+    if not abs(value - recorded) <= tolerance:
         raise CheckError(
-            f"{name} is {live:.6g}{unit} and the page says {shown} within {tolerance:g}{unit}; "
+            f"{name} is {value:.6g}{unit} and the page says {shown} within {tolerance:g}{unit}; "
             "find out what moved it, and change the recorded value only if the new one is right."
         )
-    print(f"{name} {shown} (within {tolerance:g}{unit})")
+    for word, sign, others in (("above", 1, above), ("below", -1, below)):
+        for other, numbers in (others or {}).items():
+            gap, gap_now = sign * (recorded - _mean(numbers)), sign * (value - _mean(numbers))
+            _require_order(f"{name} {word} {other}", gap, gap_now, tolerance)
+    told = [
+        f"within {tolerance:g}{unit}",
+        *_seeds(live),
+        *_compared("above", above),
+        *_compared("below", below),
+    ]
+    print(f"{name} {shown} ({', '.join(told)})")
 
 
 def check_table(
@@ -50,6 +88,9 @@ def check_table(
     live: pd.DataFrame,
     recorded: Mapping[str, Any] | pd.DataFrame,
     tolerance: float | Mapping[str, float],
+    *,
+    above: Mapping[str, Sequence[tuple[Any, Any]]] | None = None,
+    on: Live | None = None,
 ) -> None:
     """Show the recorded table with its tolerance, or raise `CheckError` naming the cell that moved.
 
@@ -65,7 +106,16 @@ def check_table(
     tolerance
         One tolerance for all columns of floating-point numbers, or one a column. A column without a
         tolerance must be equal.
+    above
+        The order that the text speaks of: of a column, pairs of rows of which the first lies above the
+        second, in the live table too. The tolerance has to be smaller than their difference.
+    on
+        The data that ``live`` was computed on, see `check`; of others the live table is shown.
     """
+    if on is not None and not on.recorded:
+        print(f"{name}, on other data than those of the record ({on.embedded}), which is not shown")
+        display(live)
+        return
     if not isinstance(recorded, pd.DataFrame):
         recorded = _as_frame(name, recorded, live.index)
     if list(recorded.columns) != list(live.columns) or not recorded.index.equals(live.index):
@@ -82,8 +132,41 @@ def check_table(
                     f"{tolerances.get(column, 0.0):g}; find out what moved it, and change the recorded "
                     "value only if the new one is right."
                 )
+    for column, pairs in (above or {}).items():
+        for higher, lower in pairs:
+            gap, gap_now = (
+                table.loc[higher, column] - table.loc[lower, column] for table in (recorded, live)
+            )
+            what = f"{name}: '{column}' of '{higher}' above '{lower}'"
+            _require_order(what, gap, gap_now, tolerances.get(column, 0.0))
     print(f"{name} ({_describe(tolerances)})")
     display(_with_digits(recorded, tolerances))
+
+
+def _require_order(what: str, gap: float, gap_now: float, tolerance: float) -> None:
+    """Raise `CheckError` unless the recorded gap is wider than the tolerance, and the live one is a gap."""
+    if not tolerance < gap:
+        raise CheckError(
+            f"{what}: they are {gap:.3g} apart, and the tolerance is {tolerance:g}; give a smaller one, "
+            "or do not speak of the difference."
+        )
+    if not gap_now > 0:
+        raise CheckError(f"{what}: they are {gap_now:.3g} apart now; find out what moved them.")
+
+
+def _mean(numbers: Seeds) -> float:
+    """Return a number, or the mean of those of the seeds."""
+    return float(np.mean(numbers))
+
+
+def _seeds(live: Seeds) -> list[str]:
+    """Say of how many seeds a number is the mean."""
+    return [f"mean of {np.size(live)} seeds"] if np.ndim(live) else []
+
+
+def _compared(word: str, others: Mapping[str, Seeds] | None) -> list[str]:
+    """Say what a number lies above or below."""
+    return [f"{word} {' and '.join(others)}"] if others else []
 
 
 def _as_frame(name: str, columns: Mapping[str, Sequence[Any]], index: pd.Index) -> pd.DataFrame:
