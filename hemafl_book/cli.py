@@ -320,6 +320,28 @@ def compute_results(
     explorers.record_all(folder, typer.echo)
 
 
+@app.command("claims")
+def judge_claims(
+    chapter: Annotated[
+        str | None, typer.Argument(help="Name of a chapter, for example 'blood-morphology'; all by default.")
+    ] = None,
+) -> None:
+    """Compute the verdict on every claim of the papers again, from the frozen results of the book.
+
+    With a chapter, say of each claim what was found, in which tables, and by which rule, with its source.
+    """
+    from hemafl_book.papers import claims  # loads PyTorch
+
+    if chapter is None:
+        for one in claims.judge_all(claims.read_frozen()):
+            typer.echo(f"{one.verdict:16}{one.claim.says} {one.numbers()}")
+        return
+    found = claims.judge_all(claims.read_frozen(), [chapter])
+    typer.echo("\n\n".join(one.page() for one in found))
+    for text in dict.fromkeys(claims.source(one.claim) for one in found):
+        typer.echo(f"\n{text}")
+
+
 @app.command(
     "bench",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

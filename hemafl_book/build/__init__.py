@@ -1,4 +1,4 @@
 """What builds the book: extensions of Sphinx, and the normal form of notebooks.
 
-Budget: 450 lines.
+Budget: 530 lines.
 """

@@ -70,6 +70,7 @@ from hemafl_lib.evaluation.uncertainty import (
     mcnemar,
     paired_bootstrap,
     seed_interval,
+    share_interval,
 )
 
 __all__ = [
@@ -120,6 +121,7 @@ __all__ = [
     "roc_curves",
     "seed_interval",
     "set_summary",
+    "share_interval",
     "sizes_consistent_with",
     "spread",
     "threshold_sweep",

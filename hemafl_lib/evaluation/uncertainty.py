@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.special import expit, logit, stdtrit
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from hemafl_lib.errors import EvaluationError
 from hemafl_lib.evaluation.arrays import as_label_pair
@@ -157,7 +157,7 @@ def mcnemar(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemar:
     return McNemar(only_first, only_second, float(p_value))
 
 
-def seed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def seed_interval(values: ArrayLike, level: float = 0.95, *, overlap: float = 0.0) -> Interval:
     """Return the mean over repeated trainings of a score in [0, 1], with an interval that stays in there.
 
     Student's t on the logit scale: the standard error of the mean m becomes, by the delta method, that of
@@ -167,61 +167,88 @@ def seed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     to 91 % and leaves [0, 1], and a percentile bootstrap of 3 or 5 seeds to 70 or 81 %. If one seed in five
     collapses, no method that sees five seeds covers more than 70 %.
 
-    It says how much training varies on this test set; it does not say how another test set would vary.
+    Parameters
+    ----------
+    values
+        One score a seed, [S].
+    level
+        The share of such intervals that hold the mean over all seeds.
+    overlap
+        Test rows for each training row, where every seed splits the same rows anew: such seeds share rows,
+        tell less than as many cohorts would, and the interval is widened accordingly (Nadeau and Bengio,
+        2003). 0 where each seed has rows of its own, or where the interval is to say how much training
+        varies on these rows and no more.
 
     Raises
     ------
     EvaluationError
-        If there are fewer than two values, one is not in [0, 1], or ``level`` is not between 0 and 1.
+        If there are fewer than two values, one is not in [0, 1], or an option is out of range.
     """
-    array = _values_of_seeds(values, level)
+    array = _values_of_seeds(values, level, overlap)
     if array.min() < 0 or array.max() > 1:
         raise EvaluationError(
             f"'values' holds {array.min():g} to {array.max():g}; give shares in [0, 1], or use "
             "difference_interval for differences of them."
         )
     mean = float(array.mean())
-    error = _reach(array, level)
+    error = _reach(array, level, overlap)
     if error == 0 or mean in (0, 1):
         return Interval(mean, mean, mean)
     centre, reach = logit(mean), error / (mean * (1 - mean))
     return Interval(mean, float(expit(centre - reach)), float(expit(centre + reach)))
 
 
-def difference_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def difference_interval(values: ArrayLike, level: float = 0.95, *, overlap: float = 0.0) -> Interval:
     """Return the mean over seeds of a difference of two scores, with Student's t interval inside [-1, 1].
 
     ``values`` are first less second score, paired by seed, so that the deal and the split cancel. The
     interval excludes 0 exactly where the paired t-test rejects; what lies beyond -1 or 1 cannot be and is cut
-    off, which costs no coverage.
-
-    Raises
-    ------
-    EvaluationError
-        If there are fewer than two values, one is not in [-1, 1], or ``level`` is not between 0 and 1.
+    off, which costs no coverage. For the options and errors see `seed_interval`.
     """
-    array = _values_of_seeds(values, level)
+    array = _values_of_seeds(values, level, overlap)
     if np.abs(array).max() > 1:
         raise EvaluationError(
             f"'values' holds {array.min():g} to {array.max():g}; give differences of shares, in [-1, 1]."
         )
-    mean, reach = float(array.mean()), _reach(array, level)
+    mean, reach = float(array.mean()), _reach(array, level, overlap)
     return Interval(mean, max(-1.0, mean - reach), min(1.0, mean + reach))
 
 
-def _values_of_seeds(values: ArrayLike, level: float) -> np.ndarray:
+def share_interval(share: float, rows: float, level: float = 0.95) -> Interval:
+    """Return a share of independent rows with Wilson's interval (1927), which stays in [0, 1].
+
+    ``rows`` need not be a whole number, so that means over seeds can be given. Raises `EvaluationError` if
+    the share is not in [0, 1], there are no rows, or ``level`` is not between 0 and 1.
+    """
+    if not (0 <= share <= 1 and 0 < rows < np.inf and 0 < level < 1):
+        raise EvaluationError(
+            f"'share' is {share}, 'rows' {rows} and 'level' {level}; give a share in [0, 1] of at least one "
+            "row, and a level between 0 and 1."
+        )
+    z = float(ndtri((1 + level) / 2))
+    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    reach = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, max(0.0, float(centre - reach)), min(1.0, float(centre + reach)))
+
+
+def _values_of_seeds(values: ArrayLike, level: float, overlap: float) -> np.ndarray:
     """Return one finite number a seed, float64[S]."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.all(np.isfinite(array)):
         raise EvaluationError("'values' must hold one finite number a seed, from at least two seeds.")
     if not 0 < level < 1:
         raise EvaluationError(f"'level' is {level}; give a number between 0 and 1.")
+    if not 0 <= overlap < np.inf:
+        raise EvaluationError(f"'overlap' is {overlap}; give test rows for each training row, at least 0.")
     return array
 
 
-def _reach(array: np.ndarray, level: float) -> float:
-    """Return half the width of Student's t interval of the mean; 0 where all values are equal."""
+def _reach(array: np.ndarray, level: float, overlap: float) -> float:
+    """Return half the width of Student's t interval of the mean; 0 where all values are equal.
+
+    Seeds that share rows are correlated: Nadeau and Bengio put 1 / S + overlap in the place of 1 / S.
+    """
     if array.min() == array.max():
         return 0.0
     quantile = stdtrit(len(array) - 1, (1 + level) / 2)
-    return float(quantile * array.std(ddof=1) / np.sqrt(len(array)))
+    return float(quantile * array.std(ddof=1) * np.sqrt(1 / len(array) + overlap))

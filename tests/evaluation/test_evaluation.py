@@ -331,6 +331,23 @@ def test_far_from_the_ends_the_interval_is_students():
     assert evaluation.seed_interval(values)[1:] == pytest.approx(expected, abs=1e-5)
 
 
+def test_seeds_that_split_the_same_rows_have_a_wider_interval():
+    # Nadeau and Bengio (2003): the variance of the mean of 5 splits with 1 test row for 4 training rows is
+    # s^2 (1/5 + 1/4).
+    values = [0.02, 0.03, 0.01, 0.04, 0.05]
+    plain, wide = (evaluation.difference_interval(values, overlap=share) for share in (0.0, 0.25))
+    assert (wide.high - wide.estimate) == pytest.approx((plain.high - plain.estimate) * np.sqrt(0.45 / 0.2))
+    scores = [0.9, 0.95, 0.97]
+    assert evaluation.seed_interval(scores, overlap=0.25).low < evaluation.seed_interval(scores).low
+
+
+@pytest.mark.parametrize(("count", "rows"), [(0, 5), (3, 40), (39, 40), (7, 7)])
+def test_the_interval_of_a_share_is_wilsons(count, rows):
+    expected = stats.binomtest(count, rows).proportion_ci(method="wilson")
+    found = evaluation.share_interval(count / rows, rows)
+    assert found == pytest.approx((count / rows, expected.low, expected.high))
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_equal_seeds_give_an_interval_of_no_width(value):
     assert evaluation.seed_interval([value] * 3) == (value, value, value)
@@ -402,6 +419,8 @@ NAN = np.where(np.eye(3, 4) > 0, np.nan, GOOD)
         (lambda: evaluation.seed_interval([-0.1, 0.2]), "or use difference_interval"),
         (lambda: evaluation.difference_interval([0.5, 1.5]), "differences of shares"),
         (lambda: evaluation.difference_interval([0.5]), "at least two seeds"),
+        (lambda: evaluation.share_interval(1.5, 10), "'share' is 1.5"),
+        (lambda: evaluation.difference_interval([0.5, 0.6], overlap=-1), "'overlap' is -1"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(call, sentence):

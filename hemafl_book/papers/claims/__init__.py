@@ -1,0 +1,81 @@
+"""Every claim of the four papers with the rule and the frozen rows that decide it; nothing is typed.
+
+`hemafl claims` prints the verdicts, and with the name of a chapter what each rests on. In Python:
+
+    from hemafl_book.papers import claims
+    for judgement in claims.judge_all(claims.read_frozen()):
+        print(judgement.verdict, judgement.claim.says)
+
+To add a claim, write it in the module of its chapter; the chapter's table, the introduction and the tests
+then have it.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hemafl_book.papers.claims import attention_cnn, blood_morphology, survival, transfer_learning
+from hemafl_book.papers.claims.claim import Claim, Judgement, judge, read, source, written
+from hemafl_book.papers.claims.evidence import Frozen
+from hemafl_book.papers.claims.rules import REASONS, VERDICTS
+from hemafl_book.results import CODE, load
+from hemafl_lib.errors import DataError, HemaflError
+
+__all__ = [
+    "CHAPTERS",
+    "REASONS",
+    "RESULTS",
+    "VERDICTS",
+    "Chapter",
+    "Claim",
+    "Frozen",
+    "Judgement",
+    "find",
+    "judge",
+    "judge_all",
+    "read",
+    "read_frozen",
+    "source",
+    "written",
+]
+
+RESULTS = ("blood-morphology", "attention-cnn", "all-transfer", "mds-survival")
+"""The frozen results that claims rest on."""
+
+
+class Chapter(NamedTuple):
+    """A chapter of the book, its page, and the claims of its paper."""
+
+    title: str
+    page: str
+    claims: Sequence[Claim]
+
+
+CHAPTERS = {
+    "blood-morphology": Chapter("Blood morphology", "papers/blood_morphology", blood_morphology.CLAIMS),
+    "attention-cnn": Chapter("Attention CNN", "papers/attention_cnn", attention_cnn.CLAIMS),
+    "transfer-learning": Chapter("Transfer learning", "papers/transfer_learning", transfer_learning.CLAIMS),
+    "survival-and-sickle-cell": Chapter(
+        "Survival and sickle cell disease", "papers/survival_and_sickle_cell", survival.CLAIMS
+    ),
+}
+"""The chapters by name."""
+
+
+def find(name: str) -> Chapter:
+    """Return a chapter; `HemaflError` if there is none of that name."""
+    if name not in CHAPTERS:
+        raise HemaflError(f"chapter '{name}' is unknown; choose one of {', '.join(CHAPTERS)}.")
+    return CHAPTERS[name]
+
+
+def read_frozen(folder: Path = CODE / "book" / "results") -> Frozen:
+    """Return the frozen results that claims rest on; `DataError` if one is missing or damaged."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist; clone the book to read its frozen results.")
+    return {name: load(folder / f"{name}.json") for name in RESULTS}
+
+
+def judge_all(frozen: Frozen, chapters: Iterable[str] = CHAPTERS) -> list[Judgement]:
+    """Return what the frozen results say about every claim of some chapters, in their order."""
+    return [judge(claim, frozen) for name in chapters for claim in find(name).claims]

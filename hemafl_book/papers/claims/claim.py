@@ -1,0 +1,110 @@
+"""A claim of a paper, as data, and what becomes of it."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hemafl_book.papers.claims.evidence import Evidence, Frozen
+from hemafl_book.papers.claims.rules import REASONS, Decision, Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim of one paper.
+
+    Attributes
+    ----------
+    name
+        Its name in the book: lower-case words with hyphens, unique.
+    where
+        Where the paper says it.
+    says, number
+        What it says in our words, and its number as printed, or "none".
+    rule, given
+        The function of `rules` that decides, and what it is told besides the numbers: margins are data.
+    evidence
+        The numbers that decide, in the order in which the rule takes them.
+    beside
+        What has to stand beside them: the trivial baseline, and how hospitals fare on their own patients.
+    ours
+        What was done here instead of what the paper did, in a sentence.
+    anchor
+        The label in the claim's chapter before the cell that decides.
+    """
+
+    name: str
+    where: str
+    says: str
+    number: str
+    rule: Callable[..., Decision]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Sequence[Evidence] = ()
+    beside: Sequence[Evidence] = ()
+    ours: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict, the numbers that were found, and the one that settled it."""
+
+    claim: Claim
+    verdict: str
+    by: Found | None
+    found: Sequence[Found]
+    beside: Sequence[Found]
+
+    def numbers(self) -> str:
+        """Return our number with its interval, or why there is none."""
+        if self.by is None:
+            return REASONS[self.claim.given["reason"]]
+        several = f", which decides of {len(self.found)}" if len(self.found) > 1 else ""
+        return written(self.by) + several
+
+    def baselines(self) -> str:
+        """Return what stands beside our number."""
+        return "; ".join(written(one) for one in self.beside) or "none: no score is claimed"
+
+    def page(self) -> str:
+        """Return everything about the claim as text: the numbers that decide, and the rule's source."""
+        told = ", ".join(f"{name}={value!r}" for name, value in self.claim.given.items())
+        lines = [
+            f"{self.verdict.upper()}: {self.claim.says} [{self.claim.name}]",
+            f"  the paper: {self.claim.number} ({self.claim.where})",
+            f"  here: {self.claim.ours}",
+            *(f"  found: {written(one)}" for one in self.found),
+            *(f"  beside: {written(one)}" for one in self.beside),
+            *(f"  read: {title}" for title in read(self.claim)),
+            f"  rule: {self.claim.rule.__name__}({told})",
+        ]
+        return "\n".join(lines)
+
+
+def judge(claim: Claim, frozen: Frozen) -> Judgement:
+    """Return what the frozen results say about a claim; `DataError` if they lack what decides it."""
+    found = [one.find(frozen) for one in claim.evidence]
+    decision = claim.rule(found, **claim.given)
+    beside = [one.find(frozen) for one in claim.beside]
+    return Judgement(claim, decision.verdict, decision.by, found, beside)
+
+
+def read(claim: Claim) -> list[str]:
+    """Return the tables that decide a claim, each once."""
+    tables = [table for one in claim.evidence for table in one.reads()]
+    return [f"book/results/{result}.json, table '{title}'" for result, title in dict.fromkeys(tables)]
+
+
+def source(claim: Claim) -> str:
+    """Return the source of a claim's rule."""
+    return inspect.getsource(claim.rule)
+
+
+def written(found: Found) -> str:
+    """Return a number with its interval as text: "FedAvg 0.768 [0.735, 0.798]"."""
+    label, estimate, low, high = found
+    if low == estimate == high:
+        return f"{label} {estimate:,.4g}" if abs(estimate) < 1000 else f"{label} {estimate:,.0f}"
+    # A zero is added because a number that rounds to -0.000 would keep its sign.
+    estimate, low, high = (round(value, 3) + 0.0 for value in (estimate, low, high))
+    return f"{label} {estimate:.3f} [{low:.3f}, {high:.3f}]"

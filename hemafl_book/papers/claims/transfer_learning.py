@@ -1,0 +1,268 @@
+"""The claims of the paper on leukaemia by transfer learning (World J. Adv. Research and Reviews 2024)."""
+
+from collections.abc import Sequence
+
+from hemafl_book.papers.claims.claim import Claim
+from hemafl_book.papers.claims.evidence import Arithmetic, Less, Scores
+from hemafl_book.papers.claims.rules import above, cannot_be_told, checked
+from hemafl_book.papers.published import ALONE, COPIES, FEDERATED, FOLDS, f1_from_row, grim
+
+RESULT = "all-transfer"
+OVERLAP = 0.2 / 0.7
+"""Every seed splits the same images anew: 20 % are tested, 70 % trained on."""
+
+MAIN = "three equal clients"
+COUNTS = (512, 979, 955, 796)
+"""The paper's images of each class."""
+
+PARTS = (9078, 2594, 1296)
+"""The paper's training, test and validation images, after mirroring."""
+
+BAR = 90.0
+"""Networks above 90 % alone go on to the federation."""
+
+
+def accuracy(arm: str) -> Scores:
+    """Return an arm's accuracy on the test images."""
+    return Scores(
+        label=arm,
+        result=RESULT,
+        table="scores",
+        column="accuracy",
+        rows={"study": MAIN, "arm": arm},
+        overlap=OVERLAP,
+    )
+
+
+def attainable(percentages: Sequence[float]) -> int:
+    """Return how many of the printed accuracies some number of 2,594 images gives."""
+    return int(grim([f"{value:g}" for value in percentages])["attainable"].sum())
+
+
+FOREST = accuracy("colour alone, random forest")
+ALL_ROWS = (*ALONE, *FEDERATED)
+
+CLAIMS: Sequence[Claim] = (
+    Claim(
+        name="transfer-images",
+        where="section 3.2",
+        says="3,242 images in four mirrored copies are 12,968.",
+        number="12,968",
+        rule=checked,
+        given={"value": 12_968},
+        evidence=[
+            Arithmetic(
+                label="the counts of the classes, four times",
+                printed=COUNTS,
+                compute=lambda n: COPIES * sum(n),
+            )
+        ],
+        ours="the paper's own counts; the public set has 3,256 images",
+        anchor="transfer-data",
+    ),
+    Claim(
+        name="transfer-split",
+        where="section 3.3",
+        says="They are split 70 : 20 : 10.",
+        number="9,078, 2,594, 1,296",
+        rule=checked,
+        given={"value": 12_968},
+        evidence=[Arithmetic(label="the three parts together", printed=PARTS, compute=sum)],
+        ours="the paper's own counts; mirrored before the split, so that copies lie on both sides",
+        anchor="transfer-leakage",
+    ),
+    Claim(
+        name="transfer-balanced",
+        where="abstract",
+        says="Mirroring deals with the imbalance of the classes.",
+        number="balanced",
+        rule=checked,
+        given={"value": 1.91},
+        evidence=[
+            Arithmetic(
+                label="largest class to smallest after mirroring",
+                printed=COUNTS,
+                compute=lambda n: round(max(n) / min(n), 2),
+            )
+        ],
+        ours="every class is multiplied by four, so that the ratio stays what it was",
+        anchor="transfer-imbalance",
+    ),
+    Claim(
+        name="transfer-ten-networks",
+        where="table 1",
+        says="Ten networks alone reach 85 to 92 %.",
+        number="85.42 to 92.42 %",
+        rule=cannot_be_told,
+        given={"reason": "weights"},
+        ours="their parameters are counted, EfficientNet-Lite0 is trained",
+        anchor="transfer-method",
+    ),
+    Claim(
+        name="transfer-inception-best",
+        where="table 1",
+        says="InceptionV3 is the best of the ten.",
+        number="92.42 %",
+        rule=cannot_be_told,
+        given={"reason": "weights"},
+        ours="chosen among ten by the test set",
+        anchor="transfer-budget",
+    ),
+    Claim(
+        name="transfer-bar",
+        where="section 4.1",
+        says="Three networks are above 90 % and go on to the federation.",
+        number="3",
+        rule=checked,
+        given={"value": 3},
+        evidence=[
+            Arithmetic(
+                label="accuracies of table 1 above 90 %",
+                printed=tuple(float(row.accuracy) for row in ALONE),
+                compute=lambda values: sum(value > BAR for value in values),
+            )
+        ],
+        ours="counted in the paper's table",
+        anchor="transfer-budget",
+    ),
+    Claim(
+        name="transfer-federated",
+        where="table 2",
+        says="Federated, three networks reach 93 to 95 %.",
+        number="93.21 to 95.49 %",
+        rule=cannot_be_told,
+        given={"reason": "weights"},
+        beside=[accuracy("FedAvg"), FOREST],
+        ours="the last layer of EfficientNet-Lite0, split before mirroring and without privacy",
+        anchor="transfer-frozen",
+    ),
+    Claim(
+        name="transfer-federated-better",
+        where="conclusion",
+        says="Federated training is significantly better than centralised.",
+        number="95.49 % against 92.42 %",
+        rule=above,
+        evidence=[
+            Less(label="FedAvg less centralised", first=accuracy("FedAvg"), second=accuracy("centralised"))
+        ],
+        beside=[FOREST],
+        ours="the last layer of EfficientNet-Lite0, the same passes over the same images, five seeds",
+        anchor="transfer-budget",
+    ),
+    Claim(
+        name="transfer-auc",
+        where="section 4.2",
+        says="The ROC curve of two classes has an area of 0.97.",
+        number="0.97",
+        rule=cannot_be_told,
+        given={"reason": "not described"},
+        ours="there are four classes, and which average is meant is not said",
+        anchor="transfer-auc",
+    ),
+    Claim(
+        name="transfer-confusion",
+        where="figure 5",
+        says="389 benign and 758 early images are named rightly, and 19 pre are taken for pro.",
+        number="389, 758, 19",
+        rule=cannot_be_told,
+        given={"reason": "weights"},
+        ours="the confusion matrix of another network",
+        anchor="transfer-frozen",
+    ),
+    Claim(
+        name="transfer-folds",
+        where="figure 7",
+        says="Five folds vary little.",
+        number="95.13 to 98.15 %",
+        rule=cannot_be_told,
+        given={"reason": "weights"},
+        ours="five folds of another network, without copies in two folds",
+        anchor="transfer-folds",
+    ),
+    Claim(
+        name="transfer-folds-mean",
+        where="figure 7",
+        says="The five folds have a mean that the paper does not print.",
+        number="five accuracies",
+        rule=checked,
+        given={"value": 96.42},
+        evidence=[
+            Arithmetic(
+                label="mean of the folds",
+                printed=tuple(float(value) for value in FOLDS),
+                compute=lambda values: round(sum(values) / len(values), 2),
+            )
+        ],
+        ours="the paper's own numbers",
+        anchor="transfer-folds",
+    ),
+    Claim(
+        name="transfer-attainable",
+        where="tables 1 and 2",
+        says="Thirteen accuracies were measured on 2,594 test images.",
+        number="13 accuracies",
+        rule=checked,
+        given={"value": 4},
+        evidence=[
+            Arithmetic(
+                label="of the 13, a number of 2,594 images gives",
+                printed=tuple(float(row.accuracy) for row in ALL_ROWS),
+                compute=attainable,
+            )
+        ],
+        ours="a whole number over 2,594, to the decimals printed",
+        anchor="transfer-grim",
+    ),
+    Claim(
+        name="transfer-f1",
+        where="tables 1 and 2",
+        says="The tables give the F1 of each network.",
+        number="13 values",
+        rule=checked,
+        given={"value": 13},
+        evidence=[
+            Arithmetic(
+                label="rows whose F1 is the plain mean of precision and recall",
+                printed=tuple(float(row.f1) for row in ALL_ROWS),
+                compute=lambda printed: sum(
+                    float(row.f1) == value and is_mean
+                    for row, value, is_mean in zip(
+                        ALL_ROWS, printed, f1_from_row(ALL_ROWS)["is the mean"], strict=True
+                    )
+                ),
+            )
+        ],
+        ours="F1 is defined as the harmonic mean",
+        anchor="transfer-grim",
+    ),
+    Claim(
+        name="transfer-privacy",
+        where="abstract and conclusion",
+        says="Differential privacy protects the patients.",
+        number="no epsilon",
+        rule=cannot_be_told,
+        given={"reason": "undefined"},
+        ours="neither epsilon nor delta, clip, noise or unit; the price of each is measured",
+        anchor="transfer-price",
+    ),
+    Claim(
+        name="transfer-mixing",
+        where="section 3.5",
+        says="The server averages what clients send with its current weights.",
+        number="none",
+        rule=cannot_be_told,
+        given={"reason": "not described"},
+        ours="by how much is not said; the server replaces its weights",
+        anchor="transfer-experiment",
+    ),
+    Claim(
+        name="transfer-related-work",
+        where="related work",
+        says="The results are better than those of others.",
+        number="91.1 to 99.73 %",
+        rule=cannot_be_told,
+        given={"reason": "data"},
+        ours="other tasks and other images, some with higher figures",
+        anchor="transfer-public",
+    ),
+)
