@@ -70,7 +70,7 @@ test-gpu: $(READY)  ## check that a GPU gives the numbers of the CPU, within eig
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-results: $(READY)  ## compute the frozen results again on the real data that HEMAFL_DATA names
+results: $(READY)  ## compute the frozen results that are stale, on the real data that HEMAFL_DATA names; goes on if stopped
 	$(BIN)/hemafl results make book/results
 
 bench: $(READY)  ## measure the federation engines on this machine

@@ -203,6 +203,9 @@ def run(
         typer.Option("--data", help="Name of the cohort to train on ('hemafl data list'); 'smear' is drawn."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="One seed instead of the preset's.")] = None,
+    study: Annotated[
+        list[str] | None, typer.Option(help="This study only, such as 'group-norm'; may be given again.")
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="Threads of this process, Flower on Ray, or Flower over TLS.")
     ] = "local",
@@ -239,6 +242,7 @@ def run(
         local_epochs=local_epochs,
         data=data_name,
         seed=seed,
+        study=tuple(study) if study else None,
     )
     where = Where(root=data.known_root(root), engine=engine, device=device, checkpoint=checkpoint)
     running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
@@ -308,16 +312,19 @@ def confirm_results(
 
 
 @results_app.command("make")
-def compute_results(
+def make_results(
     folder: Folder = RESULTS,
+    everything: Annotated[bool, typer.Option("--all", help="Fresh ones too.")] = False,
     root: Root = None,
 ) -> None:
-    """Compute all frozen results of the book again, of every paper and every explorer; this takes hours."""
-    from hemafl_book.papers import running
+    """Compute the stale results of papers and explorers; after an interruption the same command goes on."""
+    from hemafl_book.frozen import make, subjects
     from hemafl_book.papers.where import Where
 
-    running.run_all(folder, Where(root=data.data_root(root)), typer.echo)
-    explorers.record_all(folder, typer.echo)
+    where = Where(root=data.data_root(root))
+    failed = make.make(subjects.find([]), folder, where, typer.echo, everything=everything)
+    if failed:
+        raise HemaflError(f"not computed: {', '.join(failed)}; read above why, and give the command again.")
 
 
 @app.command("claims")

@@ -16,6 +16,7 @@ from typing import Any
 
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_book.fingerprint import Fingerprint, fingerprint
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import check_place
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.files import check_target
@@ -47,18 +48,15 @@ def code_of(name: str) -> Fingerprint:
     return fingerprint(f"{__name__}.{EXPLORERS[name]}", ("SWEEP",))
 
 
-def record(name: str, out: Path, say: Callable[[str], object], renew: bool = False) -> None:
+def record(
+    name: str, out: Path, say: Callable[[str], object], where: Where = HERE, renew: bool = False
+) -> None:
     """Compute all settings of an explorer into ``out``.
 
-    Raises `HemaflError` if there is none of this name, ``out`` cannot be written, or it holds another result
-    and is not to be ``renew``-ed.
+    Finished settings are kept in the checkpoint of ``where``, if it names one. Raises `HemaflError` if there
+    is no explorer of this name, ``out`` cannot be written, or it holds another result and is not to be
+    ``renew``-ed.
     """
     sweep = find(name)
     check_target(out) if renew else check_place(out, sweep.protocol())
-    sweep.record(out, say, code_of(name))
-
-
-def record_all(folder: Path, say: Callable[[str], object]) -> None:
-    """Compute the recordings of all explorers into ``folder``, each as ``explorer-NAME.json``."""
-    for name in EXPLORERS:
-        record(name, folder / f"explorer-{name}.json", say, renew=True)
+    sweep.record(out, say, where, code_of(name))

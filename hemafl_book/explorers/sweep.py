@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from hemafl_book.fingerprint import Fingerprint
+from hemafl_book.papers.kept import Kept, KeptPiece, open_kept
+from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import FrozenResult, describe_device, freeze
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
@@ -17,6 +19,9 @@ from hemafl_lib.progress import bar
 
 Outcome = TypeVar("Outcome")
 """What one setting of an explorer gives."""
+
+SETTINGS = "settings"
+"""What stands for the studies of a paper: an explorer has all of its settings in one."""
 
 Setting = dict[str, Any]
 """A value of every control, by its name."""
@@ -66,27 +71,48 @@ class Sweep(Generic[Outcome]):
         combinations = itertools.product(*self.controls.values())
         return [dict(zip(self.controls, values, strict=True)) for values in combinations]
 
-    def record(self, out: Path, say: Callable[[str], object], code: Fingerprint | None = None) -> None:
+    def record(
+        self,
+        out: Path,
+        say: Callable[[str], object],
+        where: Where = HERE,
+        code: Fingerprint | None = None,
+    ) -> None:
         """Compute every setting, under a progress bar, and write all to ``out`` as a frozen result.
 
-        ``code`` is the fingerprint of what computes it.
+        Finished settings are kept in the checkpoint of ``where``, if it names one. ``code`` is the
+        fingerprint of what computes them.
         """
         began = time.monotonic()
-        settings = self.settings()
-        rows = [self.to_rows(self.explore(**setting)) for setting in bar(settings, desc="sweep")]
-        tables = self.join_settings(settings, rows)
+        protocol, data, settings = self.protocol(), self.data(), self.settings()
+        kept = open_kept(where, protocol, data, code or {})
+        pieces = [self.piece(number, kept) for number in bar(range(len(settings)), desc="sweep")]
+        tables = self.join_settings(settings, [piece.tables for piece in pieces])
+        extra = self.extra()
+        seconds = time.monotonic() - began + sum(piece.seconds for piece in pieces if piece.held)
         freeze(
             out,
-            protocol=self.protocol(),
-            data=self.data(),
+            protocol=protocol,
+            data=data,
             seeds=self.seeds,
-            seconds=time.monotonic() - began,
-            device=describe_device(),
-            tables={**tables, **self.extra()},
-            parts={"settings": time.monotonic() - began},
+            seconds=seconds,
+            device=describe_device(where.device),
+            tables={**tables, **extra},
+            parts={SETTINGS: seconds},
             code=code,
         )
         say(f"{len(settings)} settings are in {out}.")
+
+    def piece(self, number: int, kept: Kept) -> KeptPiece:
+        """Return the rows of a setting, which are computed and kept if they are not held already."""
+        held = kept.read(SETTINGS, number)
+        if held is not None:
+            return held
+        began = time.monotonic()
+        rows = dict(self.to_rows(self.explore(**self.settings()[number])))
+        seconds = time.monotonic() - began
+        kept.write(SETTINGS, number, rows, seconds=seconds)
+        return KeptPiece(rows, seconds, held=False)
 
     def read(self, result: FrozenResult) -> dict[tuple[Any, ...], Outcome]:
         """Return what a recording holds for every setting, by the values of the controls.

@@ -8,15 +8,14 @@ from typing import Any
 import pandas as pd
 
 from hemafl_book import explorers, papers
+from hemafl_book.explorers.sweep import SETTINGS
 from hemafl_book.fingerprint import Fingerprint
+from hemafl_book.papers import running
 from hemafl_book.papers.changes import UNCHANGED
 from hemafl_book.papers.protocol import with_studies
 from hemafl_book.papers.where import Where
 from hemafl_book.results import plain
 from hemafl_lib.errors import HemaflError
-
-SETTINGS = "settings"
-"""The one study of an explorer."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class Subject:
         Returns the titles of its studies.
     reads
         Returns the real cohorts that are read.
+    compute
+        Computes its file, keeping finished pieces in the folder that `Where` names.
     again
         Computes the first seed of some studies again, or the first setting of an explorer.
     """
@@ -66,6 +67,7 @@ class Subject:
     code: Callable[[], Fingerprint]
     studies: Callable[[], tuple[str, ...]]
     reads: Callable[[], tuple[str, ...]]
+    compute: Callable[[Path, Where, Callable[[str], object]], None]
     again: Callable[[Sequence[str], Where], Again]
 
     def path(self, folder: Path) -> Path:
@@ -99,6 +101,9 @@ def of_paper(name: str) -> Subject:
         code=lambda: papers.code_of(name),
         studies=lambda: tuple(study.title for study in full_protocol(name).studies),
         reads=lambda: papers.find(name).OFFER.reads,
+        compute=lambda out, where, say: running.run_and_report(
+            name, "paper", UNCHANGED, where, out=out, say=say, renew=True
+        ),
         again=lambda titles, where: run_first_seeds(name, titles, where),
     )
 
@@ -127,6 +132,7 @@ def of_explorer(name: str) -> Subject:
         code=lambda: explorers.code_of(name),
         studies=lambda: (SETTINGS,),
         reads=tuple,
+        compute=lambda out, where, say: explorers.record(name, out, say, where, renew=True),
         again=lambda titles, where: explore_first(name),
     )
 

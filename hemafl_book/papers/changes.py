@@ -28,6 +28,8 @@ class Changes:
         Name of a cohort to train on.
     seed
         One seed instead of the preset's.
+    study
+        Studies instead of all, by the `protocol.slug` of their titles.
     """
 
     aggregator: str | None = None
@@ -39,16 +41,20 @@ class Changes:
     local_epochs: int | None = None
     data: str | None = None
     seed: int | None = None
+    study: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is changed, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return what is changed, by name, as plain JSON values."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     def __bool__(self) -> bool:
         return bool(self.as_dict())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.as_dict().items())
+        return ", ".join(
+            f"{name.replace('_', ' ')} {in_words(value)}" for name, value in self.as_dict().items()
+        )
 
     def network(self, own: str) -> str:
         """Return the network of the main comparisons where the experiment's own is ``own``."""
@@ -76,17 +82,22 @@ class Changes:
 
     def studies(self, own: Sequence[Any]) -> tuple[Any, ...]:
         """Return the studies with the changes; those whose federated arms have all gone are left out."""
-        changed = [self.study(study) for study in own]
+        changed = [self.change_study(study) for study in own]
         return tuple(
             after
             for before, after in zip(own, changed, strict=True)
             if federates(after) or not federates(before)
         )
 
-    def study(self, own: Any) -> Any:
+    def change_study(self, own: Any) -> Any:
         """Return a study with other arms and seeds, dealt in another way."""
         deal = self.deal(own.way()) if self.deals else None
         return replace(own, arms=self.arms(own.arms), seeds=self.seeds(own.seeds), deal=deal)
+
+
+def in_words(value: Any) -> str:
+    """Return a value as text, several joined by "and"."""
+    return " and ".join(value) if isinstance(value, list) else str(value)
 
 
 UNCHANGED = Changes()

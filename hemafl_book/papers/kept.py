@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from hemafl_book.fingerprint import fingerprint
+from hemafl_book.fingerprint import Fingerprint
 from hemafl_book.papers.arms import Tables
 from hemafl_book.papers.where import Where
 from hemafl_book.results import describe_device, installed_versions, plain
@@ -37,10 +37,11 @@ OTHER = {
 
 @dataclass(frozen=True)
 class KeptPiece:
-    """The tables of one study with one seed, and the seconds that they took."""
+    """The tables of one study with one seed, the seconds that they took, and whether they were held."""
 
     tables: Tables
     seconds: float
+    held: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Kept:
         return {"about": self.about, "study": title, "seed": seed}
 
 
-def open_kept(asked: Any, where: Where, data: Sequence[Provenance]) -> Kept:
+def open_kept(
+    where: Where, protocol: Mapping[str, Any], data: Sequence[Provenance], code: Fingerprint
+) -> Kept:
     """Return the pieces in the folder that ``where`` names, which is made if need be.
 
     Raises `DataError` if it holds anything else than pieces of this protocol, data, code and device.
@@ -89,9 +92,9 @@ def open_kept(asked: Any, where: Where, data: Sequence[Provenance]) -> Kept:
         return Kept(None)
     about = plain(
         {
-            "protocol": asked.describe(),
+            "protocol": protocol,
             "data": [{"name": source.name, "checksum": source.checksum} for source in data],
-            "code": fingerprint(type(asked).__module__),
+            "code": code,
             "versions": installed_versions(),
             "device": describe_device(where.device),
         }

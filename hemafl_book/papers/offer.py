@@ -37,6 +37,8 @@ class Offer:
         The cohorts that it can train on.
     reads
         The real cohorts that its own protocol reads.
+    parts
+        Experiments of their own that are asked for as a study of this one: the paper's name, by the study's.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Offer:
     cohorts: Mapping[str, str] = field(default_factory=dict)
     data: tuple[str, ...] = IMAGES
     reads: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, root: Path | None, changes: Changes) -> tuple[str, Changes]:
         """Return the source of a run, and its changes without a cohort that is one of the sources.

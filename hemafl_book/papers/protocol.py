@@ -1,5 +1,6 @@
 """A protocol as plain values: what decides the numbers of an experiment, and its hash."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -21,6 +22,11 @@ class OfStudies:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of all studies."""
         return tuple(sorted({seed for study in self.studies for seed in study.seeds}))
+
+
+def slug(title: str) -> str:
+    """Return the title of a study as the command takes it: "3 clients, 8 rounds" is 3-clients-8-rounds."""
+    return "-".join(re.findall(r"[a-z0-9.]+", title.lower().replace("'", "")))
 
 
 def with_studies(asked: Asked, titles: Sequence[str]) -> Asked:

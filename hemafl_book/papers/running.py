@@ -1,18 +1,22 @@
 """`hemafl run`: an experiment by name, from choosing the data to the file of frozen results."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hemafl_book import papers
 from hemafl_book.papers.changes import Changes
+from hemafl_book.papers.protocol import slug, with_studies
 from hemafl_book.papers.where import Where
 from hemafl_book.results import check_place, describe_device, freeze, load
 from hemafl_lib.data import data_root
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.device import choose
+from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines import check_engine
-from hemafl_lib.files import check_folder, check_target
+from hemafl_lib.files import check_target
 
 
 def run_and_report(
@@ -32,13 +36,14 @@ def run_and_report(
     new one is written beside it. Raises `HemaflError` if what is asked for is not to be had, or ``out``
     cannot be written or replaced.
     """
+    name, changes = own_part(name, changes)
     paper = papers.find(name)
     choose(where.device)
     check_engine(where.engine)
     if where.root is not None:
         data_root(where.root)
     source, changes = paper.OFFER.source(where.root, changes)
-    asked = paper.protocol(preset, source, changes)
+    asked = chosen_studies(paper.protocol(preset, source, changes), changes, paper.OFFER.parts)
     if out is not None:
         check_target(out) if renew else check_place(out, asked.describe())
     if source == paper.OFFER.sources[-1]:
@@ -79,11 +84,29 @@ def run_and_report(
         say(f"All tables are in {out}.")
 
 
-def run_all(folder: Path, where: Where, say: Callable[[str], object]) -> None:
-    """Run every paper by its full protocol and write each result to ``folder`` as ``NAME.json``."""
-    check_folder(folder)
-    for name in papers.PAPERS:
-        run_and_report(name, "paper", Changes(), where, out=folder / f"{name}.json", say=say, renew=True)
+def own_part(name: str, changes: Changes) -> tuple[str, Changes]:
+    """Return the experiment that a user asks for: a study may be an experiment of its own.
+
+    Raises `HemaflError` if it is named together with others.
+    """
+    parts = papers.find(name).OFFER.parts
+    named = [study for study in changes.study or () if study in parts]
+    if not named:
+        return name, changes
+    if len(changes.study or ()) > 1:
+        raise HemaflError(f"study '{named[0]}' is an experiment of its own; name it alone.")
+    return parts[named[0]], replace(changes, study=None)
+
+
+def chosen_studies(asked: Any, changes: Changes, parts: Collection[str]) -> Any:
+    """Return a protocol with the studies that a user names; raise `HemaflError` if one is unknown."""
+    if changes.study is None:
+        return asked
+    titles = {slug(study.title): study.title for study in asked.studies}
+    for name in changes.study:
+        if name not in titles:
+            raise HemaflError(f"study '{name}' is unknown; choose one of {', '.join([*titles, *parts])}.")
+    return with_studies(asked, [titles[name] for name in changes.study])
 
 
 def beside_other_data(out: Path, data: Sequence[Provenance]) -> Path:

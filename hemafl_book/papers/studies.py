@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from hemafl_book.fingerprint import fingerprint
 from hemafl_book.papers.arms import Tables, Trial, answers, train
 from hemafl_book.papers.kept import open_kept
 from hemafl_book.papers.where import Where
@@ -110,7 +111,7 @@ def run_studies(asked: Any, series: Sequence[Series], where: Where, data: Sequen
     DataError
         If the folder holds something else than pieces of this protocol, data, code and device.
     """
-    kept = open_kept(asked, where, data)
+    kept = open_kept(where, asked.describe(), data, fingerprint(type(asked).__module__))
     held = {(one.title, seed): kept.read(one.title, seed) for one in series for seed in one.seeds}
     ready = {key: piece for key, piece in held.items() if piece is not None}
     tables = {key: piece.tables for key, piece in ready.items()}

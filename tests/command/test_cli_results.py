@@ -5,32 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hemafl_book import explorers
 from hemafl_book.cli import app
 from hemafl_book.explorers import EXPLORERS
-from hemafl_book.papers import PAPERS, running
+from hemafl_book.papers import PAPERS
 
 
 def call(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def test_results_computes_every_paper_and_every_explorer(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        running,
-        "run_and_report",
-        lambda name, preset, changes, where, *, out, say, renew: asked.append(
-            (name, preset, where.root, out, renew)
-        ),
-    )
-    monkeypatch.setattr(explorers, "record", lambda name, out, say, renew: asked.append((name, out, renew)))
-    done = call("results", "make", tmp_path / "out", "--root", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert asked == [
-        *((name, "paper", tmp_path, tmp_path / "out" / f"{name}.json", True) for name in PAPERS),
-        *((name, tmp_path / "out" / f"explorer-{name}.json", True) for name in EXPLORERS),
-    ]
 
 
 @pytest.mark.survives("Frozen results are asked for without the real data", "a sentence; the results stay")

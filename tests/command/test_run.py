@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from hemafl_book import papers
 from hemafl_book.cli import EXTRAS, app
 from hemafl_book.explorers import EXPLORERS
-from hemafl_book.papers import PAPERS, blood_morphology
-from hemafl_book.results import load
+from hemafl_book.papers import PAPERS, blood_morphology, mds_survival, scd_infarct
+from hemafl_book.results import Results, load
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
 from hemafl_lib.explain import METHODS
@@ -60,6 +60,32 @@ def test_another_aggregator_on_cells_dealt_anew_gives_the_expected_table(hemafl,
     }
 
 
+def test_one_study_alone_is_run_and_the_result_says_so(hemafl, tmp_path):
+    """Of chapter 4's two studies of 65 patients; the paper preset has both."""
+    out = tmp_path / "out.json"
+    asked = ("--preset", "paper", "--study", "other-cohorts", "--seed", 3, "--rounds", 1)
+    done = hemafl("run", "scd-infarct", *asked, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "study other-cohorts" in done.output
+    frozen = load(out)
+    assert list(frozen.tables) == ["other cohorts: scores"]
+    assert frozen.changes == {"study": ["other-cohorts"], "seed": 3, "rounds": 1}
+    assert list(frozen.parts) == ["other cohorts"]
+
+
+def test_a_study_may_be_an_experiment_of_its_own(hemafl, monkeypatch):
+    offer = replace(mds_survival.OFFER, parts={"infarcts": "scd-infarct"})
+    monkeypatch.setattr(mds_survival, "OFFER", offer)
+    asked = []
+    monkeypatch.setattr(scd_infarct, "run", lambda *given: asked.append(given) or Results(given[0], {}, ()))
+    monkeypatch.setattr(scd_infarct, "report", lambda results: "")
+    assert hemafl("run", "mds-survival", "--study", "infarcts").exit_code == 0
+    assert asked[0][0] == scd_infarct.protocol()
+    done = hemafl("run", "mds-survival", "--study", "infarcts", "--study", "registry")
+    assert done.output == "hemafl: study 'infarcts' is an experiment of its own; name it alone.\n"
+    assert "choose one of registry, infarcts." in hemafl("run", "mds-survival", "--study", "no").output
+
+
 @pytest.mark.survives("An unknown name is given to the command", "one sentence that lists the known ones")
 @pytest.mark.parametrize(
     ("arguments", "known"),
@@ -68,6 +94,10 @@ def test_another_aggregator_on_cells_dealt_anew_gives_the_expected_table(hemafl,
         (("sweep", "blood-letting", "--out", "x.json"), EXPLORERS),
         (("run", "blood-morphology", "--preset", "hasty"), ("quick", "paper")),
         (("run", "blood-morphology", "--aggregator", "Crumb"), AGGREGATORS),
+        (
+            ("run", "attention-cnn", "--preset", "paper", "--study", "x"),
+            ("3-clients-8-rounds", "macenkos-dyes"),
+        ),
         (("run", "blood-morphology", "--scheme", "by moonlight"), SCHEMES),
         (("run", "blood-morphology", "--engine", "steam"), ENGINES),
         (("run", "blood-morphology", "--device", "abacus"), ("auto", "cpu", "cuda")),

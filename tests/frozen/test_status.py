@@ -45,6 +45,7 @@ def world(tmp_path):
         code=lambda: today.code,
         studies=lambda: ("red", "blue"),
         reads=lambda: ("urn",),
+        compute=lambda out, where, say: None,
         again=again,
     )
     today.file = tmp_path / "urn.json"

@@ -23,6 +23,7 @@ GIVEN = {
     "rounds": 3,
     "local_epochs": 2,
     "seed": 9,
+    "study": ("group-norm",),
 }
 """A change of every kind that any paper takes; models and cohorts are each paper's own."""
 

@@ -134,7 +134,7 @@ def test_the_pieces_of_something_else_are_refused(changed, sentence, tmp_path):
 
 def test_the_pieces_of_other_code_are_refused(tmp_path, monkeypatch):
     Studies().run(tmp_path / "kept")
-    monkeypatch.setattr("hemafl_book.papers.kept.fingerprint", lambda module: {module: "another"})
+    monkeypatch.setattr("hemafl_book.papers.studies.fingerprint", lambda module: {module: "another"})
     with pytest.raises(DataError, match="keeps pieces of other code"):
         Studies().run(tmp_path / "kept")
 
