@@ -161,8 +161,8 @@ class Study:
     smallest: int = 0
     deal: Deal | None = None
     hidden: tuple[tuple[int, ...], ...] = ((16,), (32, 32))
-    weight_decays: tuple[float, ...] = (0.3, 1.0, 3.0)
-    server_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    weight_decays: tuple[float, ...] = (0.3, 3.0)
+    server_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 1.0)
     scaling: tuple[int, ...] = ()
     platform: tuple[int, ...] = ()
 
@@ -222,7 +222,7 @@ def recipe(**changes: Any) -> Recipe:
 
     A centre of twenty patients makes one step an epoch, so the study of centres takes five epochs a round.
     """
-    ours = Recipe(loss="cox", learning_rate=2e-3, weight_decay=1.0, batch_size=128, schedule="cosine")
+    ours = Recipe(loss="cox", learning_rate=4e-3, weight_decay=1.0, batch_size=128, schedule="cosine")
     return replace(ours, **changes)
 
 
@@ -271,11 +271,11 @@ def protocol(preset: str = "quick", source: str = "embedded", changes: Changes =
         quick = Study("registry", registry, (6, 3, 1), few, changes.rounds or 5, (0,))
         quick = replace(quick, hidden=((16,),), weight_decays=(0.3, 1.0))
         return Protocol(preset, source, changes.studies([quick]), changes)
-    all_arms, rounds, seeds = (*three[:2], *OTHERS, CENTRALISED), changes.rounds or 20, tuple(range(10))
+    all_arms, rounds, seeds = (*three[:2], *OTHERS, CENTRALISED), changes.rounds or 10, tuple(range(10))
     full = Study("registry", registry, (6, 3, 1), all_arms, rounds, seeds)
     full = replace(full, scaling=changes.seeds(seeds), platform=changes.seeds((0,)))
-    longer = tuple(replace(arm, recipe=recipe(learning_rate=5e-3, local_epochs=5)) for arm in three)
-    centres = Study("centres", "amlsg", (), longer, rounds, seeds, smallest=20, hidden=((16,),))
+    longer = tuple(replace(arm, recipe=recipe(local_epochs=5)) for arm in three)
+    centres = Study("centres", "amlsg", (), longer, rounds, seeds[:5], smallest=20, hidden=((16,),))
     thirds = replace(centres, title="thirds", proportions=(1, 1, 1))
     others = () if changes.data else (centres,) if changes.deals else (centres, thirds)
     studies = changes.studies((full,) if source == "embedded" else (full, *others))

@@ -140,7 +140,7 @@ def test_every_aggregator_of_the_registry_is_an_arm_of_both_studies():
         federated = [arm for arm in asked.arms if arm.kind == "federated"]
         assert {arm.aggregator.name for arm in federated} == set(AGGREGATORS)
         assert "FedProx" in {arm.name for arm in federated}
-    tuned = {arm.name for arm in study.arms if len(study.tries(arm)) == 6}
+    tuned = {arm.name for arm in study.arms if len(study.tries(arm)) == 4}
     assert {"isolated", "FedAvg", "centralised", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"} == tuned
     adam = next(arm for arm in study.arms if arm.name == "FedAdam")
     rates = [setting.of(adam).aggregator.learning_rate for setting in study.tries(adam)]
@@ -532,10 +532,12 @@ def test_the_frozen_result_is_not_stale(name):
     assert not stale(load(results.folder() / f"{name}.json"), json.loads(json.dumps(described)))
 
 
-def test_at_least_ten_seeds_decide():
+def test_ten_seeds_decide_the_main_studies():
     survival, infarcts = (load(results.folder() / f"{name}.json") for name in FROZEN)
+    assert survival.table("registry: scores")["seed"].nunique() == 10
+    for study in ("centres", "thirds"):
+        assert survival.table(f"{study}: scores")["seed"].nunique() == 5
     for study in ("registry", "centres", "thirds"):
-        assert survival.table(f"{study}: scores")["seed"].nunique() == 10
         assert survival.table(f"{study}: exact")["rounds"].max() <= 10
     for study, seeds in (("one cohort", 10), ("other cohorts", 20)):
         assert infarcts.table(f"{study}: scores")["seed"].nunique() == seeds
