@@ -59,7 +59,7 @@ class Judgement:
         """Return our number with its interval, or why there is none."""
         if self.by is None:
             return REASONS[self.claim.given["reason"]]
-        several = f", which decides of {len(self.found)}" if len(self.found) > 1 else ""
+        several = f" (decides among {len(self.found)})" if len(self.found) > 1 else ""
         return written(self.by) + several
 
     def baselines(self) -> str:
