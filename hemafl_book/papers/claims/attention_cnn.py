@@ -77,7 +77,7 @@ def own(arm: str, study: str, column: str) -> Scores:
 
 
 FOREST = accuracy("colour alone, random forest", FIVE)
-REAL = "all 3,256 real images at 64 pixels, five seeds of split, deal and order"
+REAL = "all 3,256 real images at 64 pixels, five seeds of split, deal and order from the same initial weights"
 
 CLAIMS: Sequence[Claim] = (
     Claim(
@@ -218,7 +218,7 @@ CLAIMS: Sequence[Claim] = (
             for name in ("early", "pre", "pro")
         ],
         beside=[recall("benign")],
-        ours="five clients, 16 rounds; intervals over the images of one test",
+        ours="five clients, 16 rounds; over the images of one test as if independent: patients are unknown",
         anchor="attention-classes",
     ),
     Claim(

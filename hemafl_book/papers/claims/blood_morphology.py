@@ -1,6 +1,7 @@
 """The claims of the paper on blood morphology (MORPHFED, Ansah et al. 2026)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hemafl_book.papers.claims.claim import Claim
 from hemafl_book.papers.claims.evidence import Arithmetic, ClassLess, ClassScore, Less, Scores, Stored
@@ -83,12 +84,20 @@ def rare(name: str, first: str, second: str) -> ClassLess:
     )
 
 
-COLOUR = tuple(score("colour alone", where, "group norm") for where in ("joint", "cellavision"))
+COLOUR = tuple(
+    replace(score("colour alone", where, "group norm"), label=f"colour alone, {place}")
+    for where, place in (("joint", "joint test"), ("cellavision", "CellaVision"))
+)
 OWN_PATIENTS = [
-    less("FedAvg", f"isolated: {hospital}", hospital, "group norm") for hospital in ("bccd", "tecom")
+    replace(
+        less("FedAvg", f"isolated: {name}", name, "group norm"),
+        label=f"FedAvg less own model on {name}'s own cells",
+    )
+    for name in HOSPITALS
 ]
 FOUR = (
-    "four classes of three real hospitals, EfficientNet-Lite0 with group norm and with batch norm, five seeds"
+    "four classes of three real hospitals, EfficientNet-Lite0 with group and with batch norm, five seeds "
+    "of split and order from the same initial weights"
 )
 PARTED = "one hospital's cells under simulated stains, one deal for all seeds; intervals over the cells"
 
@@ -301,7 +310,7 @@ CLAIMS: Sequence[Claim] = (
                 second=score("cross-entropy, plain sampling", "joint", "imbalance"),
             )
         ],
-        beside=[score("colour alone", "joint", "imbalance")],
+        beside=[replace(score("colour alone", "joint", "imbalance"), label="colour alone, joint test")],
         ours="FedAvg with group norm on four classes of three real hospitals, three seeds",
         anchor="exposure-imbalance",
     ),

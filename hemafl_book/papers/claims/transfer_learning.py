@@ -146,7 +146,7 @@ CLAIMS: Sequence[Claim] = (
             Less(label="FedAvg less centralised", first=accuracy("FedAvg"), second=accuracy("centralised"))
         ],
         beside=[FOREST],
-        ours="the last layer of EfficientNet-Lite0, the same passes over the same images, five seeds",
+        ours="the last layer of EfficientNet-Lite0, equal passes over the same images, five seeds of split",
         anchor="transfer-budget",
     ),
     Claim(
