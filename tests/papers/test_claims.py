@@ -97,6 +97,16 @@ def test_not_reproduced_has_an_interval_that_excludes_the_claim(chapter, claim, 
         assert one.by.high < bound or one.by.low > claim.given.get("high", np.inf)
 
 
+def test_not_reproduced_holds_although_several_intervals_were_looked_at(frozen):
+    """Bonferroni: with as many intervals as the claim has, at 95 % for all of them together."""
+    several = [one for one in claims.judge_all(frozen) if one.verdict == "not reproduced"]
+    for one in (one for one in several if one.claim.rule in (rules.above, rules.within)):
+        decided = next(e for e in one.claim.evidence if e.label == one.by.label)
+        level = 1 - 0.05 / len(one.claim.evidence)
+        wide = difference_interval(decided.by_seed(frozen), level, overlap=decided.overlap)
+        assert wide.high < one.claim.given.get("low", 0.0), one.claim.name
+
+
 def test_an_unseen_hospital_has_no_batch_that_was_trained_on():
     text = "".join(inspect.getsource(module) for module in vars(claims).values() if inspect.ismodule(module))
     assert "barcelona-2" not in text

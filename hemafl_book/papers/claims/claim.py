@@ -59,6 +59,8 @@ class Judgement:
         """Return our number with its interval, or why there is none."""
         if self.by is None:
             return REASONS[self.claim.given["reason"]]
+        if all(one.low == one.high for one in self.found):
+            return "; ".join(written(one) for one in self.found)
         several = f" (decides among {len(self.found)})" if len(self.found) > 1 else ""
         return written(self.by) + several
 
