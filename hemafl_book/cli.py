@@ -289,7 +289,7 @@ def show_status(
 @results_app.command("confirm")
 def confirm_results(
     names: Annotated[list[str], typer.Argument(help="Names of results, as 'status' shows them.")],
-    folder: Folder = RESULTS,
+    folder: Annotated[Path, typer.Option(help="Folder of the frozen results.")] = RESULTS,
     study: Annotated[list[str] | None, typer.Option(help="Title of a study; all by default.")] = None,
     tolerance: Annotated[
         float | None, typer.Option(help="How far two numbers may be apart; by default not a stored digit.")

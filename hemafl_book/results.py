@@ -70,7 +70,7 @@ class Confirmation:
     date, commit, code
         When, by which commit, and the fingerprint of its code.
     studies
-        The seeds that were computed again, by the title of the study; the first setting of an explorer is 0.
+        The seeds that were computed again, by title of the study; of an explorer the number of the setting.
     numbers, difference, tolerance
         How many numbers were compared, how far apart the furthest two were, and how far they might be.
     versions, device

@@ -269,11 +269,10 @@ def training_inputs(
     cohort: Cohort, index: Tensor, augmentation: Augmentation, generator: torch.Generator, device: str
 ) -> Tensor:
     """Return the rows of ``index`` as a model reads them: images as float32 in [0, 1], augmented."""
-    rows = cohort.inputs[index]
     if isinstance(cohort, VariantCohort):
-        chosen = torch.randint(rows.shape[1], (len(rows),), generator=generator)
-        return as_input(rows[torch.arange(len(rows)), chosen], device)
-    inputs = as_input(rows, device)
+        chosen = torch.randint(cohort.variants.shape[1], (len(index),), generator=generator)
+        return as_input(cohort.variants[index, chosen], device)
+    inputs = as_input(cohort.inputs[index], device)
     return augment(inputs, augmentation, generator) if inputs.ndim == 4 else inputs
 
 

@@ -6,6 +6,7 @@ training. Here it is again for the recording, with the same settings.
 
 import functools
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,9 @@ from hemafl_lib.training import Recipe
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
 MEASUREMENTS, ROUNDS, SEEDS = 14, 10, range(3)
+CELLS, SIZE, PATIENTS, TEST_SHARE, CELL_SEED = 1500, 48, 60, 0.4, 0
+HOSPITAL = "north"
+SGD: dict[str, Any] = {"optimiser": "sgd", "learning_rate": 0.3, "momentum": 0, "weight_decay": 0}
 ARMS = ("isolated", "federated", "centralised")
 
 TABLE = "curves"
@@ -58,7 +62,7 @@ def compare_ways(clients: int, alpha: float, epochs: int, seed: int) -> pd.DataF
     sites = partition.dirichlet(train, sites=clients, alpha=alpha, seed=seed, validation=0, test=0)
     how: dict[str, Any] = {
         "model": new_model(seed),
-        "recipe": Recipe(optimiser="sgd", learning_rate=0.3, momentum=0, weight_decay=0, local_epochs=epochs),
+        "recipe": Recipe(**SGD, local_epochs=epochs),
         "rounds": ROUNDS,
         "seed": seed,
         "evaluate": False,
@@ -89,7 +93,9 @@ def new_model(seed: int) -> nn.Module:
 @functools.cache
 def cells() -> ImageCohort:
     """Return the simulated cells of one hospital, with masks."""
-    return smear.simulate(1500, size=48, classes=CLASSES, sites=["north"], patients=60, seed=0)
+    return smear.simulate(
+        CELLS, size=SIZE, classes=CLASSES, sites=[HOSPITAL], patients=PATIENTS, seed=CELL_SEED
+    )
 
 
 @functools.cache
@@ -105,7 +111,7 @@ def split_table() -> tuple[TableCohort, TableCohort]:
         patient=drawn.patient,
         provenance=drawn.provenance,
     )
-    train, _, test = partition.split(table, validation=0, test=0.4, by="patient", seed=0)
+    train, _, test = partition.split(table, validation=0, test=TEST_SHARE, by="patient", seed=CELL_SEED)
     return train, test
 
 
@@ -124,6 +130,16 @@ def protocol() -> dict:
         "model": f"linear, {MEASUREMENTS} measurements, {len(CLASSES)} classes",
         "rounds": ROUNDS,
         "optimiser": "SGD 0.3, batches of 32",
+        "recipe": asdict(Recipe(**SGD)),
+        "controls": {name: list(values) for name, values in CONTROLS.items()},
+        "classes": list(CLASSES),
+        "hospital": HOSPITAL,
+        "cells": CELLS,
+        "size": SIZE,
+        "patients": PATIENTS,
+        "share of test cells": TEST_SHARE,
+        "seed of the cells and of the split": CELL_SEED,
+        "smear": smear.VERSION,
     }
 
 

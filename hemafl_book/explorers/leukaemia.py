@@ -24,7 +24,8 @@ BACKBONE, FROZEN_BELOW = "efficientnet_lite0", "blocks.4"
 """The network, and the layer from which on it is replaced by a small head: its 80 input maps are averaged."""
 
 SIZE, CELLS, PATIENTS, TEST_SHARE = 64, 1080, 40, 0.45
-LABORATORIES, CLIENT_TEST = 5, 400
+LABORATORIES, CLIENT_TEST, FEWEST = 5, 400, 2
+HOSPITAL, CELL_SEED, SPLIT_SEED, STAIN_SEED = "north", 3, 0, 0
 ROUNDS = 8
 RECIPE = Recipe(learning_rate=0.01, batch_size=16, local_epochs=2, augmentation=UNCHANGED)
 SHARED_TEST = "shared test"
@@ -34,7 +35,7 @@ def deal(clients: int, alpha: float, stain: float, seed: int) -> list[Site[Varia
     """Return the clients: their training cells, and test cells with their own stain and mix of classes."""
     train, _ = split_patients()
     dealt = partition.dirichlet(
-        row_numbers(train), sites=clients, alpha=alpha, seed=seed, minimum=2, validation=0, test=0
+        row_numbers(train), sites=clients, alpha=alpha, seed=seed, minimum=FEWEST, validation=0, test=0
     )
     sites = []
     for number, site in enumerate(dealt):
@@ -80,9 +81,9 @@ def cells() -> ImageCohort:
         CELLS,
         size=SIZE,
         classes=smear.LEUKAEMIA,
-        sites=("north",),
+        sites=(HOSPITAL,),
         patients=PATIENTS,
-        seed=3,
+        seed=CELL_SEED,
         masks=False,
     )
 
@@ -90,7 +91,7 @@ def cells() -> ImageCohort:
 @functools.cache
 def split_patients() -> tuple[ImageCohort, ImageCohort]:
     """Return the training and the test cells; no patient is among both."""
-    train, _, test = partition.split(cells(), validation=0, test=TEST_SHARE, seed=0)
+    train, _, test = partition.split(cells(), validation=0, test=TEST_SHARE, seed=SPLIT_SEED)
     return train, test
 
 
@@ -101,7 +102,7 @@ def features(stain: float, laboratory: int) -> tuple[VariantCohort, VariantCohor
 
 @functools.cache
 def _features(stain: float, laboratory: int) -> tuple[VariantCohort, VariantCohort]:
-    colours = draw_stain(stain, numpy_generator(0, "laboratory", laboratory))
+    colours = draw_stain(stain, numpy_generator(STAIN_SEED, "laboratory", laboratory))
     train, test = (
         average_maps(replace(cohort, images=restain_images(cohort.images, colours)))
         for cohort in split_patients()
@@ -142,4 +143,7 @@ def setup() -> dict:
         "network": f"{BACKBONE} up to {FROZEN_BELOW}",
         "head": repr(head(0)),
         "smear": smear.VERSION,
+        "hospital": HOSPITAL,
+        "fewest cells of a client": FEWEST,
+        "seeds": {"cells": CELL_SEED, "split": SPLIT_SEED, "stains": STAIN_SEED},
     }

@@ -1,7 +1,7 @@
 """Does the code of today give the numbers of a frozen result? One seed of each study tells.
 
 A fingerprint that differs says that the code is another text, not that it gives other numbers. Here the
-first seed of each study (of an explorer the first setting) is computed again and held against the frozen rows
+first seed of each study (of an explorer the last setting) is computed again and held against the frozen rows
 of that seed. If all numbers agree, the result learns the new fingerprint, with the date and the commit; else
 nothing is written. Tables that join seeds are not compared.
 
@@ -65,7 +65,7 @@ def confirm(
         If the protocol is another one, the data are others, or a number differs by more than ``tolerance``.
     """
     path = subject.path(folder)
-    held, now = load(path), subject.protocol()
+    held, now, code = load(path), subject.protocol(), subject.code()  # the code as it is before the hours
     wider = gained(held.protocol, now, path)
     titles = studies or subject.studies()
     again = subject.again(titles, where)
@@ -74,7 +74,7 @@ def confirm(
     new = Confirmation(
         date=today(),
         commit=commit(),
-        code=subject.code(),
+        code=code,
         studies=again.studies,
         numbers=found.numbers,
         difference=found.difference,
@@ -160,13 +160,13 @@ def numeric(table: pd.DataFrame) -> list[str]:
 def in_one_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows in the order of their words, else as they came, without what is not compared."""
     kept = table.drop(columns=[name for name in NOT_COMPARED if name in table])
-    words = [str(name) for name in kept if name not in numeric(kept)]
+    words = sorted(str(name) for name in kept if name not in numeric(kept))
     return kept.sort_values(words, kind="stable", ignore_index=True) if words else kept
 
 
 def check_words(left: pd.DataFrame, right: pd.DataFrame, place: str) -> None:
     """Raise `DataError` if two tables differ in rows, columns, or in what is no number."""
-    if list(left) != list(right) or len(left) != len(right):
+    if set(left) != set(right) or len(left) != len(right):
         raise DataError(f"{place} has other rows or columns now; the result is stale.")
     for column in right.columns.difference(numeric(right)):
         differs = left[column].astype(str) != right[column].astype(str)

@@ -59,7 +59,7 @@ class Subject:
     compute
         Computes its file, keeping finished pieces in the folder that `Where` names.
     again
-        Computes the first seed of some studies again, or the first setting of an explorer.
+        Computes the first seed of some studies again, or the last setting of an explorer.
     """
 
     name: str
@@ -133,13 +133,18 @@ def of_explorer(name: str) -> Subject:
         studies=lambda: (SETTINGS,),
         reads=tuple,
         compute=lambda out, where, say: explorers.record(name, out, say, where, renew=True),
-        again=lambda titles, where: explore_first(name),
+        again=lambda titles, where: explore_last(name),
     )
 
 
-def explore_first(name: str) -> Again:
-    """Compute the first setting of an explorer."""
+def explore_last(name: str) -> Again:
+    """Compute the last setting of an explorer; where one setting holds the rows of others, that one does."""
     sweep = explorers.find(name)
-    setting = sweep.settings()[0]
+    setting = sweep.settings()[-1]
     tables = sweep.join_settings([setting], [sweep.to_rows(sweep.explore(**setting))])
-    return Again({SETTINGS: [0]}, tables, sweep.tables, [source.checksum for source in sweep.data()])
+    return Again(
+        {SETTINGS: [len(sweep.settings()) - 1]},
+        tables,
+        sweep.tables,
+        [source.checksum for source in sweep.data()],
+    )

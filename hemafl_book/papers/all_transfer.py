@@ -212,9 +212,10 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     source
         "real" or "smear".
     changes
-        ``model`` is a key of `BACKBONES`, or one of the paper's names, such as "InceptionV3". Without its
-        weights on this machine a network starts from random ones, and the tables say so. Where clients are
-        dealt anew, the study of another deal goes; where another cohort is read, simulated patients do.
+        ``model`` is a key of `BACKBONES`, or one of the paper's names, such as "InceptionV3"; the command
+        refuses a network whose weights are not on this machine, and the tables say what each starts from.
+        Where clients are dealt anew, the study of another deal goes; where another cohort is read, simulated
+        patients do.
 
     Raises
     ------

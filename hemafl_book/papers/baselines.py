@@ -43,6 +43,26 @@ def _classifier(model: ColourModel, seed: int) -> ClassifierMixin:
     raise EvaluationError(f"'model' is '{model}'; choose 'logistic' or 'forest'.")
 
 
+Answerer = Callable[[LabelledCohort], np.ndarray]
+"""Returns probabilities float64[N, C] for the rows of a cohort."""
+
+Learner = Callable[[ImageCohort], Answerer]
+"""Learns from images."""
+
+
+def learn_colours(train: ImageCohort, model: ColourModel = "logistic", seed: int = 0) -> Answerer:
+    """Train a simple classifier on `colour_statistics`; see `colour_probabilities`."""
+    classifier = _classifier(model, seed)
+    classifier.fit(colour_statistics(train.images), train.labels.numpy())
+
+    def answer(test: LabelledCohort) -> np.ndarray:
+        result = np.zeros((len(test), len(train.classes)))
+        result[:, classifier.classes_] = classifier.predict_proba(colour_statistics(test.inputs))
+        return result
+
+    return answer
+
+
 def colour_probabilities(
     train: ImageCohort, test: ImageCohort, model: ColourModel = "logistic", seed: int = 0
 ) -> np.ndarray:
@@ -64,11 +84,12 @@ def colour_probabilities(
     EvaluationError
         If the model is unknown.
     """
-    classifier = _classifier(model, seed)
-    classifier.fit(colour_statistics(train.images), train.labels.numpy())
-    result = np.zeros((len(test), len(train.classes)))
-    result[:, classifier.classes_] = classifier.predict_proba(colour_statistics(test.images))
-    return result
+    return learn_colours(train, model, seed)(test)
+
+
+def learn_shares(train: LabelledCohort) -> Answerer:
+    """Learn no more than the class shares; see `majority_probabilities`."""
+    return lambda test: np.tile(train.counts() / len(train), (len(test), 1))
 
 
 def majority_probabilities(train: LabelledCohort, test: LabelledCohort) -> np.ndarray:
@@ -77,11 +98,7 @@ def majority_probabilities(train: LabelledCohort, test: LabelledCohort) -> np.nd
     A classifier that looks at nothing: it always answers with the most common class, and its confidence
     is honest where the test has the same shares.
     """
-    return np.tile(train.counts() / len(train), (len(test), 1))
-
-
-Learner = Callable[[ImageCohort, ImageCohort], np.ndarray]
-"""Learns from images and returns probabilities for others."""
+    return learn_shares(train)(test)
 
 
 def learners(seed: int) -> dict[str, Learner]:
@@ -90,9 +107,9 @@ def learners(seed: int) -> dict[str, Learner]:
     ``seed`` decides the forest.
     """
     return {
-        "colour alone, logistic regression": colour_probabilities,
-        "colour alone, random forest": partial(colour_probabilities, model="forest", seed=seed),
-        "commonest class": majority_probabilities,
+        "colour alone, logistic regression": learn_colours,
+        "colour alone, random forest": partial(learn_colours, model="forest", seed=seed),
+        "commonest class": learn_shares,
     }
 
 
@@ -100,8 +117,9 @@ def learn_and_answer(
     train: ImageCohort, judged: Mapping[str, ImageCohort], seed: int, named: Mapping[str, Learner]
 ) -> list[Prediction]:
     """Return what each learner, having learnt from ``train``, says about the cohorts that it is judged on."""
+    answerers = {name: learn(train) for name, learn in named.items()}
     return [
-        Prediction(name, seed, where, cohort.labels.numpy(), learner(train, cohort))
-        for name, learner in named.items()
+        Prediction(name, seed, where, cohort.labels.numpy(), answer(cohort))
+        for name, answer in answerers.items()
         for where, cohort in judged.items()
     ]

@@ -9,7 +9,7 @@ learning rates, batch size, gamma, mu) is our choice and stands in `recipe`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +19,7 @@ from torch import nn
 
 from hemafl_book.papers import arms, scores
 from hemafl_book.papers.arms import Arm, Tables, Trial
-from hemafl_book.papers.baselines import colour_probabilities, learn_and_answer
+from hemafl_book.papers.baselines import learn_and_answer, learn_colours
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.offer import Offer
@@ -325,8 +325,9 @@ COHORTS = {"hospitals": hospitals, "eleven": eleven}
 def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables; see `Paper`."""
     names = dict.fromkeys(study.cohort for study in asked.studies)
-    images = {name: COHORTS[name](asked, where.root) for name in names}
-    series = each_study(asked.studies, lambda study: prepare(study, asked, images[study.cohort], where))
+    images: dict[str, ImageCohort] = {name: COHORTS[name](asked, where.root) for name in names}
+    read = cache(partial(read_by_network, asked, images, where))
+    series = each_study(asked.studies, lambda study: prepare(study, asked, images[study.cohort], read))
     data = tuple(cells.provenance for cells in images.values())
     found = run_studies(asked, series, where, data)
     tables = {
@@ -335,17 +336,28 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     return Results(asked, with_titles(tables), data, found.seconds)
 
 
-def prepare(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> Callable[[int], Piece]:
+def read_by_network(
+    asked: Protocol, images: Mapping[str, ImageCohort], where: Where, cohort: str, name: str
+) -> tuple[nn.Module, LabelledCohort]:
+    """Return a network, and what is trained of it reads of a cohort's images."""
+    network = image_model(name, len(images[cohort].classes), size=asked.size)
+    return network, network_inputs(network, images[cohort], asked.variants, where.device)
+
+
+def prepare(
+    study: Study,
+    asked: Protocol,
+    images: ImageCohort,
+    read: Callable[[str, str], tuple[nn.Module, LabelledCohort]],
+) -> Callable[[int], Piece]:
     """Return what is trained with a seed.
 
-    Arms of one network share its inputs: the frozen layers are evaluated once, for all seeds and aggregators.
+    ``read`` is `read_by_network` of a cohort and a network. Arms of one network share its inputs: the frozen
+    layers are evaluated once, for all studies, seeds and aggregators.
     """
-    names = dict.fromkeys(arm.network for arm in study.arms)
-    networks = {name: image_model(name, len(images.classes), size=asked.size) for name in names}
-    inputs = {
-        name: network_inputs(network, images, asked.variants, where.device)
-        for name, network in networks.items()
-    }
+    known = {arm.network: read(study.cohort, arm.network) for arm in study.arms}
+    networks = {name: network for name, (network, _) in known.items()}
+    inputs = {name: cohort for name, (_, cohort) in known.items()}
 
     def piece(seed: int) -> Piece:
         clients = {name: client_sites(cohort, study, seed) for name, cohort in inputs.items()}
@@ -391,9 +403,7 @@ def client_sites(
 def colour_alone(study: Study, images: ImageCohort, seed: int) -> Tables:
     """Return what colour alone says, learnt on the pooled training rows of the clients."""
     sites, judged = client_sites(images, study, seed)
-    said = learn_and_answer(
-        federation.pooled(sites).train, judged, seed, {"colour alone": colour_probabilities}
-    )
+    said = learn_and_answer(federation.pooled(sites).train, judged, seed, {"colour alone": learn_colours})
     return {"baselines": arms.answer_table(said)}
 
 

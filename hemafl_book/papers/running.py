@@ -17,6 +17,7 @@ from hemafl_lib.device import choose
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines import check_engine
 from hemafl_lib.files import check_target
+from hemafl_lib.models import BACKBONES, require_weights
 
 
 def run_and_report(
@@ -44,6 +45,7 @@ def run_and_report(
         data_root(where.root)
     source, changes = paper.OFFER.source(where.root, changes)
     asked = chosen_studies(paper.protocol(preset, source, changes), changes, paper.OFFER.parts)
+    check_weights(changes)
     if out is not None:
         check_target(out) if renew else check_place(out, asked.describe())
     if source == paper.OFFER.sources[-1]:
@@ -54,7 +56,7 @@ def run_and_report(
         say(f"This is not the paper's protocol: {changes}.")
     if where.checkpoint is not None:
         say(f"What is finished is kept in {where.checkpoint}; the same command goes on from there.")
-    began = time.monotonic()
+    began, code = time.monotonic(), papers.code_of(name)
     results = paper.run(asked, where)
     seconds = time.monotonic() - began + results.seconds.earlier
     device = describe_device(where.device)
@@ -71,7 +73,7 @@ def run_and_report(
                 tables=results.tables,
                 changes=changes.as_dict(),
                 parts=results.seconds.parts,
-                code=papers.code_of(name),
+                code=code,
             )
     finally:
         for provenance in results.data:
@@ -96,6 +98,15 @@ def own_part(name: str, changes: Changes) -> tuple[str, Changes]:
     if len(changes.study or ()) > 1:
         raise HemaflError(f"study '{named[0]}' is an experiment of its own; name it alone.")
     return parts[named[0]], replace(changes, study=None)
+
+
+def check_weights(changes: Changes) -> None:
+    """Raise `ModelError` if a pretrained network is asked for whose weights are not on this machine.
+
+    Random layers, frozen, would be no such network.
+    """
+    if changes.model is not None and changes.model.lower() in BACKBONES:
+        require_weights(changes.model.lower())
 
 
 def chosen_studies(asked: Any, changes: Changes, parts: Collection[str]) -> Any:

@@ -8,7 +8,7 @@ Budget: 1,950 lines.
 """
 
 from hemafl_lib.models.attention_cnn import AttentionCNN, SqueezeExcitation, block
-from hemafl_lib.models.backbones import BACKBONES, Backbone, backbone, build
+from hemafl_lib.models.backbones import BACKBONES, Backbone, backbone, build, require_weights
 from hemafl_lib.models.deepsurv import DeepSurv
 from hemafl_lib.models.export import to_onnx
 from hemafl_lib.models.logistic import LogisticRegression
@@ -40,6 +40,7 @@ __all__ = [
     "image_model",
     "load_model",
     "own_layers",
+    "require_weights",
     "ridge_cox",
     "ridge_logistic",
     "save_model",

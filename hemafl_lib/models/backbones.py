@@ -216,6 +216,18 @@ def _weights(name: str, pretrained: bool | Literal["auto"]) -> Weights | None:
     return found
 
 
+def require_weights(name: str) -> None:
+    """Raise `ModelError` if a backbone's pretrained weights are not on this machine; no network."""
+    row = BACKBONES[name]
+    if not row.timm:
+        raise ModelError(f"no weights of '{name}' are published as safetensors; choose another network.")
+    if on_this_machine(row.timm, row.file) is None:
+        raise ModelError(
+            f"the pretrained weights of '{name}' are not on this machine; connect to the network once and "
+            f"call hemafl_lib.models.backbone('{name}', 4, pretrained=True), or choose another network."
+        )
+
+
 def _size_setting(name: str, size: int) -> dict[str, Any]:
     """Return the argument by which timm builds a vision transformer for images of ``size`` pixels."""
     patch = BACKBONES[name].patch

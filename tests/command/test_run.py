@@ -6,6 +6,7 @@ import sys
 import tomllib
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 from typer.testing import CliRunner
 
@@ -114,6 +115,26 @@ def test_what_is_unknown_is_answered_in_one_sentence_with_what_is_known(hemafl, 
     assert len(done.output.strip().splitlines()) == 1
     for name in known:
         assert name in done.output
+
+
+@pytest.mark.survives(
+    "A pretrained network is asked for whose weights are not on the machine",
+    "A sentence before anything is computed; random features never stand under its name",
+)
+@pytest.mark.parametrize("paper", ["blood-morphology", "all-transfer", "all-privacy"])
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [("resnet34", "'resnet34' are not on this machine"), ("NASNetMobile", "no weights of 'nasnetmobile'")],
+)
+def test_a_pretrained_network_without_its_weights_is_refused(
+    hemafl, monkeypatch, tmp_path, paper, network, sentence
+):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(papers.find(paper), "run", lambda *_: pytest.fail("something was computed"))
+    done = hemafl("run", paper, "--network", network, "--out", tmp_path / "out.json")
+    assert done.exit_code == 1
+    assert sentence in done.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_real_cohorts_need_a_folder(hemafl):

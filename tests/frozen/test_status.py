@@ -189,14 +189,24 @@ def test_the_command_ends_with_1_unless_all_are_fresh(world, monkeypatch, tmp_pa
     done = call("status", tmp_path, "--studies")
     assert done.exit_code == 1
     assert done.output.count("code: training") == 2
-    assert call("confirm", "urn", tmp_path).exit_code == 0
+    assert call("confirm", "urn", "--folder", tmp_path).exit_code == 0
     assert call("status", tmp_path).exit_code == 0
     world.file.unlink()
     assert "does not exist" in call("status", tmp_path).output
-    assert "choose one of urn" in call("confirm", "earn", tmp_path).output
+    assert "choose one of urn" in call("confirm", "earn", "--folder", tmp_path).output
 
 
 def test_no_result_of_the_book_is_stale(repository):
     """Whoever changes a protocol computes the result again; whoever changes code confirms it."""
     found = status.all_statuses(subjects.find([]), repository / "book" / "results", None)
     assert {one.name: one.reasons for one in found if one.state == "stale"} == {}
+
+
+def test_a_recording_of_the_book_is_confirmed_by_its_last_setting(repository, tmp_path):
+    """Its file is older than fingerprints, and its columns stand in another order than today's."""
+    path = tmp_path / "explorer-partition.json"
+    path.write_bytes((repository / "book" / "results" / path.name).read_bytes())
+    (subject,) = subjects.find(["explorer-partition"])
+    new = confirm(subject, tmp_path, Where(), print)
+    assert new.numbers > 0
+    assert status.status_of(subject, tmp_path, {}).state == "fresh"

@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from hemafl_book.papers.baselines import (
     colour_probabilities,
     colour_statistics,
+    learn_and_answer,
+    learners,
     majority_probabilities,
 )
 from hemafl_lib import data
@@ -75,3 +77,11 @@ def test_colour_alone_nearly_gives_the_real_leukaemia_label_away(tmp_path, monke
     assert 0.90 < accuracy["logistic"] < 0.98
     assert 0.94 < accuracy["forest"] < 0.99
     assert majority == pytest.approx(985 / 3256, abs=0.01)
+
+
+def test_what_learns_once_answers_as_if_it_had_learnt_anew_for_every_place(cohort):
+    train, judged = cohort.take(range(50)), {"a": cohort.take(range(50, 70)), "b": cohort.take(range(70, 80))}
+    forest = {"forest": learners(0)["colour alone, random forest"]}
+    for said in learn_and_answer(train, judged, 0, forest):
+        anew = colour_probabilities(train, judged[said.where], "forest", seed=0)
+        assert np.array_equal(said.probabilities, anew)

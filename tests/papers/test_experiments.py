@@ -60,6 +60,23 @@ def test_all_arms_see_the_same_test_rows(tiny_results):
     assert (table.groupby("where")["cells"].nunique() == 1).all()
 
 
+def test_what_a_network_reads_is_computed_once_for_all_studies(tiny_results, monkeypatch):
+    """Frozen layers took a minute a study; shared, they give the same bits."""
+    asked, read = tiny_protocol(), blood_morphology.network_inputs
+    (study,) = asked.studies
+    calls = []
+    monkeypatch.setattr(
+        blood_morphology, "network_inputs", lambda *given: calls.append(given) or read(*given)
+    )
+    twice = replace(asked, studies=(study, replace(study, title="again")))
+    found = blood_morphology.run(twice, QUIET)
+    assert len(calls) == 1
+    for title in ("group norm", "again"):
+        pd.testing.assert_frame_equal(
+            found.tables[f"{title}: scores"], tiny_results.tables["group norm: scores"], check_exact=True
+        )
+
+
 def test_the_protocol_is_plain_json_and_says_everything():
     described = blood_morphology.protocol("paper", "real").describe()
     assert json.loads(json.dumps(described))["studies"][0]["arms"][0]["recipe"]["gamma"] == 2.0
