@@ -19,6 +19,7 @@ from hemafl_lib.partition.divergence import (
 from hemafl_lib.partition.groups import average_hash, contiguous_blocks, grouped, near_duplicates
 from hemafl_lib.partition.normalisation import (
     dye_densities,
+    federated_reference,
     lab_statistics,
     macenko,
     macenko_images,
@@ -59,6 +60,7 @@ __all__ = [
     "draw_stain",
     "dye_densities",
     "earth_movers",
+    "federated_reference",
     "grouped",
     "iid",
     "jensen_shannon",

@@ -9,6 +9,8 @@ better than amounts of dye, `macenko` the dyes and not the light. And neither hi
 picture: a large nucleus still fills more of it with dark pixels than a small one.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,6 +30,31 @@ LEAST_SPREAD = 1e-3
 
 LEAST_DENSITY = 0.15
 """Pixels with a lower optical density, as a vector's length, are background."""
+
+
+def federated_reference(means: Sequence[np.ndarray], images: Sequence[int]) -> np.ndarray:
+    """Return the mean over the images of several laboratories, of which each sends only its own mean.
+
+    It is the reference that one laboratory with all the images would have.
+
+    Parameters
+    ----------
+    means
+        Each laboratory's mean over its images of what `lab_statistics` or `dye_densities` gives, [2, 3].
+    images
+        How many images each has.
+
+    Raises
+    ------
+    PartitionError
+        If there is no laboratory, one has no image, or not each says how many.
+    """
+    if not means or len(means) != len(images) or min(images) < 1:
+        raise PartitionError(
+            f"'means' has {len(means)} entries and 'images' is {list(images)}; give a mean of each laboratory, "
+            "and how many images it has, at least 1."
+        )
+    return np.average(np.stack(means), axis=0, weights=images).astype(means[0].dtype)
 
 
 def to_lab(light: Tensor) -> Tensor:
