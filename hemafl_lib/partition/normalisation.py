@@ -51,8 +51,8 @@ def federated_reference(means: Sequence[np.ndarray], images: Sequence[int]) -> n
     """
     if not means or len(means) != len(images) or min(images) < 1:
         raise PartitionError(
-            f"'means' has {len(means)} entries and 'images' is {list(images)}; give a mean of each laboratory, "
-            "and how many images it has, at least 1."
+            f"'means' has {len(means)} entries and 'images' is {list(images)}; give a mean of each "
+            "laboratory, and how many images it has, at least 1."
         )
     return np.average(np.stack(means), axis=0, weights=images).astype(means[0].dtype)
 
