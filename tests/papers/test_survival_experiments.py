@@ -6,18 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from builders.command import run_by_command
-from sklearn.linear_model import LogisticRegression
 from sksurv.linear_model.coxph import BreslowEstimator
 
 from hemafl_book.papers import arms, mds_survival, scd_infarct
-from hemafl_book.papers.scaling import SCALINGS, by_sums, furthest
 from hemafl_book.papers.where import Where
 from hemafl_book.results import Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import data, evaluation, federation, statistics
-from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import ridge_cox
@@ -46,11 +42,6 @@ def tiny_results() -> Results:
         whole = mds_survival.patients
         patch.setattr(mds_survival, "patients", lambda study, root=None: whole(study, root).take(FEW))
         return mds_survival.run(tiny_protocol(), QUIET)
-
-
-@pytest.fixture(scope="module")
-def dealt():
-    return mds_survival.hospitals(data.load("flchain").take(FEW), tiny_protocol().studies[0], 0)
 
 
 @pytest.fixture(scope="module")
@@ -169,30 +160,6 @@ def test_unknown_protocols_are_refused_in_one_sentence(module, arguments):
         module.protocol(*arguments)
 
 
-# --- who scales ---------------------------------------------------------------------------------------
-
-
-def test_sums_scale_as_scikit_learn_does_on_one_table(dealt):
-    assert furthest(by_sums(dealt), SCALINGS["one table"](dealt)) < 1e-4
-
-
-@pytest.mark.parametrize("way", ["training and test rows", "test rows by themselves"])
-def test_a_mistake_learns_from_test_rows_and_the_others_do_not(dealt, way):
-    def moved(scale):
-        louder = [replace(s, test=replace(s.test, features=s.test.features * 3 + 1)) for s in dealt]
-        before, after = scale(dealt), scale(louder)
-        train = [a.train.features.equal(b.train.features) for a, b in zip(before, after, strict=True)]
-        test = [
-            torch.allclose(a.test.features, b.test.features, atol=1e-4)
-            for a, b in zip(before, after, strict=True)
-        ]
-        return all(train), all(test)
-
-    for name in ("federated sums", "one table", "each hospital its own"):
-        assert moved(SCALINGS[name]) == (True, False)
-    assert moved(SCALINGS[way]) == ((False, False) if way == "training and test rows" else (True, True))
-
-
 # --- sickle cell disease -----------------------------------------------------------------------------
 
 
@@ -210,31 +177,28 @@ def test_every_arm_stands_beside_the_all_positive_baseline(quick):
     assert {"FedAvg", "centralised", "exact federated ridge", "Firth", "all positive"} <= set(scores.index)
     prevalence = scores["infarcts"].iloc[0] / scd_infarct.PATIENTS
     assert scores.loc["all positive", "F1"] == pytest.approx(2 * prevalence / (1 + prevalence))
-    models = scores.drop(index=["all positive", "prevalence"])
+    models = scores.drop(index="all positive")
     assert (models["low"] <= models["F1"]).all()
     assert (models["F1"] <= models["high"]).all()
     assert (models["one patient"] > 0).all()
-    assert scores.loc["prevalence", "Brier"] == pytest.approx(prevalence * (1 - prevalence), abs=0.005)
-    assert scores.loc["prevalence", "AUROC"] == 0.5
 
 
 def test_nobody_is_predicted_by_a_model_that_knew_them():
     cohort = data.load_table("sickle-cell")
-    seen, homes = [], {}
+    seen = []
     for fold in scd_infarct.cross_validation(cohort, seed=0):
         trained = {name for site in fold.sites for name in site.train.patient}
-        held = [name for site in fold.sites for name in site.test.patient]
-        assert not trained & set(held)
-        assert len(trained) + len(held) == scd_infarct.PATIENTS
-        assert [len(site.test) for site in fold.sites] == pytest.approx([6.6, 4.2, 2.2], abs=1)
-        for site in fold.sites:
-            homes.update({name: homes.get(name, set()) | {site.name} for name in site.train.patient})
-        seen.extend(held)
+        assert not trained & set(fold.test.patient)
+        assert len(trained) + len(fold.test) == scd_infarct.PATIENTS
+        assert (cohort.patient[fold.rows] == fold.test.patient).all()
+        for trial in scd_infarct.trials(fold, scd_infarct.protocol("quick")):
+            assert trial.sites == fold.sites
+            assert trial.judged["held out"] is fold.test
+        seen.extend(fold.test.patient)
     assert len(seen) == len(set(seen)) == scd_infarct.PATIENTS
-    assert all(len(hospitals) == 1 for hospitals in homes.values()), "patients belong to one hospital"
 
 
-def test_a_hospital_alone_learns_from_its_own_patients_only(monkeypatch):
+def test_a_hospital_alone_chooses_its_threshold_on_its_own_patients(monkeypatch):
     chosen = []
     whole = scd_infarct.answer
 
@@ -244,98 +208,16 @@ def test_a_hospital_alone_learns_from_its_own_patients_only(monkeypatch):
 
     monkeypatch.setattr(scd_infarct, "answer", note)
     fold = scd_infarct.cross_validation(data.load_table("sickle-cell"), seed=0)[0]
-    test = federation.pooled(fold.sites).test
-    names = []
-    for trial in scd_infarct.trials(fold, scd_infarct.NETWORKS, rounds=1):
-        names += list(scd_infarct.network_answers(trial, arms.train(trial, QUIET), test))
+    trials = scd_infarct.trials(fold, scd_infarct.protocol("quick"))
+    names = [
+        name for trial in trials for name in scd_infarct.network_answers(trial, arms.train(trial, QUIET))
+    ]
     names += list(scd_infarct.answers_without_networks(fold))
     own = {site.name: set(site.train.patient) for site in fold.sites}
     everybody = set.union(*own.values())
-    assert len(chosen) == len(names) == 3 + 2 + 3 + 3
+    assert len(chosen) == len(names) == 3 + 2 + 3 + 2
     for name, patients in zip(names, chosen, strict=True):
         assert patients == own.get(name.split(": ")[-1], everybody)
-
-
-def test_the_ridge_is_chosen_within_training_patients():
-    folds = scd_infarct.cross_validation(data.load_table("sickle-cell"), seed=0)
-    fold = folds[0]
-    train = federation.pooled(fold.sites).train
-    assert fold.ridges[scd_infarct.ALL] == scd_infarct.chosen_ridge(train, 0)
-    assert set(fold.ridges) == {*(site.name for site in fold.sites), scd_infarct.ALL}
-    one = train.take(np.flatnonzero(train.label.numpy() == 0)[:8])
-    assert scd_infarct.chosen_ridge(one, 0) == max(scd_infarct.RIDGES)
-
-
-def test_a_plain_signal_asks_for_a_weaker_ridge_than_noise():
-    cohort = data.load_table("sickle-cell")
-    clear = replace(cohort, label=(cohort.features[:, 0] > cohort.features[:, 0].median()).long())
-    scaled = (clear.features - clear.features.mean(0)) / clear.features.std(0)
-    assert scd_infarct.chosen_ridge(replace(clear, features=scaled), 0) < max(scd_infarct.RIDGES)
-
-
-def test_the_weight_decay_stands_for_the_ridge():
-    """Without constants, the minimum of the network's loss is that of the ridge regression."""
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(60, 2))
-    features = np.vstack([features, -features])
-    labels = (features @ [1.0, -0.5] + rng.logistic(size=120) > 0).astype(int)
-    ridge = 5.0
-    fit = LogisticRegression(C=1 / ridge, fit_intercept=False, tol=1e-10).fit(features, labels)
-    weight = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
-    x, y = torch.tensor(features), torch.tensor(labels)
-    step = torch.optim.LBFGS([weight], max_iter=200, tolerance_grad=1e-10)
-
-    def loss():
-        step.zero_grad()
-        decay = scd_infarct.weight_decay(ridge, len(x))
-        value = torch.nn.functional.cross_entropy(x @ weight.T, y) + decay / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    step.step(loss)
-    found = (weight[1] - weight[0]).detach().numpy()
-    np.testing.assert_allclose(found, fit.coef_[0], atol=1e-4)
-
-
-def test_who_has_seen_no_infarct_predicts_none():
-    cohort = data.load_table("sickle-cell")
-    healthy = cohort.take(np.flatnonzero(cohort.label.numpy() == 0)[:6])
-    risk = scd_infarct.ridge_alone(healthy, 1.0)
-    found = scd_infarct.answer(risk, healthy, cohort)
-    assert not found.predicted.any()
-    assert not found.probability.any()
-
-
-def test_pairs_of_two_folds_are_no_pairs():
-    answers = pd.DataFrame(
-        {"fold": [0, 0, 1, 1], "infarct": [1, 0, 1, 0], "probability": [0.9, 0.8, 0.2, 0.1]}
-    )
-    assert scd_infarct.auroc_within_folds(answers) == 1.0
-
-
-def test_two_seeds_differ_and_one_is_repeatable(quick):
-    asked = few_rounds()
-    again = scd_infarct.run(asked, QUIET)
-    for title, table in quick.tables.items():
-        pd.testing.assert_frame_equal(table, again.tables[title], check_exact=True)
-    cohort = data.load_table("sickle-cell")
-    first, second = (scd_infarct.cross_validation(cohort, seed)[0] for seed in (0, 1))
-    for part in ("train", "test"):
-        patients = [set(getattr(fold.sites[2], part).patient) for fold in (first, second)]
-        assert patients[0] != patients[1]
-    other = scd_infarct.protocol("paper").studies[1]
-    labels = [scd_infarct.cohort_of(other, seed).label for seed in (0, 1)]
-    assert not labels[0].equal(labels[1])
-
-
-def test_own_patients_are_those_of_the_hospital(quick):
-    own = quick.tables["one cohort: own patients"]
-    sizes = own.groupby("where")[["patients", "infarcts"]].first()
-    assert sizes["patients"].tolist() == [33, 21, 11]
-    whole = quick.tables["one cohort: scores"]
-    assert sizes["infarcts"].sum() == whole["infarcts"].iloc[0]
-    assert set(own["arm"]) >= {"isolated", "isolated ridge", "FedAvg", "centralised", "prevalence"}
-    assert (own.groupby(["arm", "where"]).size() == 1).all()
 
 
 def test_other_cohorts_have_other_patients():
@@ -380,17 +262,10 @@ def test_the_frozen_federation_is_within_a_hundredth_of_centralised_training():
             assert means["centralised"] >= 0.74
 
 
-def test_twenty_cohorts_and_ten_deals_decide_about_the_children():
+def test_twenty_seeds_decide_about_the_small_cohort():
     frozen = load(results.folder() / "scd-infarct.json")
-    for study, seeds in (("one cohort", 10), ("other cohorts", 20)):
-        assert frozen.table(f"{study}: scores")["seed"].nunique() == seeds
-
-
-def test_every_aggregator_of_the_registry_is_an_arm_for_the_children():
-    other = scd_infarct.protocol("paper").studies[1]
-    federated = [arm for arm in other.arms if arm.kind == "federated"]
-    assert {arm.aggregator.name for arm in federated} == set(AGGREGATORS)
-    assert "FedProx" in {arm.name for arm in federated}
+    for study in ("one cohort", "other cohorts"):
+        assert frozen.table(f"{study}: scores")["seed"].nunique() == 20
 
 
 @pytest.mark.real
