@@ -21,7 +21,7 @@ from hemafl_book.papers import arms, scores
 from hemafl_book.papers.arms import Arm, Tables, Trial
 from hemafl_book.papers.baselines import learn_and_answer, learn_colours
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
-from hemafl_book.papers.dealing import Deal
+from hemafl_book.papers.dealing import Deal, at_most
 from hemafl_book.papers.offer import Offer
 from hemafl_book.papers.protocol import OfStudies, describe
 from hemafl_book.papers.scores import report_studies
@@ -60,6 +60,7 @@ OFFER = Offer(
     cohorts={"smear": "smear"},
     data=classes.sources_of("four"),
     reads=("barcelona", "tecom", "bccd", "cellavision"),
+    parts={"leave-one-out": "leave-one-out"},
 )
 
 
@@ -265,18 +266,6 @@ def instead_of_the_clients(asked: Protocol, name: str, root: Path | None) -> Ima
         raise HemaflError(f"data='{name}' is an unseen hospital of '{OFFER.name}'; choose another cohort.")
     held_out = unseen.take(np.flatnonzero(np.isin(unseen.site, REAL_UNSEEN)))
     return data.join([cohort.take(others), held_out], f"{name} beside unseen hospitals")
-
-
-def at_most(cohort: ImageCohort, cells: int | None) -> ImageCohort:
-    """Return at most ``cells`` randomly chosen cells of each site, always the same ones; None keeps all."""
-    if cells is None:
-        return cohort
-    kept = []
-    for site in cohort.sites:
-        rows = np.flatnonzero(cohort.site == site)
-        chosen = numpy_generator(0, "at most", site).permutation(rows)[:cells]
-        kept.append(np.sort(chosen))
-    return cohort.take(np.concatenate(kept))
 
 
 def eleven(asked: Protocol, root: Path | None = None) -> ImageCohort:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hemafl_lib.data.cohort import CohortKind
 from hemafl_lib.partition import SCHEMES, Site
+from hemafl_lib.seeds import numpy_generator
 
 ALPHA = 0.5
 """Strength of the label skew where neither the paper nor the user names one."""
@@ -79,3 +82,15 @@ def change(own: Deal, scheme: str | None, clients: int | None, alpha: float | No
         skewed = "alpha" in SCHEMES[own.scheme].takes
         scheme = own.scheme if skewed else EQUAL if alpha is None else SKEWED
     return Deal(scheme, count, alpha or own.alpha, own.minimum)
+
+
+def at_most(cohort: CohortKind, cells: int | None) -> CohortKind:
+    """Return at most ``cells`` randomly chosen cells of each site, always the same ones; None keeps all."""
+    if cells is None:
+        return cohort
+    kept = []
+    for site in cohort.sites:
+        rows = np.flatnonzero(cohort.site == site)
+        chosen = numpy_generator(0, "at most", site).permutation(rows)[:cells]
+        kept.append(np.sort(chosen))
+    return cohort.take(np.concatenate(kept))

@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hemafl_book.papers import arms, blood_morphology, scores
+from hemafl_book.papers import arms, scores
 from hemafl_book.papers.arms import Kind, Tables
 from hemafl_book.papers.baselines import colour_probabilities
 from hemafl_book.papers.changes import UNCHANGED, Changes
+from hemafl_book.papers.dealing import at_most
 from hemafl_book.papers.offer import Offer
 from hemafl_book.papers.protocol import OfStudies, describe
 from hemafl_book.papers.studies import Piece, each_study, run_studies, with_titles
@@ -31,11 +32,16 @@ from hemafl_lib.aggregation import Aggregator, FedAdam, FedAvg, FedMedian
 from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.data import classes, smear
 from hemafl_lib.data.cohort import CohortKind, ImageCohort, VariantCohort, join
-from hemafl_lib.models import SplitModel, activations, image_model
+from hemafl_lib.models import SplitModel, activations, backbone
 from hemafl_lib.parallel import for_each
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import initialised, numpy_generator
 from hemafl_lib.training import Recipe
+
+BACKBONE = "efficientnet_lite0"
+
+SIZE = 96
+"""Side of the images in pixels."""
 
 REAL = {
     "barcelona": ("barcelona", "barcelona-2"),
@@ -55,7 +61,7 @@ OFFER = Offer(
     title="a hospital that nobody trained on, every one in turn (chapter 1)",
     sources=("real", "smear"),
     embedded="SIMULATED data",
-    takes=("seed",),
+    takes=("seed", "rounds", "local_epochs"),
     reads=("barcelona", "tecom", "bccd", "cellavision"),
 )
 
@@ -157,7 +163,7 @@ def hospitals(asked: Protocol, root: Path | None = None) -> ImageCohort:
         )
     cohorts = [data.load_images(name, size=asked.size, root=root) for name in REAL]
     four = [data.harmonise(cohort, "four") for cohort in cohorts]
-    return blood_morphology.at_most(data.join(four, "white cells of four hospitals"), asked.cells)
+    return at_most(data.join(four, "white cells of four hospitals"), asked.cells)
 
 
 def drawn_cells(asked: Protocol, seed: int) -> ImageCohort:
@@ -349,8 +355,8 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
 def prepare(study: Study, asked: Protocol, images: ImageCohort, where: Where) -> Callable[[int], Piece]:
     """Return what is trained with a seed; the frozen layers are evaluated once, for all seeds and arms."""
     batches = HOSPITALS[asked.source]
-    network = image_model(blood_morphology.BACKBONE, len(images.classes), size=asked.size)
-    seen = {}
+    network = backbone(BACKBONE, len(images.classes), size=asked.size)
+    seen: dict[str, Mapping[str, VariantCohort]] = {}
     for colours in dict.fromkeys(way.colours for way in study.arms):
         variants = asked.variants if colours == "jitter" else 1
         normalised = colours in NORMALISATIONS
@@ -573,7 +579,7 @@ CHOSEN: Mapping[str, str] = {
 
 
 def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UNCHANGED) -> Protocol:
-    """Return the protocol of a preset on a source of data, with another seed if ``changes`` name one.
+    """Return the protocol of a preset on a source of data, with ``changes``.
 
     Parameters
     ----------
@@ -589,12 +595,13 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     """
     OFFER.check(preset, source, changes)
     ways = (*AGGREGATORS, ONE_PLACE, *REMEDIES)
-    size = blood_morphology.SIZE
+    rounds = changes.rounds or 5
+    recipe = replace(RECIPE, local_epochs=changes.local_epochs or RECIPE.local_epochs)
     if preset == "quick":
-        study = Study(TITLE, RECIPE, ways, changes.seeds((1,)))
-        return Protocol("quick", source, size, 60, Drawn(12, 30), 2, 5, 0.2, (study,), changes)
-    study = Study(TITLE, RECIPE, ways, changes.seeds(tuple(range(1, 11))))
-    return Protocol("paper", source, size, 150, Drawn(20, 40), 3, 5, 0.2, (study,), changes)
+        study = Study(TITLE, recipe, ways, changes.seeds((1,)))
+        return Protocol("quick", source, SIZE, 60, Drawn(12, 30), 2, rounds, 0.2, (study,), changes)
+    study = Study(TITLE, recipe, ways, changes.seeds(tuple(range(1, 11))))
+    return Protocol("paper", source, SIZE, 150, Drawn(20, 40), 3, rounds, 0.2, (study,), changes)
 
 
 TITLE = "frozen layers"
