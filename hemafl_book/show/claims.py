@@ -29,12 +29,12 @@ def html_table(judgements: Sequence[claims.Judgement]) -> str:
 
 
 def html_row(one: claims.Judgement) -> str:
-    """Return a judgement as a row of the table, under its name as an anchor."""
+    """Return a judgement as a row of the table, under its name with "claim-" before it as an anchor."""
     claim = one.claim
     says = f'<a href="#{claim.anchor}">{html.escape(claim.says)}</a>'
     here = f"{html.escape(one.numbers())}<br><small>{html.escape(claim.ours)}</small>"
     cells = [f"<b>{one.verdict}</b>", says, html.escape(claim.number), here, html.escape(one.baselines())]
-    return f'<tr id="{claim.name}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f'<tr id="claim-{claim.name}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def verdicts(chapter: str) -> Verdicts:

@@ -40,7 +40,10 @@ def paper(monkeypatch):
 
     paper = SimpleNamespace(
         OFFER=SimpleNamespace(
-            source=lambda root, changes: ("smear", changes), sources=("smear",), embedded="drawn cells"
+            source=lambda root, changes: ("smear", changes),
+            sources=("smear",),
+            embedded="drawn cells",
+            parts={},
         ),
         protocol=lambda preset, source, changes: Protocol(),
         run=run,

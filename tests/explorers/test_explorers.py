@@ -184,6 +184,7 @@ def test_corrupted_clients_are_left_out_of_the_curves_and_refused_when_implausib
     assert found.curves["shared test"].iloc[-1] > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:Krum")  # the explorer shows what it cannot do, too
 def test_an_attack_ends_when_it_is_outdated(quick):
     stop = threading.Event()
     with pytest.raises(Stopped):

@@ -73,6 +73,7 @@ COMPUTED_AGAIN = {
 """Settings of explorers that nothing else computes again; the saliency's models take minutes to train."""
 
 
+@pytest.mark.filterwarnings("ignore:Krum")  # among two hospitals it promises nothing, and is shown
 @pytest.mark.parametrize("name", COMPUTED_AGAIN)
 def test_a_recorded_setting_is_the_computed_one(name):
     sweep, setting = explorers.find(name), COMPUTED_AGAIN[name]
