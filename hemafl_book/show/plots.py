@@ -134,15 +134,15 @@ def intervals(summary: pd.DataFrame, places: Sequence[str], x_title: str) -> go.
     for place, colour, marker in zip(places, PALETTE, MARKERS, strict=False):
         rows = summary[summary["where"] == place].set_index("arm").loc[arms]
         figure.add_scatter(
-            x=rows["mean"].tolist(),
+            x=stored(rows["mean"]),
             y=arms,
             name=place,
             mode="markers",
             marker={"color": colour, "symbol": marker, "size": 10},
             error_x={
                 "type": "data",
-                "array": (rows["high"] - rows["mean"]).tolist(),
-                "arrayminus": (rows["mean"] - rows["low"]).tolist(),
+                "array": stored(rows["high"] - rows["mean"]),
+                "arrayminus": stored(rows["mean"] - rows["low"]),
             },
         )
     height = 140 + 34 * len(arms)
@@ -153,6 +153,11 @@ def intervals(summary: pd.DataFrame, places: Sequence[str], x_title: str) -> go.
         scattermode="group",
         scattergap=0.5,
     )
+
+
+def stored(values: pd.Series) -> list[float]:
+    """Return numbers with six decimals: the last bits of a sum are not the same on every machine."""
+    return [float(value) for value in values.round(6)]
 
 
 def png(figure: Figure, alt: str, dpi: int = 110) -> Drawing:
