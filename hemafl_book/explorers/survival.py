@@ -1,105 +1,100 @@
-"""What the survival explorers of chapter 4 vary: a small hospital, unequal hazards, and who gets the drug.
+"""What the survival explorer of chapter 4 varies: hospitals, their sizes, how they differ, the aggregator.
 
-The patients are simulated, so the log hazard ratios are known (`EFFECTS`). Whether a patient gets the drug
-is a matter of chance within a hospital, but one hospital gives it more often than another, and patients of
-that hospital may die sooner for reasons that no feature tells: the hospital confounds the drug's effect.
+The patients are simulated. At every hospital the features have effects of its own: those of `EFFECTS`, and a
+normal deviation whose size is the heterogeneity. A federation learns one set of effects for all.
 """
 
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-import torch
 
+from hemafl_book.explorers.survival_patients import (
+    BETWEEN,
+    EFFECTS,
+    PATIENTS,
+    provenance,
+    repeated,
+    setup,
+    simulate,
+    summarise,
+)
 from hemafl_book.explorers.sweep import Sweep
-from hemafl_lib import evaluation, statistics
-from hemafl_lib.data.cohort import Provenance, TableCohort
-from hemafl_lib.errors import Stopped
+from hemafl_lib import evaluation, federation
+from hemafl_lib.aggregation import by_name
+from hemafl_lib.data.cohort import TableCohort
+from hemafl_lib.models import DeepSurv, ridge_cox
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
+from hemafl_lib.training import Recipe
 
-VERSION = "1"
-"""Changes whenever the same settings would give other patients."""
+TESTED = 200
+"""Held-out patients of each hospital."""
 
-EFFECTS = {
-    "drug": -0.5,
-    "age": 0.3,
-    "marrow_blasts": 0.5,
-    "haemoglobin": -0.4,
-    "platelets": -0.3,
-    "neutrophils": 0.0,
-}
-"""True log hazard ratios, our choice: of the drug (given or not), of the others per standard deviation."""
-
-SURVIVAL = 60.0
-"""Mean months to death of an untreated, average patient where the hazard is not multiplied."""
-
-FOLLOW_UP = (12.0, 96.0)
-"""Months after which a patient leaves the study alive, uniform between these."""
-
-HOSPITALS = ("large", "middle", "small")
-PATIENTS, TESTED = 600, 200
-"""Training patients of all hospitals together, and held-out patients of each hospital."""
-
-REPETITIONS = 30
+REPETITIONS = 10
 RIDGE = 3.0
-"""Ridge of a hospital alone. A dozen patients have no finite estimate without one; between 1 and 20 it moves
-the mean C-index of none of the hospitals by more than 0.005."""
+"""Ridge of a hospital alone. A dozen patients have no finite estimate without one."""
 
-ARMS = ("isolated", "federated, stratified", "federated, pooled")
-ESTIMATES = ("pooled Cox", "stratified Cox", "mean of local fits")
+ROUNDS = 12
+RECIPE = Recipe(
+    loss="cox",
+    optimiser="sgd",
+    learning_rate=0.3,
+    momentum=0.0,
+    weight_decay=0.0,
+    batch_size=PATIENTS,
+    local_epochs=2,
+)
+"""How a hospital trains its Cox model: two steps a round on all of its patients."""
+
+CHOICES = {
+    "FedAvg": by_name("FedAvg"),
+    "FedMedian": by_name("FedMedian"),
+    "FedAdam": by_name("FedAdam", learning_rate=0.1),
+}
+"""The aggregators to choose from."""
+
+CURVES = ("alone", "federated", "age alone", "true risk")
+"""What is compared: a ridge Cox model of the hospital alone, the federated Cox model, the trivial model that
+ranks by age, and the hospital's own true effects, which nothing can beat for long."""
 
 CONTROLS = {
-    "smallest": (0.2, 0.15, 0.1, 0.05, 0.02),
-    "shift": (1, 2, 4, 8),
-    "uneven": (0.0, 0.3, 0.6),
+    "hospitals": (3, 5, 9),
+    "smallest": (0.07, 0.04, 0.02),
+    "heterogeneity": (0.0, 0.3, 0.6),
+    "aggregator": tuple(CHOICES),
 }
 """The settings that are recorded, by the argument of `explore`."""
 
-HOSPITAL_TABLE, EFFECT_TABLE = "hospitals", "effects"
-"""The titles of the recording's tables."""
-
-BETWEEN = (0.1, 0.9)
-"""Quantiles of the repetitions that are shown: 8 of 10 repetitions lie between them."""
-
-
-@dataclass(frozen=True)
-class SurvivalOutcome:
-    """What a setting gives, over repetitions with new patients: ``mean``, and ``low`` to ``high``.
-
-    ``hospitals`` holds C-indices on held-out patients, one row for each ``hospital`` (from small to large,
-    with its number of training ``patients``) and ``model`` (`ARMS`). ``effects`` holds estimates of the
-    drug's log hazard ratio, one row for each ``estimate`` (`ESTIMATES`).
-    """
-
-    hospitals: pd.DataFrame
-    effects: pd.DataFrame
+TABLE = "hospitals"
+"""The title of the recording's table."""
 
 
 def explore(
+    hospitals: int,
     smallest: float,
-    shift: float,
-    uneven: float,
+    heterogeneity: float,
+    aggregator: str,
     *,
     repetitions: int = REPETITIONS,
     report: Callable[[int], object] = lambda done: None,
     stop: threading.Event | None = None,
-) -> SurvivalOutcome:
-    """Let three unequal hospitals learn alone and together, on new patients in every repetition.
+) -> pd.DataFrame:
+    """Let unequal hospitals learn alone and together, on new patients in every repetition.
 
     Parameters
     ----------
+    hospitals
+        How many, at least 3.
     smallest
-        Share of the training patients whom the small hospital has; the large one has two thirds of the
-        others.
-    shift
-        The hazard of every patient of the middle hospital is multiplied by this.
-    uneven
-        Share of patients who get the drug at the middle hospital less that at the large one, 0 to 1.
+        Share of the training patients whom the smallest hospital has; see `sizes`.
+    heterogeneity
+        Standard deviation of the log hazard ratios between hospitals.
+    aggregator
+        A key of `CHOICES`.
     repetitions
         How many. All settings share their random numbers, so that they differ by the setting only.
     report
@@ -109,150 +104,105 @@ def explore(
 
     Returns
     -------
-    SurvivalOutcome
-        "isolated" is a ridge Cox model of each hospital alone. "federated, pooled" is the exact Cox model
-        of all rows, "federated, stratified" the one in which each hospital has a baseline hazard of its
-        own. "mean of local fits" weights the isolated models by their patients.
+    DataFrame
+        C-indices on each hospital's own held-out patients, one row for each number of training ``patients``
+        (from small to large) and ``model`` (`CURVES`): ``mean``, ``low`` and ``high``, and ``loses``, the
+        share of repetitions in which the federated model is worse than the hospital's own.
     """
-    judged: list[pd.DataFrame] = []
-    estimated: list[pd.DataFrame] = []
-    for seed in range(repetitions):
-        if stop is not None and stop.is_set():
-            raise Stopped
-        sites = deal(smallest, shift, uneven, seed)
-        fits = fit(sites)
-        judged.append(c_indices(sites, fits))
-        estimated.append(drug_effects(sites, fits))
-        report(seed + 1)
-    return SurvivalOutcome(
-        summarise(pd.concat(judged), ["hospital", "patients", "model"]),
-        summarise(pd.concat(estimated), ["estimate"]),
+    done = repeated(
+        repetitions,
+        lambda seed: c_indices(hospitals, smallest, heterogeneity, aggregator, seed),
+        report,
+        lambda: stop is not None and stop.is_set(),
     )
+    rows = pd.concat(done)
+    losses = rows.groupby("patients")["loses"].mean()
+    table = summarise(rows, ["patients", "model"])
+    return table.assign(loses=table["patients"].map(losses))
 
 
-def summarise(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return the mean and the quantiles of the repetitions' ``value``, one row for each of the ``keys``."""
-    value = rows.groupby(keys, sort=False)["value"]
-    low, high = (value.quantile(share) for share in BETWEEN)
-    return pd.DataFrame({"mean": value.mean(), "low": low, "high": high}).reset_index()
+def c_indices(
+    hospitals: int, smallest: float, heterogeneity: float, aggregator: str, seed: int
+) -> pd.DataFrame:
+    """Return the C-index of every model on the held-out patients of every hospital, from small to large."""
+    drawn = draw(hospitals, smallest, heterogeneity, seed)
+    together = federated(drawn.sites, aggregator, seed)
+    parts = []
+    for site, fixed in reversed(list(zip(drawn.sites, drawn.fixed, strict=True))):
+        values = {**fixed, "federated": c_index(site.test, together)}
+        parts.append(
+            pd.DataFrame(
+                {"patients": len(site.train), "model": CURVES, "value": [values[model] for model in CURVES]}
+            ).assign(loses=float(values["federated"] < values["alone"]))
+        )
+    return pd.concat(parts)
 
 
 # The hospitals and their patients
 
 
-def sizes(smallest: float) -> tuple[int, int, int]:
-    """Return the numbers of training patients of the large, the middle and the small hospital."""
+def sizes(hospitals: int, smallest: float) -> list[int]:
+    """Return the numbers of training patients, from large to small.
+
+    The last has the share ``smallest``; of the others the first has twice as many as the last.
+    """
     small = round(PATIENTS * smallest)
-    large = round(2 / 3 * (PATIENTS - small))
-    return large, PATIENTS - small - large, small
+    weights = np.linspace(2, 1, hospitals - 1)
+    ends = np.round(np.cumsum(weights) / weights.sum() * (PATIENTS - small)).astype(int)
+    return [*np.diff(ends, prepend=0).tolist(), small]
 
 
-def deal(smallest: float, shift: float, uneven: float, seed: int) -> list[Site[TableCohort]]:
-    """Return the large, the middle and the small hospital with new patients; see `explore`."""
-    hazards = (1.0, float(shift), 1.0)
-    treated = (0.5 - uneven / 2, 0.5 + uneven / 2, 0.5)
-    sites = []
-    for name, count, hazard, share in zip(HOSPITALS, sizes(smallest), hazards, treated, strict=True):
+@dataclass(frozen=True)
+class Drawn:
+    """Hospitals, and what does not depend on the aggregator: the C-index of the other models at each."""
+
+    sites: Sequence[Site[TableCohort]]
+    fixed: Sequence[dict[str, float]]
+
+
+@lru_cache(maxsize=4 * REPETITIONS)
+def draw(hospitals: int, smallest: float, heterogeneity: float, seed: int) -> Drawn:
+    """Return hospitals with new patients; see `explore`."""
+    sites, fixed = [], []
+    for number, count in enumerate(sizes(hospitals, smallest), start=1):
+        name = f"hospital-{number}"
+        deviation = numpy_generator(seed, "effects", name).standard_normal(len(EFFECTS))
+        effects = np.array(list(EFFECTS.values())) + heterogeneity * deviation
         train, test = (
-            simulate(number, numpy_generator(seed, part, name), name=name, hazard=hazard, treated=share)
-            for part, number in (("train", count), ("test", TESTED))
+            simulate(size, numpy_generator(seed, part, name), name=name, effects=effects.tolist())
+            for part, size in (("train", count), ("test", TESTED))
         )
         sites.append(Site(name, train, train.take([]), test))
-    return sites
-
-
-def simulate(
-    patients: int, generator: np.random.Generator, *, name: str, hazard: float, treated: float
-) -> TableCohort:
-    """Draw patients of one hospital, who die at a constant rate.
-
-    Parameters
-    ----------
-    patients
-        How many.
-    generator
-        Draws them.
-    name
-        Of the hospital.
-    hazard
-        Multiplies the hazard of every patient.
-    treated
-        Share of patients who get the drug, 0 to 1.
-
-    Returns
-    -------
-    TableCohort
-        Features float32[N, 6] in the order of `EFFECTS`: the drug is 0 or 1, the others are standard
-        normal. Times in months.
-    """
-    features = generator.standard_normal((patients, len(EFFECTS)))
-    features[:, 0] = generator.random(patients) < treated
-    rate = hazard / SURVIVAL * np.exp(features @ np.array(list(EFFECTS.values())))
-    death = generator.standard_exponential(patients) / rate
-    leaves = generator.uniform(*FOLLOW_UP, patients)
-    return TableCohort(
-        site=np.full(patients, name),
-        patient=np.array([f"{name}/{number}" for number in range(patients)]),
-        provenance=provenance(),
-        features=torch.tensor(features, dtype=torch.float32),
-        feature_names=tuple(EFFECTS),
-        time=torch.tensor(np.minimum(death, leaves), dtype=torch.float32),
-        event=torch.tensor(death <= leaves),
-    )
-
-
-def setup() -> dict:
-    """Return what decides which patients are drawn, as plain JSON values."""
-    return {
-        "version": VERSION,
-        "effects": EFFECTS,
-        "mean months to death": SURVIVAL,
-        "follow-up": list(FOLLOW_UP),
-        "patients": PATIENTS,
-        "tested": TESTED,
-    }
-
-
-def provenance() -> Provenance:
-    """Return where the patients come from."""
-    return Provenance(
-        name="three hospitals with survival",
-        source="SIMULATED patients of three hospitals; none is real.",
-        licence="Apache-2.0",
-        simulated=True,
-        checksum=hashlib.sha256(json.dumps(setup()).encode()).hexdigest(),
-    )
+        age = np.array([float(feature == "age") for feature in EFFECTS])
+        known = {"alone": alone(train), "age alone": age, "true risk": effects}
+        fixed.append({model: c_index(test, beta) for model, beta in known.items()})
+    return Drawn(sites, fixed)
 
 
 # What they learn
 
 
-@dataclass(frozen=True)
-class Fits:
-    """Log hazard ratios float64[6]: of each hospital alone, in order, and of the two exact federations."""
+def alone(train: TableCohort) -> np.ndarray:
+    """Return the log hazard ratios of a hospital's own ridge Cox model; all 0 where nobody died."""
+    time, event = train.follow_up
+    if not event.any():
+        return np.zeros(len(EFFECTS))
+    return ridge_cox(train.features.numpy(), time.numpy(), event.numpy(), RIDGE)
 
-    local: list[np.ndarray]
-    stratified: np.ndarray
-    pooled: np.ndarray
 
-
-def fit(sites: Sequence[Site[TableCohort]]) -> Fits:
-    """Fit the Cox model of every hospital alone, and the stratified and the pooled one of all."""
-    return Fits(
-        [statistics.cox([site], ridge=RIDGE, minimum=1).coefficients for site in sites],
-        statistics.cox_stratified(sites, minimum=1).coefficients,
-        statistics.cox(sites, minimum=1).coefficients,
+def federated(sites: Sequence[Site[TableCohort]], aggregator: str, seed: int) -> np.ndarray:
+    """Return the log hazard ratios of the Cox model that hospitals train together."""
+    run = federation.run(
+        sites,
+        model=DeepSurv(len(EFFECTS), (), seed=seed),
+        aggregator=CHOICES[aggregator],
+        recipe=RECIPE,
+        rounds=ROUNDS,
+        seed=seed,
+        evaluate=False,
+        progress=False,
     )
-
-
-def c_indices(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame:
-    """Return the C-index of every model on the held-out patients of every hospital, from small to large."""
-    rows = [
-        (site.name, len(site.train), model, c_index(site.test, coefficients))
-        for site, alone in reversed(list(zip(sites, fits.local, strict=True)))
-        for model, coefficients in zip(ARMS, (alone, fits.stratified, fits.pooled), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["hospital", "patients", "model", "value"])
+    return run.parameters["head.weight"][0].astype(np.float64)
 
 
 def c_index(cohort: TableCohort, coefficients: np.ndarray) -> float:
@@ -260,93 +210,46 @@ def c_index(cohort: TableCohort, coefficients: np.ndarray) -> float:
     return evaluation.harrell_c(cohort.targets.numpy(), cohort.features.double().numpy() @ coefficients)
 
 
-def drug_effects(sites: Sequence[Site[TableCohort]], fits: Fits) -> pd.DataFrame:
-    """Return the three estimates of the drug's log hazard ratio."""
-    mean = np.average(fits.local, axis=0, weights=[len(site.train) for site in sites])
-    drug = [coefficients[0] for coefficients in (fits.pooled, fits.stratified, mean)]
-    return pd.DataFrame({"estimate": ESTIMATES, "value": drug})
+# In words, and the recording
 
 
-# In words and over the shifts
-
-
-def describe_hospitals(found: SurvivalOutcome) -> str:
-    """Return in a sentence or two what the C-indices of a setting say."""
-    table = found.hospitals.set_index(["hospital", "model"])["mean"]
-    patients = found.hospitals.groupby("hospital", sort=False)["patients"].first()
-    isolated, stratified, pooled = ARMS
+def describe(found: pd.DataFrame) -> str:
+    """Return in two sentences what the C-indices of a setting say."""
+    mean = found.pivot(index="patients", columns="model", values="mean").sort_index()
+    loses = found.groupby("patients")["loses"].first()
+    small, large = mean.index[0], mean.index[-1]
     said = [
-        f"{name} ({patients[name]} patients) {table[name, isolated]:.2f} alone and "
-        f"{table[name, stratified]:.2f} federated"
-        for name in patients.index
+        f"with {n} patients {mean.loc[n, 'alone']:.2f} alone and {mean.loc[n, 'federated']:.2f} federated "
+        f"(worse than alone in {loses[n]:.0%} of repetitions)"
+        for n in (small, large)
     ]
     return (
-        f"Mean C-index: {'; '.join(said)}. A federation that compares patients of different hospitals "
-        f"reaches {', '.join(f'{table[name, pooled]:.2f}' for name in patients.index)}."
+        f"Mean C-index on own patients: {', '.join(said)}. Age alone reaches "
+        f"{mean['age alone'].mean():.2f}, the true risks {mean['true risk'].mean():.2f}."
     )
-
-
-def effects_by_shift(
-    found: Mapping[tuple[float, float, float], SurvivalOutcome], smallest: float, uneven: float
-) -> pd.DataFrame:
-    """Return the estimates of the drug's effect for every ``shift``, and the "true value" beside them.
-
-    Columns ``estimate``, ``shift``, ``mean``, ``low`` and ``high``.
-    """
-    parts = [
-        found[smallest, shift, uneven].effects.assign(shift=shift)
-        for small, shift, unequal in found
-        if (small, unequal) == (smallest, uneven)
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    truth = table.drop_duplicates("shift").assign(estimate="true value")
-    truth[["mean", "low", "high"]] = EFFECTS["drug"]
-    return pd.concat([table, truth], ignore_index=True)[["estimate", "shift", "mean", "low", "high"]]
-
-
-def describe_effects(effects: pd.DataFrame) -> str:
-    """Return in two sentences what a table of `effects_by_shift` says."""
-    mean = effects.pivot(index="shift", columns="estimate", values="mean")
-    moves = [f"{name} from {mean[name].iloc[0]:.2f} to {mean[name].iloc[-1]:.2f}" for name in ESTIMATES]
-    return (
-        f"As the hazard at the middle hospital grows {mean.index[-1]:g}-fold, the drug's estimated effect "
-        f"goes: {', '.join(moves)}. The true value is {EFFECTS['drug']:.2f}."
-    )
-
-
-# The recording
 
 
 def protocol() -> dict:
     """Return what decides the recorded numbers, as plain JSON values."""
     return {
         **setup(),
+        "tested": TESTED,
         "ridge": RIDGE,
+        "rounds": ROUNDS,
+        "recipe": asdict(RECIPE),
+        "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
         "quantiles": list(BETWEEN),
         "controls": {name: list(values) for name, values in CONTROLS.items()},
     }
 
 
-def to_rows(found: SurvivalOutcome) -> dict[str, pd.DataFrame]:
-    """Return the rows of the recording's two tables, rounded to four decimals."""
-    return {HOSPITAL_TABLE: found.hospitals.round(4), EFFECT_TABLE: found.effects.round(4)}
-
-
-def from_rows(rows: Mapping[str, pd.DataFrame]) -> SurvivalOutcome:
-    """Return the outcome that these rows hold."""
-    hospitals, effects = (
-        rows[title].drop(columns=list(CONTROLS)) for title in (HOSPITAL_TABLE, EFFECT_TABLE)
-    )
-    return SurvivalOutcome(hospitals, effects)
-
-
 SWEEP = Sweep(
-    title="A small hospital, unequal hazards, and who gets the drug",
+    title="Hospitals, their sizes, how they differ, and the aggregator",
     controls=CONTROLS,
     explore=explore,
-    tables={HOSPITAL_TABLE: tuple(CONTROLS), EFFECT_TABLE: tuple(CONTROLS)},
-    to_rows=to_rows,
-    from_rows=from_rows,
+    tables={TABLE: tuple(CONTROLS)},
+    to_rows=lambda found: {TABLE: found.round(4)},
+    from_rows=lambda rows: rows[TABLE].drop(columns=list(CONTROLS)),
     protocol=protocol,
     data=lambda: [provenance()],
     seeds=range(REPETITIONS),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Again:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One file of frozen results.
+    """One file of frozen results; another process can be asked to compute it.
 
     Attributes
     ----------
@@ -97,15 +98,33 @@ def of_paper(name: str) -> Subject:
     """Return the result of a paper: its full protocol on real data, where it reads any."""
     return Subject(
         name=name,
-        protocol=lambda: plain(full_protocol(name).describe()),
-        code=lambda: papers.code_of(name),
-        studies=lambda: tuple(study.title for study in full_protocol(name).studies),
-        reads=lambda: papers.find(name).OFFER.reads,
-        compute=lambda out, where, say: running.run_and_report(
-            name, "paper", UNCHANGED, where, out=out, say=say, renew=True
-        ),
-        again=lambda titles, where: run_first_seeds(name, titles, where),
+        protocol=partial(paper_protocol, name),
+        code=partial(papers.code_of, name),
+        studies=partial(paper_studies, name),
+        reads=partial(paper_reads, name),
+        compute=partial(compute_paper, name),
+        again=partial(run_first_seeds, name),
     )
+
+
+def paper_protocol(name: str) -> dict[str, Any]:
+    """Return a paper's full protocol as plain JSON values."""
+    return plain(full_protocol(name).describe())
+
+
+def paper_studies(name: str) -> tuple[str, ...]:
+    """Return the titles of a paper's studies."""
+    return tuple(study.title for study in full_protocol(name).studies)
+
+
+def paper_reads(name: str) -> tuple[str, ...]:
+    """Return the real cohorts that a paper reads."""
+    return papers.find(name).OFFER.reads
+
+
+def compute_paper(name: str, out: Path, where: Where, say: Callable[[str], object]) -> None:
+    """Compute the frozen result of a paper."""
+    running.run_and_report(name, "paper", UNCHANGED, where, out=out, say=say, renew=True)
 
 
 def full_protocol(name: str) -> Any:
@@ -128,17 +147,30 @@ def of_explorer(name: str) -> Subject:
     """Return the recording of an explorer."""
     return Subject(
         name=f"explorer-{name}",
-        protocol=lambda: plain(explorers.find(name).protocol()),
-        code=lambda: explorers.code_of(name),
-        studies=lambda: (SETTINGS,),
+        protocol=partial(explorer_protocol, name),
+        code=partial(explorers.code_of, name),
+        studies=partial(tuple, (SETTINGS,)),
         reads=tuple,
-        compute=lambda out, where, say: explorers.record(name, out, say, where, renew=True),
-        again=lambda titles, where: explore_last(name),
+        compute=partial(record_explorer, name),
+        again=partial(explore_last, name),
     )
 
 
-def explore_last(name: str) -> Again:
-    """Compute the last setting of an explorer; where one setting holds the rows of others, that one does."""
+def explorer_protocol(name: str) -> dict[str, Any]:
+    """Return what decides the numbers of an explorer, as plain JSON values."""
+    return plain(explorers.find(name).protocol())
+
+
+def record_explorer(name: str, out: Path, where: Where, say: Callable[[str], object]) -> None:
+    """Compute the recording of an explorer."""
+    explorers.record(name, out, say, where, renew=True)
+
+
+def explore_last(name: str, titles: Sequence[str], where: Where) -> Again:
+    """Compute the last setting of an explorer; where one setting holds the rows of others, that one does.
+
+    An explorer has no studies, and reads nothing that ``where`` could name.
+    """
     sweep = explorers.find(name)
     setting = sweep.settings()[-1]
     tables = sweep.join_settings([setting], [sweep.to_rows(sweep.explore(**setting))])

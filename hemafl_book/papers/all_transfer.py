@@ -574,13 +574,14 @@ def main_tables(predictions: Sequence[Prediction], study: Study, classes: Sequen
     ]
     curves = pd.concat([evaluation.roc_curves(p.labels, p.probabilities, classes) for p in federated])
     mean = curves.groupby(["curve", "false positives"], sort=False)["true positives"].mean()
+    by_seed = scores.per_class(federated, classes).drop(columns="seed")
     return {
         "confusion": sum(counts[1:], counts[0])
         .rename_axis("true class")
         .rename_axis(columns=None)
         .reset_index(),
         "roc": mean.reset_index(),
-        "per class": scores.per_class(federated, classes),
+        "per class": by_seed.groupby(["arm", "where", "class"], sort=False).mean().reset_index(),
     }
 
 

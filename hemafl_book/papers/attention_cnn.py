@@ -72,7 +72,7 @@ class Study:
     title
         Begins the titles of the study's tables.
     clients, rounds, arms, seeds
-        What is trained; ``seeds`` are those of the split, the dealing and the training.
+        What is trained; a seed decides the split, the dealing, the stains, the initial weights and the order.
     together
         What stays on one side of the split: single images, groups of near duplicates, blocks of
         neighbouring file numbers, or patients (where the data name them).
@@ -122,13 +122,13 @@ class Protocol(OfStudies):
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
-        return describe(self, alpha=ALPHA, minimum=MINIMUM, level=confidence.LEVEL)
+        return describe(self, alpha=ALPHA, minimum=MINIMUM, level=confidence.LEVEL, initial="by seed")
 
 
 def recipe(**changes: Any) -> Recipe:
     """Return how a client trains; the paper says nothing about it.
 
-    Each client draws its classes equally often. Without that a client whose images are of one class
+    Each client draws its classes equally often. Without that, we think, a client with few classes
     unlearns the others in every round, and the accuracy depends on the luck of the deal.
     """
     ours = Recipe(
@@ -327,7 +327,7 @@ def piece(study: Study, images: ImageCohort, seed: int) -> Piece:
             seed=seed,
             rounds=study.rounds,
             sites=sites,
-            model=image_model(arm.network, len(images.classes)),
+            model=image_model(arm.network, len(images.classes), seed=seed),
             judged=judged,
         )
         for arm in study.arms

@@ -41,10 +41,16 @@ from hemafl_lib.training import Recipe
 
 BACKBONE = "efficientnet_lite0"
 AUGMENTATION = Augmentation(translate=0.10, rotate=5.0)
-REAL_CLIENTS, REAL_UNSEEN = ("barcelona", "bccd", "tecom"), ("barcelona-2", "cellavision")
+REAL_CLIENTS, REAL_UNSEEN = ("barcelona", "bccd", "tecom"), ("cellavision",)
+SECOND_BATCHES = ("barcelona-2",)
+"""Cells that a client took later, with another camera: judged, never trained on, and no unseen hospital's."""
+
 DRAWN_CLIENTS, DRAWN_UNSEEN = ("east", "north", "south"), ("harbour", "west")
 SPLIT_CLIENTS, SPLIT_UNSEEN = ("first", "second"), ("third",)
+NETWORKS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""Networks whose pretrained weights come with a package, in the place of the paper's two."""
 EXTERNAL_NINE = tuple(classes.NINE)
+EQUAL = "FedAvg, equal weights"
 Labelled = TypeVar("Labelled", bound=LabelledCohort)
 
 SIZE = 96
@@ -69,8 +75,11 @@ class Study:
     """One table of the experiment: a cohort in sites, and the arms compared on it.
 
     ``cohort`` is "hospitals" (four shared classes) or "eleven" (eleven classes, one hospital made
-    into sites), ``seeds`` are those of split and training, and ``common`` names classes to which the
-    evaluation is also restricted. ``deal`` is another way to make clients of the cells than the hospitals'.
+    into sites). A seed of ``seeds`` decides the split, the initial weights and the order, and of the eleven
+    classes also who holds which cell and each site's stain. ``unseen`` are hospitals that no client belongs
+    to, ``second`` later batches of a client's. ``common`` names classes to which the evaluation is also
+    restricted. ``alpha`` is the Dirichlet parameter of the eleven classes' clients, ``stain`` the strength
+    of their drawn stains. ``deal`` is another way to make clients of the cells than the hospitals'.
     """
 
     title: str
@@ -79,7 +88,10 @@ class Study:
     unseen: tuple[str, ...]
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
+    second: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
+    alpha: float = 1.0
+    stain: float = 1.0
     deal: Deal | None = None
 
     def way(self) -> Deal:
@@ -134,7 +146,7 @@ def aggregator_arms(network: str = BACKBONE, norm: Norm = "batch") -> tuple[Arm,
     return (
         replace(plain, name="isolated", kind="isolated"),
         plain,
-        replace(plain, name="FedAvg, equal weights", aggregator=FedAvg(equal_weights=True)),
+        replace(plain, name=EQUAL, aggregator=FedAvg(equal_weights=True)),
         replace(plain, name="FedMedian", aggregator=FedMedian()),
         replace(plain, name="FedProx", recipe=recipe(proximal=0.01)),
         replace(plain, name="FedOpt", aggregator=FedAdam(learning_rate=0.01)),
@@ -159,6 +171,15 @@ NORM_CHANGES: Mapping[str, Mapping[str, Any]] = {
     "frozen batch norm": {"norm": "frozen"},
     "group norm": {"norm": "group"},
 }
+
+
+def network_arms(networks: Sequence[str]) -> tuple[Arm, ...]:
+    """Return the four aggregators on each of several networks."""
+    return tuple(
+        replace(arm, name=f"{arm.name}, {name}")
+        for name in networks
+        for arm in four_aggregators(aggregator_arms(name, "group"))
+    )
 
 
 def imbalance_arms(network: str = BACKBONE) -> tuple[Arm, ...]:
@@ -198,23 +219,33 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     clients, unseen = (REAL_CLIENTS, REAL_UNSEEN) if source == "real" else (DRAWN_CLIENTS, DRAWN_UNSEEN)
     size = BACKBONES[network].size if network in BACKBONES and network != BACKBONE else SIZE
     few, all_five = (0, 1, 2), (0, 1, 2, 3, 4)
-    batch = Study("batch norm", "hospitals", clients, unseen, aggregator_arms(network), all_five)
+    second = SECOND_BATCHES if source == "real" else ()
+    batch = Study("batch norm", "hospitals", clients, unseen, aggregator_arms(network), all_five, second)
     group = replace(batch, title="group norm", arms=aggregator_arms(network, "group"))
     if preset == "quick":
         studies = changes.studies((replace(group, seeds=(0,)),))
         return Protocol("quick", source, size, 240, 1, rounds, studies, changes)
     parted = (
-        *aggregator_arms(network, "group"),
+        *(arm for arm in aggregator_arms(network, "group") if arm.name != EQUAL),
         *with_suffix(four_aggregators(aggregator_arms(network)), "batch norm"),
     )
-    small = four_aggregators(aggregator_arms("attention_cnn"))
+    eleven = Study(
+        "eleven classes",
+        "eleven",
+        SPLIT_CLIENTS,
+        SPLIT_UNSEEN,
+        parted,
+        tuple(range(10)),
+        common=EXTERNAL_NINE,
+    )
+    networks = NETWORKS if changes.model is None else (network,)
     studies = (
         batch,
         group,
-        Study("eleven classes", "eleven", SPLIT_CLIENTS, SPLIT_UNSEEN, parted, all_five, EXTERNAL_NINE),
+        eleven,
+        replace(batch, title="networks", arms=network_arms(networks), seeds=few),
         replace(batch, title="server optimiser", arms=server_arms(network), seeds=few),
         replace(batch, title="imbalance", arms=imbalance_arms(network), seeds=few),
-        replace(batch, title="attention CNN", arms=small, seeds=few),
     )
     return Protocol("paper", source, size, None, 4, rounds, changes.studies(studies), changes)
 
@@ -269,24 +300,27 @@ def instead_of_the_clients(asked: Protocol, name: str, root: Path | None) -> Ima
 
 
 def eleven(asked: Protocol, root: Path | None = None) -> ImageCohort:
-    """Return eleven classes of one hospital, dealt to two clients and an unseen site of their own stain.
-
-    The clients differ in their classes (Dirichlet, alpha 1); each of the three sites is restained.
-    """
+    """Return the cells of eleven classes of one hospital, as they were taken."""
     if asked.source == "smear":
-        whole = smear.simulate(
+        return smear.simulate(
             5 * (asked.cells or 400), size=asked.size, classes=EXTERNAL_ELEVEN, sites=("north",)
         )
-    else:
-        whole = data.harmonise(one_hospital(asked, root), "eleven")
-    order = numpy_generator(0, "unseen quarter").permutation(len(whole))
+    return data.harmonise(one_hospital(asked, root), "eleven")
+
+
+def made_into_three(whole: ImageCohort, study: Study, seed: int) -> ImageCohort:
+    """Deal the cells of one hospital to two clients and an unseen site, each with a drawn stain of its own.
+
+    The clients differ in their classes (Dirichlet). ``seed`` decides who holds which cell, and the stains.
+    """
+    order = numpy_generator(seed, "unseen quarter").permutation(len(whole))
     quarter = len(whole) // 4
     unseen = as_site(whole.take(np.sort(order[:quarter])), SPLIT_UNSEEN[0])
     rest = whole.take(np.sort(order[quarter:]))
-    halves = partition.dirichlet(rest, sites=2, alpha=1.0, seed=0, validation=0.0, test=0.0)
+    halves = partition.dirichlet(rest, sites=2, alpha=study.alpha, seed=seed, validation=0.0, test=0.0)
     clients = [as_site(site.train, name) for site, name in zip(halves, SPLIT_CLIENTS, strict=True)]
     parts = [
-        partition.restain(part, partition.draw_stain(1.0, numpy_generator(0, "stain", name)))
+        partition.restain(part, partition.draw_stain(study.stain, numpy_generator(seed, "stain", name)))
         for part, name in zip([*clients, unseen], (*SPLIT_CLIENTS, *SPLIT_UNSEEN), strict=True)
     ]
     return data.join(parts, "one hospital made into three")
@@ -315,8 +349,11 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     """Run all studies of a protocol and return their tables; see `Paper`."""
     names = dict.fromkeys(study.cohort for study in asked.studies)
     images: dict[str, ImageCohort] = {name: COHORTS[name](asked, where.root) for name in names}
-    read = cache(partial(read_by_network, asked, images, where))
-    series = each_study(asked.studies, lambda study: prepare(study, asked, images[study.cohort], read))
+    read = {name: cache(partial(read_images, asked, where, cells)) for name, cells in images.items()}
+    series = each_study(
+        asked.studies,
+        lambda study: prepare(study, asked, images[study.cohort], read[study.cohort], where),
+    )
     data = tuple(cells.provenance for cells in images.values())
     found = run_studies(asked, series, where, data)
     tables = {
@@ -325,45 +362,52 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
     return Results(asked, with_titles(tables), data, found.seconds)
 
 
-def read_by_network(
-    asked: Protocol, images: Mapping[str, ImageCohort], where: Where, cohort: str, name: str
-) -> tuple[nn.Module, LabelledCohort]:
-    """Return a network, and what is trained of it reads of a cohort's images."""
-    network = image_model(name, len(images[cohort].classes), size=asked.size)
-    return network, network_inputs(network, images[cohort], asked.variants, where.device)
+Read = Callable[[str], LabelledCohort]
+"""From the name of a network to what is trained of it reads."""
 
 
 def prepare(
-    study: Study,
-    asked: Protocol,
-    images: ImageCohort,
-    read: Callable[[str, str], tuple[nn.Module, LabelledCohort]],
+    study: Study, asked: Protocol, images: ImageCohort, read: Read, where: Where
 ) -> Callable[[int], Piece]:
     """Return what is trained with a seed.
 
-    ``read`` is `read_by_network` of a cohort and a network. Arms of one network share its inputs: the frozen
-    layers are evaluated once, for all studies, seeds and aggregators.
+    ``read`` reads the images as they are. The frozen layers of a network are evaluated once, of the hospitals
+    for all studies and seeds, of the eleven classes for each seed, which has stains of its own.
     """
-    known = {arm.network: read(study.cohort, arm.network) for arm in study.arms}
-    networks = {name: network for name, (network, _) in known.items()}
-    inputs = {name: cohort for name, (_, cohort) in known.items()}
+    names = tuple(dict.fromkeys(arm.network for arm in study.arms))
 
     def piece(seed: int) -> Piece:
-        clients = {name: client_sites(cohort, study, seed) for name, cohort in inputs.items()}
+        cells, read_cells = images, read
+        if study.cohort == "eleven":
+            cells = made_into_three(images, study, seed)
+            read_cells = partial(read_images, asked, where, cells)
+        clients = {name: client_sites(read_cells(name), study, seed) for name in names}
+        models = {name: initial_network(name, cells, asked.size, seed) for name in names}
         trials = [
             Trial(
                 arm=arm,
                 seed=seed,
                 rounds=asked.rounds,
                 sites=clients[arm.network][0],
-                model=networks[arm.network],
+                model=models[arm.network],
                 judged=clients[arm.network][1],
             )
             for arm in study.arms
         ]
-        return Piece(trials=trials, beside=partial(colour_alone, study, images, seed))
+        return Piece(trials=trials, beside=partial(beside, study, cells, seed))
 
     return piece
+
+
+def initial_network(name: str, cells: ImageCohort, size: int, seed: int) -> nn.Module:
+    """Return a network for the classes of the cells; its head, or all of it, begins at random."""
+    return image_model(name, len(cells.classes), size=size, seed=seed)
+
+
+def read_images(asked: Protocol, where: Where, images: ImageCohort, name: str) -> LabelledCohort:
+    """Return what is trained of a network reads; the frozen layers are the same for every seed."""
+    network = initial_network(name, images, asked.size, seed=0)
+    return network_inputs(network, images, asked.variants, where.device)
 
 
 def network_inputs(
@@ -382,24 +426,25 @@ def client_sites(
 ) -> tuple[list[Site[Labelled]], dict[str, Labelled]]:
     """Return the clients of a study, split by ``seed``, and what every arm is judged on.
 
-    That is the clients' test rows and the unseen hospitals, which have no part in the clients.
+    That is the clients' test rows, their second batches and the unseen hospitals.
     """
-    seen = cohort.take(np.flatnonzero(~np.isin(cohort.site, study.unseen)))
-    sites = study.way().sites(seen, seed=seed)
-    return sites, {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in study.unseen}}
+    apart = (*study.second, *study.unseen)
+    sites = study.way().sites(cohort.take(np.flatnonzero(~np.isin(cohort.site, apart))), seed=seed)
+    return sites, {**arms.test_cohorts(sites), **{name: cohort.of_site(name) for name in apart}}
 
 
-def colour_alone(study: Study, images: ImageCohort, seed: int) -> Tables:
-    """Return what colour alone says, learnt on the pooled training rows of the clients."""
+def beside(study: Study, images: ImageCohort, seed: int) -> Tables:
+    """Return who holds which cells, and what colour alone says, learnt on the clients' training rows."""
     sites, judged = client_sites(images, study, seed)
     said = learn_and_answer(federation.pooled(sites).train, judged, seed, {"colour alone": learn_colours})
-    return {"baselines": arms.answer_table(said)}
+    return {"baselines": arms.answer_table(said), "cells": scores.count_table(images).assign(seed=seed)}
 
 
 def study_tables(study: Study, found: Tables, images: ImageCohort) -> Tables:
     """Return the tables of one study, by title."""
     predictions = arms.read_answers(found["answers"], found["baselines"])
-    return scores.study_tables(predictions, found["cost"], images, study.unseen, study.common)
+    tables = scores.study_tables(predictions, found["cost"], images.classes, study.unseen, study.common)
+    return tables | {"cells": found["cells"]}
 
 
 def report(results: Results) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def run_and_report(
     out: Path | None,
     say: Callable[[str], object],
     renew: bool = False,
+    around: Callable[[Any], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Run an experiment, say what it found, and write ``out`` if given.
+
+    What ``around`` gives of the protocol is open while the experiment runs.
 
     Without a folder of real data the experiment runs on what it embeds, and says so. A file ``out`` that
     holds the result of another protocol is replaced only to ``renew`` it; one of other data is kept, and the
@@ -57,7 +61,8 @@ def run_and_report(
     if where.checkpoint is not None:
         say(f"What is finished is kept in {where.checkpoint}; the same command goes on from there.")
     began, code = time.monotonic(), papers.code_of(name)
-    results = paper.run(asked, where)
+    with around(asked):
+        results = paper.run(asked, where)
     seconds = time.monotonic() - began + results.seconds.earlier
     device = describe_device(where.device)
     try:  # hours of work: what fails to be written does not take the report away, nor the other way round

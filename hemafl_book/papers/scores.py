@@ -22,27 +22,35 @@ def restrict(prediction: Prediction, classes: Sequence[str], common: Sequence[st
 def study_tables(
     predictions: Sequence[Prediction],
     costs: pd.DataFrame,
-    images: LabelledCohort,
+    classes: Sequence[str],
     unseen: Sequence[str],
     common: Sequence[str] = (),
 ) -> Tables:
     """Return the tables of arms that are judged on clients' test rows and on unseen hospitals, by title.
 
-    ``costs`` are rows of `arms.cost_rows`, ``images`` all cells. With ``common`` classes the scores are
-    repeated on these only. What is compared with centralised training, class by class and in differences,
-    needs an arm of that name.
+    ``costs`` are rows of `arms.cost_rows`. With ``common`` classes the scores are repeated on these only.
+    What is compared with centralised training, class by class and in differences, needs an arm of that name;
+    differences, too, that all seeds judge the same cells.
     """
     wide = [p for p in predictions if p.where in ("joint", *unseen)]
-    narrow = [restrict(p, images.classes, common) for p in wide] if common else []
+    narrow = [restrict(p, classes, common) for p in wide] if common else []
     tables = {
         "scores": score_table([*predictions, *narrow]),
         "cost": cost_table(costs),
-        "cells": count_table(images),
     }
     if any(p.arm == "centralised" for p in predictions):
-        tables["per class"] = per_class(wide, images.classes)
-        tables["differences"] = pd.concat(differences(predictions, "centralised", place) for place in unseen)
+        tables["per class"] = per_class(wide, classes)
+        fixed = [place for place in unseen if judge_same_rows(predictions, place)]
+        if fixed:
+            parts = [differences(predictions, "centralised", place) for place in fixed]
+            tables["differences"] = pd.concat(parts)
     return tables
+
+
+def judge_same_rows(predictions: Sequence[Prediction], where: str) -> bool:
+    """Tell whether the cells at a place are the same for every seed."""
+    labels = [p.labels for p in predictions if p.where == where]
+    return all(np.array_equal(labels[0], other) for other in labels)
 
 
 def report_studies(results: Results, about: Callable[[Any, pd.DataFrame], str]) -> str:
@@ -115,16 +123,15 @@ def as_text(mean: float, low: float, high: float, digits: int = 2) -> str:
 
 
 def per_class(predictions: Sequence[Prediction], classes: Sequence[str]) -> pd.DataFrame:
-    """Return recall, precision, prior-adjusted precision and F1 of each class, averaged over the seeds."""
+    """Return recall, precision, prior-adjusted precision and F1 of each class, one row a seed."""
     parts = []
     for p in predictions:
         predicted = p.probabilities.argmax(axis=1)
         table = evaluation.per_class(p.labels, predicted, classes).rename_axis("class").reset_index()
         adjusted = evaluation.prior_adjusted_precision(p.labels, predicted, classes)
         table["prior-adjusted precision"] = np.asarray(adjusted)
-        parts.append(table.assign(arm=p.arm, where=p.where))
-    joined = pd.concat(parts)
-    return joined.groupby(["arm", "where", "class"], sort=False).mean(numeric_only=True).reset_index()
+        parts.append(table.assign(arm=p.arm, where=p.where, seed=p.seed))
+    return pd.concat(parts, ignore_index=True)
 
 
 def differences(

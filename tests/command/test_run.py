@@ -17,7 +17,7 @@ from hemafl_book.papers import PAPERS, blood_morphology, mds_survival, scd_infar
 from hemafl_book.results import Results, load
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
-from hemafl_lib.explain import METHODS
+from hemafl_lib.explain import CLASS_MAPS, METHODS
 from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import MODELS
 from hemafl_lib.partition import SCHEMES
@@ -61,6 +61,7 @@ def test_another_aggregator_on_cells_dealt_anew_gives_the_expected_table(hemafl,
     }
 
 
+@pytest.mark.filterwarnings("ignore:(Multi)?Krum")  # among three hospitals they promise nothing, as said
 def test_one_study_alone_is_run_and_the_result_says_so(hemafl, tmp_path):
     """Of chapter 4's two studies of 65 patients; the paper preset has both."""
     out = tmp_path / "out.json"
@@ -69,7 +70,8 @@ def test_one_study_alone_is_run_and_the_result_says_so(hemafl, tmp_path):
     assert done.exit_code == 0, done.output
     assert "study other-cohorts" in done.output
     frozen = load(out)
-    assert list(frozen.tables) == ["other cohorts: scores"]
+    tables = ["other cohorts: own patients", "other cohorts: scaling", "other cohorts: scores"]
+    assert list(frozen.tables) == tables
     assert frozen.changes == {"study": ["other-cohorts"], "seed": 3, "rounds": 1}
     assert list(frozen.parts) == ["other cohorts"]
 
@@ -166,7 +168,7 @@ def test_list_names_everything_in_the_registries_and_says_what_it_is(hemafl):
         "aggregators": list(AGGREGATORS),
         "schemes": list(SCHEMES),
         "engines": list(ENGINES),
-        "methods": list(METHODS),
+        "methods": [*METHODS, *CLASS_MAPS],
         "explorers": list(EXPLORERS),
         "cohorts": list(CARDS),
     }

@@ -26,7 +26,7 @@ from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import MODELS
 from hemafl_lib.partition import SCHEMES
 
-LARGEST = 120_000
+LARGEST = 260_000
 """Bytes of a recording, which a page carries."""
 
 
@@ -128,7 +128,10 @@ def test_an_unknown_explorer_is_refused_by_those_that_are_known():
 FEW = {
     "partition": (partition, {"clients": (3,), "scheme": ("even", "Dirichlet 1")}),
     "privacy": (privacy, {"noise": (4.0,), "clip": (0.3, 3.0), "rounds": (1, 2)}),
-    "survival": (survival, {"smallest": (0.1,), "shift": (2,), "uneven": (0.0,)}),
+    "survival": (
+        survival,
+        {"hospitals": (3,), "smallest": (0.02,), "heterogeneity": (0.3,), "aggregator": ("FedAvg",)},
+    ),
 }
 
 

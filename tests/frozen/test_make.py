@@ -1,6 +1,10 @@
 """`hemafl results make`: only what is stale, what fails does not stop the rest, and Ctrl-C loses nothing."""
 
+import os
+import pickle
+from concurrent.futures import Executor, Future
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -9,12 +13,27 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_book.explorers import partition
 from hemafl_book.frozen import subjects
-from hemafl_book.frozen.make import make
+from hemafl_book.frozen.make import make, processes
 from hemafl_book.frozen.subjects import Subject, of_explorer, of_paper
 from hemafl_book.papers import PAPERS, running
 from hemafl_book.papers.where import Where
 from hemafl_book.results import freeze, load
 from hemafl_lib.errors import DataError
+from hemafl_lib.parallel import cores
+
+
+class HereAndNow(Executor):
+    """A pool that computes in this process, at once."""
+
+    def submit(self, task, /, *given, **named):
+        done = Future()
+        try:
+            done.set_result(task(*given, **named))
+        except BaseException as error:
+            done.set_exception(error)
+            if not isinstance(error, Exception):
+                self.submit = lambda *_, **__: Future()  # an interrupted pool computes nothing more
+        return done
 
 
 class World:
@@ -55,9 +74,8 @@ class World:
 
     def make(self, **how):
         said = []
-        failed = make(
-            self.subjects, self.folder, Where(), said.append, pieces=self.folder.parent / "pieces", **how
-        )
+        pieces = self.folder.parent / "pieces"
+        failed = make(self.subjects, self.folder, Where(), said.append, HereAndNow(), pieces=pieces, **how)
         return failed, said
 
 
@@ -70,11 +88,12 @@ def test_all_are_made_once_and_then_only_what_is_asked_for(world):
     failed, said = world.make()
     assert not failed
     assert [name for name, _ in world.computed] == ["first", "second", "third"]
-    assert said[0] == "1 of 3: first; about 0 minutes to go, and 3 that were never timed."
-    assert world.make() == ([], [f"0 of 0 results were computed into {world.folder}."])
+    assert said[0] == "3 to compute, 1 at a time; about 0 minutes to go, and 3 that were never timed."
+    assert world.make()[1][-1] == f"0 of 0 results were computed into {world.folder}."
     assert len(world.computed) == 3
     _, said = world.make(everything=True)
-    assert said[1] == "2 of 3: second; about 3 minutes to go."
+    assert said[0] == "3 to compute, 1 at a time; about 4 minutes to go."
+    assert said[1].endswith(" is computed, 1 of 3; about 3 minutes to go.")
     assert len(world.computed) == 6
 
 
@@ -124,11 +143,55 @@ def test_pieces_of_other_code_are_not_taken(world):
 def test_the_command_ends_with_1_where_one_failed(world, monkeypatch, tmp_path):
     world.happens = {"second": DataError("no such cohort.")}
     monkeypatch.setattr(subjects, "subjects", lambda: {each.name: each for each in world.subjects})
+    monkeypatch.setattr("hemafl_book.frozen.make.processes", lambda count: HereAndNow())
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["results", "make", str(world.folder), "--root", str(tmp_path)])
     assert done.exit_code == 1
     assert "hemafl: not computed: second; read above why" in done.output
     assert load(world.folder / "third.json").seconds == 90
+
+
+def of_one_process(name):
+    return {"name": name}
+
+
+def note_process(out, where, say):
+    say(f"on {cores()} core")
+    table = {"t": pd.DataFrame({"process": [os.getpid()]})}
+    where.checkpoint.mkdir(parents=True)
+    freeze(out, protocol=of_one_process(out.stem), data=[], seeds=[0], seconds=1, device="none", tables=table)
+
+
+def test_several_are_computed_at_a_time_each_on_one_core_of_its_own(tmp_path, capfd):
+    names = ("first", "second")
+    several = [
+        Subject(
+            name=name,
+            protocol=partial(of_one_process, name),
+            code=partial(dict, training="1"),
+            studies=partial(tuple, ("all",)),
+            reads=tuple,
+            compute=note_process,
+            again=note_process,
+        )
+        for name in names
+    ]
+    said = []
+    with processes(2) as pool:
+        assert (
+            make(several, tmp_path, Where(), said.append, pool, at_a_time=2, pieces=tmp_path / "kept") == []
+        ), said
+    ran_in = {int(load(tmp_path / f"{name}.json").table("t")["process"].iloc[0]) for name in names}
+    assert os.getpid() not in ran_in
+    printed = capfd.readouterr().out
+    assert all(f"{name}: on " in printed for name in names)
+    if hasattr(os, "sched_setaffinity"):
+        assert printed.count(": on 1 core") == 2
+
+
+def test_every_result_of_the_book_can_be_handed_to_another_process():
+    for name, subject in subjects.subjects().items():
+        assert pickle.loads(pickle.dumps(subject)).name == name
 
 
 # --- what a subject computes ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def test_the_frozen_result_is_not_stale():
     result = load(results.folder() / "blood-morphology.json")
     described = blood_morphology.protocol("paper", "real").describe()
     assert not stale(result, json.loads(json.dumps(described)))
-    assert result.seeds == [0, 1, 2, 3, 4]
+    assert result.seeds == list(range(10))
 
 
 @pytest.mark.real
@@ -110,16 +111,39 @@ def test_the_frozen_result_was_computed_on_these_files(real_data):
 def test_real_hospitals_hold_what_the_protocol_names(real_data):
     asked = replace(blood_morphology.protocol("quick", "real"), size=16)
     cohort = blood_morphology.hospitals(asked, real_data)
-    assert set(cohort.sites) == {*blood_morphology.REAL_CLIENTS, *blood_morphology.REAL_UNSEEN}
+    assert set(cohort.sites) == {
+        *blood_morphology.REAL_CLIENTS,
+        *blood_morphology.SECOND_BATCHES,
+        *blood_morphology.REAL_UNSEEN,
+    }
     assert max(np.unique(cohort.site, return_counts=True)[1]) <= asked.cells
 
 
-def test_eleven_classes_are_dealt_to_two_clients_and_an_unseen_site():
-    asked = replace(blood_morphology.protocol("paper", "smear"), size=32, cells=60)
-    cohort = blood_morphology.eleven(asked)
-    assert cohort.sites == ("first", "second", "third")
-    assert len(cohort) == 300
-    assert len(cohort.classes) == 11
+def test_a_seed_deals_and_stains_the_eleven_classes_anew():
+    asked = replace(PROTOCOL("paper", "smear"), size=32, cells=60)
+    study = next(study for study in asked.studies if study.cohort == "eleven")
+    whole = blood_morphology.eleven(asked)
+    first, again, other = (blood_morphology.made_into_three(whole, study, seed) for seed in (0, 0, 1))
+    assert first.sites == other.sites == ("first", "second", "third")
+    assert len(first) == len(other) == 300
+    assert len(first.classes) == 11
+    assert torch.equal(first.images, again.images)
+    assert not np.array_equal(first.of_site("third").labels, other.of_site("third").labels)
+    third = [cohort.of_site("third").images.float().mean(dim=(0, 2, 3)) for cohort in (first, other)]
+    assert (third[0] - third[1]).abs().max() > 2, "another stain"
+
+
+def test_a_seed_decides_the_initial_weights_and_no_arm_trains_on_a_second_batch():
+    asked = replace(PROTOCOL("paper", "smear"), size=32, cells=40)
+    images = blood_morphology.hospitals(asked)
+    study = replace(asked.studies[0], unseen=("west",), second=("harbour",))
+    read = partial(blood_morphology.read_images, asked, QUIET, images)
+    pieces = [blood_morphology.prepare(study, asked, images, read, QUIET)(seed) for seed in (0, 1)]
+    first, other = (piece.trials[0] for piece in pieces)
+    heads = [trial.model.suffix.classifier.weight for trial in (first, other)]
+    assert not torch.equal(*heads)
+    assert set(first.judged) == {*blood_morphology.DRAWN_CLIENTS, "joint", "harbour", "west"}
+    assert {site.name for site in first.sites} == set(blood_morphology.DRAWN_CLIENTS)
 
 
 def test_isolated_and_centralised_arms_name_their_runs():

@@ -11,6 +11,7 @@ BOOK = Path(__file__).resolve().parents[2] / "book"
 PAGES = sorted(page for page in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in page.parts)
 NUMBER = r"(-?\d+\.\d+)"
 WITH_INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
+MULTIPLE = re.compile(r"less (\d+(?:\.\d+)?) times ")
 PERCENT = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
 
 
@@ -21,9 +22,19 @@ def outputs(page: Path) -> list[dict[str, str]]:
     return [output.get("data", {"text/plain": output.get("text", "")}) for output in found]
 
 
-def possible(low: float, high: float) -> bool:
-    """Tell whether both ends are of a share or a difference of shares, or of a percentage."""
-    return -1 <= low <= high <= 1 or 0 <= low <= high <= 100
+def possible(low: float, high: float, times: float = 1.0) -> bool:
+    """Tell whether both ends are of a share, of one less ``times`` another, or of a percentage."""
+    return -times <= low <= high <= 1 or 0 <= low <= high <= 100
+
+
+def printed(text: str) -> list[tuple[float, float, float, float]]:
+    """Return each printed mean with its interval, and how many times its second share is taken away."""
+    return [
+        (*map(float, found.groups()), float(multiple.group(1)) if multiple else 1.0)
+        for line in text.splitlines()
+        for multiple in [MULTIPLE.search(line)]
+        for found in WITH_INTERVAL.finditer(line)
+    ]
 
 
 def bounds(html: str) -> list[tuple[float, float]]:
@@ -42,10 +53,10 @@ def bounds(html: str) -> list[tuple[float, float]]:
 def test_every_interval_is_possible(page):
     for output in outputs(page):
         text = output.get("text/plain", "")
-        for mean, low, high in (map(float, found.groups()) for found in WITH_INTERVAL.finditer(text)):
+        for mean, low, high, times in printed(text):
             assert low <= mean <= high, text
             assert low >= 0 or mean < 0.5, f"{mean} is no difference, and its interval begins at {low}"
-            assert possible(low, high), text
+            assert possible(low, high, times), text
         for low, high in bounds(output.get("text/html", "")):
             assert possible(low, high), text
 

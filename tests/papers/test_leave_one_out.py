@@ -1,5 +1,6 @@
 """A hospital that nobody trained on is left out with every batch, and a seed decides all that chance does."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -125,7 +126,9 @@ def test_means_and_differences_are_those_of_the_rows(tiny_results):
     rows = tiny_results.tables["frozen layers: scores"]
     unseen = rows[(rows["patients"] == "unseen") & (rows["arm"] == "FedAvg")]
     means = tiny_results.tables["frozen layers: unseen"].set_index(["arm", "where"])["mean"]
-    assert means["FedAvg", study.MEAN] == pytest.approx(unseen["balanced accuracy"].mean())
+    of_hospitals = unseen.groupby("left out")["balanced accuracy"].mean()
+    assert len(of_hospitals) == len(study.SIMULATED), "a hospital of two batches counts once"
+    assert means["FedAvg", study.MEAN] == pytest.approx(of_hospitals.mean())
     apart = tiny_results.tables["frozen layers: differences"].set_index(["arm", "reference", "where"])
     expected = means["own statistics", "west"] - means["FedAvg", "west"]
     assert apart.loc[("own statistics", "FedAvg", "west"), "difference"] == pytest.approx(expected)
@@ -145,3 +148,24 @@ def test_own_statistics_take_a_shift_of_every_feature_away(cells):
         )
         wide = first[:, 0].std(dim=0) > 0.1
         assert torch.allclose(first[:, 0, wide], second[:, 0, wide], atol=1e-2) == same
+
+
+def test_uneven_drawn_cells_are_the_most_that_have_the_shares(cells):
+    kept = study.with_shares(cells, study.UNEVEN, seed=0)
+    counts, before = kept.counts(), cells.counts()
+    assert counts / len(kept) == pytest.approx(study.UNEVEN, abs=0.03)
+    assert (counts <= before).all()
+    assert (counts == before).any(), "of one class all are kept"
+    assert rows_of(kept) <= rows_of(cells)
+    assert rows_of(kept) != rows_of(study.with_shares(cells, study.UNEVEN, seed=1))
+    assert study.with_shares(cells, None, seed=0) is cells
+
+
+def test_the_twin_of_the_drawn_arm_makes_at_least_as_many_steps_as_it():
+    """So that no lead of drawn hospitals is one of longer training."""
+    asked = study.protocol("paper", "real")
+    recipe, drawn = asked.studies[0].recipe, asked.drawn.hospitals * asked.drawn.cells
+    twin = next(way for way in study.TWINS if way.name == study.REFERENCES[2])
+    fewest = int((1 - asked.test) * (150 + 150 + 97))
+    steps, of_drawn = (math.ceil(cells / recipe.batch_size) for cells in (fewest, drawn))
+    assert steps * twin.passes >= of_drawn

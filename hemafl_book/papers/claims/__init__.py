@@ -39,7 +39,14 @@ __all__ = [
     "written",
 ]
 
-RESULTS = ("blood-morphology", "leave-one-out", "attention-cnn", "all-transfer", "mds-survival")
+RESULTS = (
+    "blood-morphology",
+    "leave-one-out",
+    "attention-cnn",
+    "all-transfer",
+    "mds-survival",
+    "scd-infarct",
+)
 """The frozen results that claims rest on."""
 
 

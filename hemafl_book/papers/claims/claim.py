@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hemafl_book.papers.claims.evidence import Evidence, Frozen
-from hemafl_book.papers.claims.rules import REASONS, Decision, Found
+from hemafl_book.papers.claims.evidence import LEVEL, Evidence, Frozen
+from hemafl_book.papers.claims.rules import CHECKED, REASONS, Decision, Found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class Claim:
         The function of `rules` that decides, and what it is told besides the numbers: margins are data.
     evidence
         The numbers that decide, in the order in which the rule takes them.
+    level
+        Of the intervals of the evidence, in (0, 1). Where any one of several numbers can speak for a claim,
+        it is `together` of how many there are.
     beside
         What has to stand beside them: the trivial baseline, and how hospitals fare on their own patients.
     ours
@@ -40,6 +43,7 @@ class Claim:
     rule: Callable[..., Decision]
     given: Mapping[str, Any] = field(default_factory=dict)
     evidence: Sequence[Evidence] = ()
+    level: float = LEVEL
     beside: Sequence[Evidence] = ()
     ours: str
     anchor: str
@@ -59,6 +63,8 @@ class Judgement:
         """Return our number with its interval, or why there is none."""
         if self.by is None:
             return REASONS[self.claim.given["reason"]]
+        if self.verdict == CHECKED:
+            return against(self.found, self.claim.given["said"])
         if all(one.low == one.high for one in self.found):
             return "; ".join(written(one) for one in self.found)
         several = f" (decides among {len(self.found)})" if len(self.found) > 1 else ""
@@ -76,6 +82,7 @@ class Judgement:
             f"  the paper: {self.claim.number} ({self.claim.where})",
             f"  here: {self.claim.ours}",
             *(f"  found: {written(one)}" for one in self.found),
+            *([f"  so: {self.numbers()}"] if self.verdict == CHECKED else []),
             *(f"  beside: {written(one)}" for one in self.beside),
             *(f"  read: {title}" for title in read(self.claim)),
             f"  rule: {self.claim.rule.__name__}({told})",
@@ -85,7 +92,7 @@ class Judgement:
 
 def judge(claim: Claim, frozen: Frozen) -> Judgement:
     """Return what the frozen results say about a claim; `DataError` if they lack what decides it."""
-    found = [one.find(frozen) for one in claim.evidence]
+    found = [one.find(frozen, claim.level) for one in claim.evidence]
     decision = claim.rule(found, **claim.given)
     beside = [one.find(frozen) for one in claim.beside]
     return Judgement(claim, decision.verdict, decision.by, found, beside)
@@ -102,11 +109,28 @@ def source(claim: Claim) -> str:
     return inspect.getsource(claim.rule)
 
 
+def together(count: int) -> float:
+    """Return the level of each of ``count`` intervals that hold together at `LEVEL` (Bonferroni)."""
+    return 1 - (1 - LEVEL) / count
+
+
+def against(found: Sequence[Found], said: Sequence[float]) -> str:
+    """Return numbers beside what the claim needs: "NOT as the claim says: of the 13 4 (it needs 13)"."""
+    stands = all(one.estimate == needed for one, needed in zip(found, said, strict=True))
+    listed = "; ".join(
+        written(one) + ("" if one.estimate == needed else f" (it needs {needed:,g})")
+        for one, needed in zip(found, said, strict=True)
+    )
+    return f"{'as' if stands else 'NOT as'} the claim says: {listed}"
+
+
 def written(found: Found) -> str:
     """Return a number with its interval as text: "FedAvg 0.768 [0.735, 0.798]"."""
     label, estimate, low, high = found
     if low == estimate == high:
         return f"{label} {estimate:,.4g}" if abs(estimate) < 1000 else f"{label} {estimate:,.0f}"
-    # A zero is added because a number that rounds to -0.000 would keep its sign.
-    estimate, low, high = (round(value, 3) + 0.0 for value in (estimate, low, high))
-    return f"{label} {estimate:.3f} [{low:.3f}, {high:.3f}]"
+    # An end that is not zero must not look like it: it decides. To the others a zero is added, since a number
+    # that rounds to -0.000 would keep its sign.
+    digits = 4 if any(0.00005 <= abs(end) < 0.0005 for end in (low, high)) else 3
+    estimate, low, high = (round(value, digits) + 0.0 for value in (estimate, low, high))
+    return f"{label} {estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -2,13 +2,13 @@
 
 An interval over seeds covers what a seed decides in that study, paired where two arms are compared. Seeds
 that split the same rows anew are not independent, so `Scores` states how many test rows there are for a
-training row (see `hemafl_lib.evaluation.seed_interval`). Where a table holds means over seeds only,
-`ClassScore` takes the interval over the cells of one test.
+training row (see `hemafl_lib.evaluation.seed_interval`), roughly: those of all sites together, though an arm
+that trains at one site has fewer. It says nothing of other hospitals: where a claim is
+about a hospital that nobody knows, `OverHospitals` takes each for one number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import hypot
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pandas as pd
@@ -16,10 +16,13 @@ import pandas as pd
 from hemafl_book.papers.claims.rules import Found
 from hemafl_book.results import FrozenResult
 from hemafl_lib.errors import DataError
-from hemafl_lib.evaluation import Interval, difference_interval, seed_interval, share_interval
+from hemafl_lib.evaluation import Interval, difference_interval, seed_interval
 
 Frozen = Mapping[str, FrozenResult]
 """The frozen results by name."""
+
+LEVEL = 0.95
+"""Of every interval, unless a claim asks for another."""
 
 
 class Evidence(Protocol):
@@ -29,7 +32,7 @@ class Evidence(Protocol):
     def label(self) -> str:
         """What the number is."""
 
-    def find(self, frozen: Frozen) -> Found:
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
         """Return the number with its interval."""
 
     def reads(self) -> list[tuple[str, str]]:
@@ -66,7 +69,7 @@ def rows_of(frozen: Frozen, result: str, title: str, rows: Mapping[str, str]) ->
     return table
 
 
-def one_row(one: "Stored | ClassScore", frozen: Frozen, columns: Sequence[str]) -> list[float]:
+def one_row(one: "Stored | Apart", frozen: Frozen, columns: Sequence[str]) -> list[float]:
     """Return the numbers of the one row that evidence names; `DataError` if it names several."""
     rows = rows_of(frozen, one.result, one.table, one.rows)
     if len(rows) > 1:
@@ -95,9 +98,9 @@ class Scores:
             raise DataError(f"{self.label}: a seed has several rows in '{self.table}'; name more columns.")
         return chosen
 
-    def find(self, frozen: Frozen) -> Found:
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
         """Return the mean over the seeds, on the logit scale."""
-        return Found(self.label, *seed_interval(self.by_seed(frozen), overlap=self.overlap))
+        return Found(self.label, *seed_interval(self.by_seed(frozen), level, overlap=self.overlap))
 
     def reads(self) -> list[tuple[str, str]]:
         """Return the one table."""
@@ -120,9 +123,9 @@ class Mean:
         """Return the mean by seed, of the seeds that all scores have."""
         return pd.concat([one.by_seed(frozen) for one in self.of], axis=1, join="inner").mean(axis=1)
 
-    def find(self, frozen: Frozen) -> Found:
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
         """Return the mean over the seeds."""
-        return Found(self.label, *seed_interval(self.by_seed(frozen), overlap=self.overlap))
+        return Found(self.label, *seed_interval(self.by_seed(frozen), level, overlap=self.overlap))
 
     def reads(self) -> list[tuple[str, str]]:
         """Return all their tables."""
@@ -131,11 +134,12 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Less:
-    """The first less the second, paired by seed, on the seeds that both have."""
+    """The first less ``times`` the second, paired by seed, on the seeds that both have."""
 
     label: str
     first: BySeed
     second: BySeed
+    times: float = 1.0
 
     @property
     def overlap(self) -> float:
@@ -144,11 +148,13 @@ class Less:
 
     def by_seed(self, frozen: Frozen) -> pd.Series:
         """Return the difference by seed."""
-        return (self.first.by_seed(frozen) - self.second.by_seed(frozen)).dropna()
+        return (self.first.by_seed(frozen) - self.times * self.second.by_seed(frozen)).dropna()
 
-    def find(self, frozen: Frozen) -> Found:
-        """Return the mean difference with the paired t interval."""
-        return Found(self.label, *difference_interval(self.by_seed(frozen), overlap=self.overlap))
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
+        """Return the mean difference with the paired t interval, which reaches from -``times`` to 1."""
+        widest = max(1.0, self.times)
+        found = difference_interval(self.by_seed(frozen) / widest, level, overlap=self.overlap)
+        return Found(self.label, *(widest * value for value in found))
 
     def reads(self) -> list[tuple[str, str]]:
         """Return the tables of both."""
@@ -165,8 +171,12 @@ class Stored:
     columns: tuple[str, str, str]
     rows: Mapping[str, str]
 
-    def find(self, frozen: Frozen) -> Found:
-        """Return the one row's numbers."""
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
+        """Return the one row's numbers; `DataError` at another level than that of the stored interval."""
+        if level != LEVEL:
+            raise DataError(
+                f"{self.label}: '{self.table}' holds intervals of {LEVEL:.0%} only; ask for these."
+            )
         return Found(self.label, *one_row(self, frozen, self.columns))
 
     def reads(self) -> list[tuple[str, str]]:
@@ -175,55 +185,69 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """Recall or F1 of one class from a table of means over seeds, with Wilson's interval over cells.
+class Lowest:
+    """The lowest of several differences: what "all of them are above" rests on.
 
-    The cells are those of *one* seed's test, as if the other seeds had added nothing: too wide rather than
-    too narrow. F1 = 2 J / (1 + J), where J is the share of right answers among the cells that belong to the
-    class or are taken for it.
+    Its interval reaches from the lowest lower end to the lowest upper end. The lower end holds as surely as
+    those of the differences; the upper one less so, because any of them can be the lowest by chance.
     """
+
+    label: str
+    of: Sequence[Evidence]
+
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
+        """Return the lowest estimate, lower end and upper end."""
+        found = [one.find(frozen, level) for one in self.of]
+        estimate, low = min(one.estimate for one in found), min(one.low for one in found)
+        return Found(self.label, estimate, low, min(one.high for one in found))
+
+    def reads(self) -> list[tuple[str, str]]:
+        """Return all their tables."""
+        return [table for one in self.of for table in one.reads()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverHospitals:
+    """The mean over hospitals, each of which counts once with the mean of its seeds.
+
+    ``interval`` is Student's t over the hospitals, `difference_interval` or for scores `seed_interval`: it
+    says how far the mean over hospitals of their kind could be off, seeds and all. It takes them for
+    independent, although hospitals that are left out in turn share those that train.
+    """
+
+    label: str
+    of: Sequence[BySeed]
+    interval: Callable[..., Interval] = difference_interval
+
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
+        """Return the mean of the hospitals' means."""
+        return Found(self.label, *self.interval([one.by_seed(frozen).mean() for one in self.of], level))
+
+    def reads(self) -> list[tuple[str, str]]:
+        """Return all their tables."""
+        return [table for one in self.of for table in one.reads()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """How far apart a number is in one row and in another, which chance does not touch."""
 
     label: str
     result: str
     table: str
     column: str
     rows: Mapping[str, str]
+    other: Mapping[str, str]
 
-    def find(self, frozen: Frozen) -> Found:
-        """Return the score with its interval."""
-        recall, support, precision, f1 = one_row(self, frozen, ("recall", "support", "precision", "f1"))
-        if self.column == "recall":
-            return Found(self.label, *share_interval(recall, support))
-        right = f1 / (2 - f1)
-        called = recall * support / precision if precision else 0.0
-        cells = support + called - recall * support
-        found = share_interval(right, cells)
-        return Found(self.label, *(2 * value / (1 + value) for value in found))
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
+        """Return the first less the second, which has no interval; `DataError` if a side has several rows."""
+        (first,) = one_row(self, frozen, [self.column])
+        (second,) = one_row(replace(self, rows=self.other), frozen, [self.column])
+        return Found(self.label, *[first - second] * 3)
 
     def reads(self) -> list[tuple[str, str]]:
         """Return the one table."""
         return [(self.result, self.table)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassLess:
-    """The first class score less the second, taken for independent (Newcombe, 1998)."""
-
-    label: str
-    first: ClassScore
-    second: ClassScore
-
-    def find(self, frozen: Frozen) -> Found:
-        """Return the difference with its interval."""
-        one, other = self.first.find(frozen), self.second.find(frozen)
-        difference = one.estimate - other.estimate
-        down = hypot(one.estimate - one.low, other.high - other.estimate)
-        up = hypot(one.high - one.estimate, other.estimate - other.low)
-        return Found(self.label, *Interval(difference, difference - down, difference + up))
-
-    def reads(self) -> list[tuple[str, str]]:
-        """Return the tables of both."""
-        return [*self.first.reads(), *self.second.reads()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +260,7 @@ class Total:
     column: str
     rows: Mapping[str, str] = field(default_factory=dict)
 
-    def find(self, frozen: Frozen) -> Found:
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
         """Return the sum; `DataError` if the seeds differ in it."""
         chosen = rows_of(frozen, self.result, self.table, self.rows)
         sums = chosen.groupby("seed")[self.column].sum() if "seed" in chosen else chosen[[self.column]].sum()
@@ -257,7 +281,7 @@ class Arithmetic:
     printed: Sequence[Any]
     compute: Callable[[Sequence[Any]], float]
 
-    def find(self, frozen: Frozen) -> Found:
+    def find(self, frozen: Frozen, level: float = LEVEL) -> Found:
         """Return the number, which has no interval."""
         return Found(self.label, *[float(self.compute(self.printed))] * 3)
 

@@ -1,7 +1,7 @@
 """The rules: pure functions from what was found to a verdict, of which there are three and no fourth.
 
-What does not depend on an experiment of ours, the arithmetic of a paper's own numbers, is `CHECKED`; that
-is no reproduction.
+What no experiment of ours decides, the arithmetic of a paper's own numbers or a count of its public images,
+is `CHECKED`: no reproduction, and whether the claim stands is told beside it.
 """
 
 from collections.abc import Sequence
@@ -51,6 +51,15 @@ def above(found: Sequence[Found], margin: float = 0.0) -> Decision:
     return Decision(REPRODUCED if lowest.low > margin else CANNOT_BE_TOLD, lowest)
 
 
+def above_in_settings(found: Sequence[Found], margin: float = 0.0) -> Decision:
+    """As `above`, of settings that a paper leaves open: one below does not decide if another lies above."""
+    decision = above(found, margin)
+    contradicted = any(one.low > margin for one in found)
+    if decision.verdict == NOT_REPRODUCED and contradicted:
+        return Decision(CANNOT_BE_TOLD, decision.by)
+    return decision
+
+
 def one_above(found: Sequence[Found], margin: float = 0.0) -> Decision:
     """Reproduced if some interval lies above the margin, not reproduced if all lie below it."""
     best, last = max(found, key=lambda one: one.low), max(found, key=lambda one: one.high)
@@ -68,12 +77,6 @@ def within(found: Sequence[Found], low: float, high: float) -> Decision:
     return Decision(REPRODUCED if low <= widest.low and widest.high <= high else CANNOT_BE_TOLD, widest)
 
 
-def equal(found: Sequence[Found], values: Sequence[float]) -> Decision:
-    """Reproduced if the numbers, which chance does not touch, are these; else not."""
-    different = [one for one, value in zip(found, values, strict=True) if one.estimate != value]
-    return Decision(NOT_REPRODUCED, different[0]) if different else Decision(REPRODUCED, found[0])
-
-
 def cannot_be_told(found: Sequence[Found], reason: str) -> Decision:
     """Never decided, for a reason that stands in `REASONS`."""
     if reason not in REASONS:
@@ -81,8 +84,9 @@ def cannot_be_told(found: Sequence[Found], reason: str) -> Decision:
     return Decision(CANNOT_BE_TOLD, None)
 
 
-def checked(found: Sequence[Found], value: float) -> Decision:
-    """The paper's own numbers, put together again, give this value: no experiment, and no other verdict."""
-    if found[0].estimate != value:
-        raise DataError(f"{found[0].label} {found[0].estimate:g} and not {value:g}; correct the claim.")
+def checked(found: Sequence[Found], values: Sequence[float], said: Sequence[float]) -> Decision:
+    """Numbers that chance does not touch are these ``values``; for the claim to stand, they are ``said``."""
+    for one, value, _ in zip(found, values, said, strict=True):
+        if one.estimate != value:
+            raise DataError(f"{one.label} {one.estimate:g} and not {value:g}; correct the claim.")
     return Decision(CHECKED, found[0])

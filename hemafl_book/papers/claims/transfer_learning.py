@@ -39,6 +39,12 @@ def attainable(percentages: Sequence[float]) -> int:
     return int(grim([f"{value:g}" for value in percentages])["attainable"].sum())
 
 
+def per_cent(images: Sequence[int]) -> float:
+    """Return the first number in per cent of the sum of the others, to one decimal."""
+    part, *parts = images
+    return round(100 * part / sum(parts), 1)
+
+
 FOREST = accuracy("colour alone, random forest")
 ALL_ROWS = (*ALONE, *FEDERATED)
 
@@ -49,7 +55,7 @@ CLAIMS: Sequence[Claim] = (
         says="3,242 images in four mirrored copies are 12,968.",
         number="12,968",
         rule=checked,
-        given={"value": 12_968},
+        given={"values": (12_968,), "said": (12_968,)},
         evidence=[
             Arithmetic(
                 label="the counts of the classes, four times",
@@ -66,8 +72,16 @@ CLAIMS: Sequence[Claim] = (
         says="They are split 70 : 20 : 10.",
         number="9,078, 2,594, 1,296",
         rule=checked,
-        given={"value": 12_968},
-        evidence=[Arithmetic(label="the three parts together", printed=PARTS, compute=sum)],
+        given={"values": (70, 20, 10, 12_968), "said": (70, 20, 10, 12_968)},
+        evidence=[
+            *(
+                Arithmetic(
+                    label=f"{part:,} images are, in per cent,", printed=(part, *PARTS), compute=per_cent
+                )
+                for part in PARTS
+            ),
+            Arithmetic(label="the three parts together", printed=PARTS, compute=sum),
+        ],
         ours="the paper's own counts; mirrored before the split, so that copies lie on both sides",
         anchor="transfer-leakage",
     ),
@@ -77,7 +91,7 @@ CLAIMS: Sequence[Claim] = (
         says="Mirroring deals with the imbalance of the classes.",
         number="balanced",
         rule=checked,
-        given={"value": 1.91},
+        given={"values": (1.91,), "said": (1.0,)},
         evidence=[
             Arithmetic(
                 label="largest class to smallest after mirroring",
@@ -114,7 +128,7 @@ CLAIMS: Sequence[Claim] = (
         says="Three networks are above 90 % and go on to the federation.",
         number="3",
         rule=checked,
-        given={"value": 3},
+        given={"values": (3,), "said": (3,)},
         evidence=[
             Arithmetic(
                 label="accuracies of table 1 above 90 %",
@@ -146,7 +160,8 @@ CLAIMS: Sequence[Claim] = (
             Less(label="FedAvg less centralised", first=accuracy("FedAvg"), second=accuracy("centralised"))
         ],
         beside=[FOREST],
-        ours="the last layer of EfficientNet-Lite0, equal passes over the same images, five seeds of split",
+        ours="the last layer of EfficientNet-Lite0, equal passes over the same images, five seeds of split; "
+        "a gain of more than 0.1 points is excluded here",
         anchor="transfer-budget",
     ),
     Claim(
@@ -185,7 +200,7 @@ CLAIMS: Sequence[Claim] = (
         says="The five folds have a mean that the paper does not print.",
         number="five accuracies",
         rule=checked,
-        given={"value": 96.42},
+        given={"values": (96.42,), "said": (96.42,)},
         evidence=[
             Arithmetic(
                 label="mean of the folds",
@@ -202,7 +217,7 @@ CLAIMS: Sequence[Claim] = (
         says="Thirteen accuracies were measured on 2,594 test images.",
         number="13 accuracies",
         rule=checked,
-        given={"value": 4},
+        given={"values": (4,), "said": (13,)},
         evidence=[
             Arithmetic(
                 label="of the 13, a number of 2,594 images gives",
@@ -219,20 +234,15 @@ CLAIMS: Sequence[Claim] = (
         says="The tables give the F1 of each network.",
         number="13 values",
         rule=checked,
-        given={"value": 13},
+        given={"values": (11,), "said": (13,)},
         evidence=[
             Arithmetic(
-                label="rows whose F1 is the plain mean of precision and recall",
-                printed=tuple(float(row.f1) for row in ALL_ROWS),
-                compute=lambda printed: sum(
-                    float(row.f1) == value and is_mean
-                    for row, value, is_mean in zip(
-                        ALL_ROWS, printed, f1_from_row(ALL_ROWS)["is the mean"], strict=True
-                    )
-                ),
+                label="rows whose F1 is the harmonic mean of precision and recall",
+                printed=ALL_ROWS,
+                compute=lambda rows: f1_from_row(rows)["is the harmonic mean"].sum(),
             )
         ],
-        ours="F1 is defined as the harmonic mean",
+        ours="all 13 are the plain mean, by which no F1 is defined; a mean of classes' F1 need be neither",
         anchor="transfer-grim",
     ),
     Claim(
