@@ -59,7 +59,9 @@ def train_copy(work: Work, current: nn.Module, number: int, site: Site) -> dict[
 
 def optimiser(work: Work, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimiser of the job's recipe, which is `Recipe`'s default."""
-    return torch.optim.AdamW(parameters, work.recipe.learning_rate, weight_decay=work.recipe.weight_decay)
+    return torch.optim.AdamW(
+        parameters, work.recipe.learning_rate, weight_decay=work.recipe.weight_decay, fused=True
+    )
 
 
 def evaluate(work: Work, model: nn.Module) -> None:
@@ -123,7 +125,9 @@ def pfl_loop(work: Work, threads: int) -> Parameters:
         SimulatedBackend(dataset, dataset, postprocessors=[WeightByDatapoints()]),
         PyTorchModel(
             model,
-            lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=recipe.weight_decay),
+            lambda parameters, lr: torch.optim.AdamW(
+                parameters, lr, weight_decay=recipe.weight_decay, fused=True
+            ),
             torch.optim.SGD(model.parameters(), 1.0),
         ),
         NNTrainHyperParams(

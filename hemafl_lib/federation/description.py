@@ -19,9 +19,13 @@ from hemafl_lib.models import load_model, save_model
 HOMES = (
     "hemafl_lib.augmentation",
     "hemafl_lib.federation.client",
+    "hemafl_lib.federation.compression",
     "hemafl_lib.federation.mods",
     "hemafl_lib.federation.trainer",
     "hemafl_lib.privacy.record_level",
+    "hemafl_lib.secure.aggregation",
+    "hemafl_lib.secure.noise",
+    "hemafl_lib.secure.statistics",
     "hemafl_lib.statistics.app",
     "hemafl_lib.training",
 )

@@ -185,6 +185,17 @@ def test_the_prefix_report(tmp_path):
     assert set(report["targets"]) == {"always / once"}
 
 
+def test_the_report_on_wires(tmp_path):
+    asked = "--few 3 --some 4 --many 5 --images 2 --size 16 --rounds 1 --repetitions 1"
+    report = run("wires", tmp_path / "wires.json", *asked.split())
+    assert [row["hospitals"] for row in report["runs"]] == [3] * 4 + [4] * 4 + [5] * 4
+    by_wire = {row["wire"]: row for row in report["runs"][:4]}
+    assert by_wire["plain"]["bytes ratio"] == by_wire["plain"]["CPU ratio"] == 1
+    assert 1 < by_wire["secure aggregation"]["bytes ratio"] < 3
+    assert by_wire["top 5 %"]["bytes ratio"] < by_wire["8 bits"]["bytes ratio"] < 1
+    assert set(report["targets"]) == {"4 hospitals: secure / plain, CPU"}
+
+
 def test_a_bench_of_nothing_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["engines", "--out", str(tmp_path / "none.json"), "--clients", "0"])

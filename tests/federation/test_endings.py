@@ -162,7 +162,7 @@ class InThisProcess:
 @pytest.fixture
 def without_ray(monkeypatch):
     monkeypatch.setattr("flwr.server.superlink.fleet.vce.backend.raybackend.RayBackend", InThisProcess)
-    monkeypatch.setattr(ray_engine, "start_ray", lambda workers, folder: None)
+    monkeypatch.setattr(ray_engine, "start_ray", lambda workers, folder, over: None)
 
 
 def test_flowers_engine_gives_the_same_bits_through_our_grid(without_ray):

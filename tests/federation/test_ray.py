@@ -54,6 +54,25 @@ def test_a_start_that_fails_is_one_sentence_and_leaves_no_process(monkeypatch):
     assert not [thread for thread in set(threading.enumerate()) - threads if not thread.daemon]
 
 
+def test_a_start_that_fails_once_is_tried_again(monkeypatch):
+    """As on a busy machine, where the raylet does not come up within Ray's own limit."""
+    from ray._private.node import Node
+
+    start, failures = Node.start_ray_processes, []
+
+    def fail_once(node):
+        if not failures:
+            failures.append(node)
+            raise RuntimeError("The current node timed out during startup.")
+        start(node)
+
+    monkeypatch.setattr(Node, "start_ray_processes", fail_once)
+    ray = federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1, engine="simulation")
+    assert failures
+    assert ray.hash == federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1).hash
+    assert engine.ray_processes() == []
+
+
 def test_ray_agrees_with_local_to_the_bit_and_ends():
     settings = {"model": small_cnn(), "recipe": RECIPE, "rounds": 2}
     local = federation.run(sites(3, pictures), **settings)

@@ -29,6 +29,13 @@ from hemafl_lib.parallel import cores
 PATIENCE = 3.0
 """Seconds in which what belongs to Ray may end by itself, before it is killed or left alone."""
 
+STARTS = 3
+"""How often Ray is started before the machine counts as too busy.
+
+Ray gives up when its parts have not come up within 30 s, which cannot be set. What was read from the disk by
+then is at hand the next time.
+"""
+
 SHORT = 30
 """Characters that the name of a temporary folder may have, so that Ray's sockets in it have 107 at most."""
 
@@ -59,7 +66,7 @@ def run_simulation(
 
         def engine() -> None:
             with ray_ended():
-                start_ray(workers or cores(), folder.path)
+                start_ray(workers or cores(), folder.path, ended.is_set)
                 for process in ray_processes():
                     folder.kill_at_the_end(process.pid)
                 if ended.is_set():
@@ -71,30 +78,36 @@ def run_simulation(
         raise failures[0]
 
 
-def start_ray(workers: int, folder: Path | None = None) -> None:
+def start_ray(workers: int, folder: Path | None = None, over: Callable[[], bool] = lambda: False) -> None:
     """Start Ray, unless it runs already; it writes what it needs into ``folder``.
 
     Flower would start it after the server app, which would then wait for ever for a Ray that does not come.
-    Ray's processes find the modules that this process finds. Raises `FederationError` if Ray does not start.
+    A start that fails is tried again, unless all is ``over`` by then. Ray's processes find the modules that
+    this process finds. Raises `FederationError` if Ray does not start.
     """
     import ray
 
     if ray.is_initialized():
         return
     modules = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
-    try:
-        ray.init(
-            num_cpus=workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": modules},
-            _temp_dir=None if folder is None else str(folder),
-        )
-    except Exception as error:
-        raise FederationError(
-            f"Ray does not start ({' '.join(str(error).split())}); wait until the machine is less busy, "
-            "or choose engine='local'."
-        ) from error
+    before = ray_processes()
+    for start in range(1, STARTS + 1):
+        try:
+            ray.init(
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                runtime_env={"env_vars": modules},
+                _temp_dir=None if folder is None else str(folder),
+            )
+            return
+        except Exception as error:
+            end_all_but(before)
+            if start == STARTS or over():
+                raise FederationError(
+                    f"Ray does not start ({' '.join(str(error).split())}); wait until the machine is less "
+                    "busy, or choose engine='local'."
+                ) from error
 
 
 def place_for_sockets() -> Path | None:
@@ -205,9 +218,14 @@ def ray_ended() -> Iterator[None]:
         try:
             ray.shutdown()
         finally:
-            mine = [process for process in ray_processes() if process not in before]
-            end(mine, psutil.Process.terminate)
-            end(mine, psutil.Process.kill)
+            end_all_but(before)
+
+
+def end_all_but(before: list[psutil.Process]) -> None:
+    """End every process of Ray's that this process has started, but for those that ran ``before``."""
+    mine = [process for process in ray_processes() if process not in before]
+    end(mine, psutil.Process.terminate)
+    end(mine, psutil.Process.kill)
 
 
 def ray_processes() -> list[psutil.Process]:

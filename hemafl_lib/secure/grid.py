@@ -1,0 +1,237 @@
+"""The server's end of secure aggregation: every message becomes a session, every reply holds the mean."""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from hemafl_lib.aggregation import Parameters
+from hemafl_lib.errors import FederationError, HemaflError, PrivacyError
+from hemafl_lib.federation.exchange import from_record, get_record
+from hemafl_lib.federation.flower_private import node_absence
+from hemafl_lib.federation.replies import EXAMPLES
+from hemafl_lib.federation.wire import WireGrid, stand_in, with_records
+from hemafl_lib.secure.fixed_point import Vector
+from hemafl_lib.secure.keys import KEY, PublicKeys
+from hemafl_lib.secure.packing import unpack_mean, unpack_sums, update_size
+from hemafl_lib.secure.session import threshold_of, unmask
+
+SECURE, MASKED = "secure", "masked"
+"""The record of a session's steps, and the array that holds a masked vector."""
+
+SUMMED = (MessageType.TRAIN, MessageType.QUERY)
+"""The kinds of messages whose replies are summed."""
+
+
+class SecureGrid(WireGrid):
+    """Flower's `Grid` that brings back the sum of the replies and no single one.
+
+    To each message whose site is in the sum there is a reply that holds the mean of the updates, or the sum
+    of a statistic; the mean of equal replies is what they hold, so a strategy that takes their mean takes
+    this one. A site that was lost has its own error as the reply. Should the sum be lost, all replies say
+    why.
+
+    Parameters
+    ----------
+    grid
+        What carries the messages.
+    threshold, bits
+        As in `SecureAggregation`.
+    """
+
+    def __init__(self, grid: Grid, threshold: int | None, bits: int) -> None:
+        super().__init__(grid)
+        self.threshold, self.bits = threshold, bits
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return the replies as far as they came; each step of the session waits ``timeout`` seconds."""
+        messages = list(messages)
+        if not messages or messages[0].metadata.message_type not in SUMMED:
+            return self.carry(messages, timeout).values()
+        session = Session(self, messages, timeout)
+        try:
+            total, form = session.sum()
+        except PrivacyError as error:
+            return [session.lost.get(node) or session.failure(node, str(error)) for node in session.messages]
+        return [*session.lost.values(), *self._stand_ins(session, total, form)]
+
+    def _stand_ins(self, session: "Session", total: Vector, form: str) -> list[Message]:
+        if form:
+            sums = unpack_sums(total, form)
+            return [stand_in(session.messages[node], reply, sums) for node, reply in session.masked.items()]
+        mean, examples = unpack_mean(total, session.received, self.bits)
+        average = max(1, round(examples / len(session.masked)))
+        return [
+            stand_in(session.messages[node], reply, mean, {EXAMPLES: average, **metrics_of(reply)})
+            for node, reply in session.masked.items()
+        ]
+
+
+class Session:
+    """One sum: the messages of its four steps.
+
+    Attributes
+    ----------
+    messages
+        What the sites are asked, by node.
+    received
+        The arrays that these messages hold.
+    lost
+        Why nodes are not in the sum, as their replies.
+    masked
+        The replies with masked vectors, by node.
+    """
+
+    def __init__(self, grid: SecureGrid, messages: Sequence[Message], timeout: float | None) -> None:
+        self.grid, self.timeout = grid, timeout
+        self.messages = {message.metadata.dst_node_id: message for message in messages}
+        self.received: Parameters = from_record(get_record(messages[0].content, "arrays", ArrayRecord))
+        self.training = messages[0].metadata.message_type == MessageType.TRAIN
+        self.id = secrets.token_bytes(KEY)
+        self.lost: dict[int, Message] = {}
+        self.masked: dict[int, Message] = {}
+
+    def sum(self) -> tuple[Vector, str]:
+        """Return the sum of the sites' vectors, and of a statistic which arrays it holds.
+
+        Raises `PrivacyError` if too few sites were there at some step.
+        """
+        threshold_of(self.grid.threshold, len(self.messages))
+        keys = self._usable(self._ask("keys", {node: {} for node in self.messages}), keys_of)
+        nodes, members = list(keys), list(keys.values())
+        threshold = threshold_of(self.grid.threshold, len(members))
+
+        columns = {name: [vars(each)[name] for each in members] for name in vars(members[0])}
+        dealt = self._usable(
+            self._ask("deal", dict.fromkeys(nodes, columns)), lambda reply: sealed_of(reply, len(members))
+        )
+        present = [number for number, node in enumerate(nodes) if node in dealt]
+        forwarded = {
+            node: {
+                "present": present,
+                "sealed": [dealt[nodes[sender]][nodes.index(node)] for sender in present],
+            }
+            for node in dealt
+        }
+        self.masked = self._ask("mask", forwarded, with_content=True)
+        vectors = self._usable(self.masked, self._vector)
+        self.masked = {node: self.masked[node] for node in vectors}
+        survivors = [number for number in present if nodes[number] in vectors]
+
+        asked = {node: {"survivors": survivors} for node in vectors}
+        shares = self._usable(
+            self._ask("reveal", asked), lambda reply: shares_of(reply, len(present)), lose=False
+        )
+        total = unmask(
+            self.id,
+            members,
+            threshold,
+            present,
+            {number: vectors[nodes[number]] for number in survivors},
+            {number: shares[nodes[number]] for number in survivors if nodes[number] in shares},
+        )
+        return total, self._form()
+
+    def _ask(
+        self, step: str, told: Mapping[int, Mapping[str, Any]], *, with_content: bool = False
+    ) -> dict[int, Message]:
+        """Return the replies to one step, by node in the order of the messages."""
+        asked = []
+        for node, more in told.items():
+            record = ConfigRecord({"step": step, "session": self.id, **more})
+            original = self.messages[node]
+            asked.append(with_records(original if with_content else bare(original), **{SECURE: record}))
+        replies = self.grid.carry(asked, self.timeout)
+        return {node: replies[node] for node in told if node in replies}
+
+    def _usable(self, replies: Mapping[int, Message], read: Any, *, lose: bool = True) -> dict[int, Any]:
+        """Return what ``read`` finds in each reply, and note as lost those that cannot be used."""
+        found = {}
+        for node, reply in replies.items():
+            try:
+                if reply.has_error() or SECURE not in reply.content:
+                    raise PrivacyError("it left the session")
+                found[node] = read(reply)
+            except HemaflError as error:
+                if lose:
+                    self.lost[node] = self._loss(node, reply, str(error))
+        if self.lost and not self.training:
+            raise PrivacyError("a statistic is summed over all sites or none.")
+        return found
+
+    def failure(self, node: int, reason: str) -> Message:
+        """Return the reply of a node that was not lost, where there is no sum.
+
+        Of a statistic that is an empty one, so that whoever reads them all finds the site that was lost.
+        """
+        original = self.messages[node]
+        if self.lost and not self.training:
+            return Message(RecordDict({"arrays": ArrayRecord()}), reply_to=original)
+        return node_absence(original, reason)
+
+    def _loss(self, node: int, reply: Message, reason: str) -> Message:
+        """Return the reply of a node that is not in the sum: what it says itself, or else the reason."""
+        original = self.messages[node]
+        if reply.has_error():
+            return Message(reply.error, reply_to=original)
+        if SECURE not in reply.content:
+            return Message(reply.content, reply_to=original)
+        return node_absence(original, reason)
+
+    def _vector(self, reply: Message) -> Vector:
+        """Return a masked vector; raise `FederationError` if it is not of the size that the sum has."""
+        vector = from_record(get_record(reply.content, "arrays", ArrayRecord)).get(MASKED, np.zeros(0))
+        size = (1, update_size(self.received)) if self.training else (2, vector.shape[-1])
+        if vector.dtype != np.uint64 or vector.shape != size:
+            raise FederationError(
+                "its masked vector has another size than its arrays; let it run this library"
+            )
+        return vector
+
+    def _form(self) -> str:
+        """Return which arrays of a statistic the sites have summed; "" after training."""
+        records = [get_record(reply.content, SECURE, ConfigRecord) for reply in self.masked.values()]
+        forms = {str(record["form"]) for record in records}
+        if len(forms) > 1:
+            raise PrivacyError("the sites have summed different arrays; ask them all the same.")
+        return forms.pop()
+
+
+def bare(message: Message) -> Message:
+    """Return a message of the same kind to the same node with nothing in it."""
+    kind, node = message.metadata.message_type, message.metadata.dst_node_id
+    return Message(RecordDict(), dst_node_id=node, message_type=kind)
+
+
+def keys_of(reply: Message) -> PublicKeys:
+    """Return the keys that a site shows; raise `HemaflError` if they are none."""
+    record = get_record(reply.content, SECURE, ConfigRecord)
+    return PublicKeys(*(cast(bytes, record.get(name)) for name in ("mask", "seal", "commitment")))
+
+
+def sealed_of(reply: Message, count: int) -> list[bytes]:
+    """Return the sealed shares that a site dealt; raise `HemaflError` if they are not so many."""
+    return list_of_bytes(reply, "sealed", count)
+
+
+def shares_of(reply: Message, count: int) -> list[bytes]:
+    """Return the shares that a site reveals; raise `HemaflError` if they are not so many."""
+    return list_of_bytes(reply, "shares", count)
+
+
+def list_of_bytes(reply: Message, name: str, count: int) -> list[bytes]:
+    """Return a list of a session's record; raise `FederationError` if it is not so many bytes objects."""
+    found = get_record(reply.content, SECURE, ConfigRecord).get(name)
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(x, bytes) for x in found):
+        raise FederationError(f"its '{name}' are not one for each of {count} sites; let it run this library")
+    return cast(list[bytes], found)
+
+
+def metrics_of(reply: Message) -> dict[str, Any]:
+    """Return the metrics that a site tells."""
+    return dict(get_record(reply.content, "metrics", MetricRecord))

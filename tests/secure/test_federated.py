@@ -1,0 +1,613 @@
+"""Secure aggregation in a run: the plain run's result, whoever is lost, and nothing for who listens."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders.cohorts import dealt, drawn
+from builders.federated import PROVENANCE, linear, pictures, sites, small_cnn, table
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAdam as FlowerFedAdam
+from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
+
+from hemafl_lib import aggregation, federation, secure, statistics
+from hemafl_lib.aggregation import FedAvg
+from hemafl_lib.data.cohort import ImageCohort
+from hemafl_lib.errors import FederationError, PrivacyError
+from hemafl_lib.federation.client import Job, client_app
+from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, to_record
+from hemafl_lib.federation.mods import ClipUpdate
+from hemafl_lib.federation.site_app import load_app, store_app
+from hemafl_lib.models import AttentionCNN
+from hemafl_lib.partition import Site
+from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, inversion
+from hemafl_lib.secure import NoiseShare, SecureAggregation, SecureGrid
+from hemafl_lib.seeds import torch_generator
+from hemafl_lib.training import Recipe
+
+RECIPE = Recipe(optimiser="sgd", learning_rate=0.05, batch_size=8)
+SETTINGS = {"recipe": RECIPE, "rounds": 2, "evaluate": False}
+STEP = 2.0**-32
+"""The step of the fixed point by default."""
+
+
+def securely(count=5, wire=None, make=table, model=linear, **changes):
+    return federation.run_over(
+        wire or SecureAggregation(), sites(count, make), model=model(), **{**SETTINGS, **changes}
+    )
+
+
+def plainly(count=5, make=table, model=linear, **changes):
+    return federation.run(sites(count, make), model=model(), **{**SETTINGS, **changes})
+
+
+def assert_same(one, other, tolerance=1e-6):
+    """Equal but for the fixed point, and for what training makes of float32's last digits."""
+    for name, value in other.parameters.items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(one.parameters[name], value, rtol=0, atol=tolerance, err_msg=name)
+
+
+# --- the plain run's result --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["FedAvg", "FedAvgM", "FedAdagrad"])
+def test_the_result_is_that_of_the_plain_run(kind):
+    aggregator = aggregation.by_name(kind)
+    # Where all updates have been small, an adaptive step is the larger, and rounding with it.
+    tolerance = 1e-4 if kind == "FedAdagrad" else 1e-6
+    assert_same(securely(aggregator=aggregator), plainly(aggregator=aggregator), tolerance)
+
+
+def test_a_network_with_batch_norm_ends_where_the_plain_run_does():
+    one = securely(3, make=pictures, model=small_cnn, rounds=1)
+    other = plainly(3, make=pictures, model=small_cnn, rounds=1)
+    assert_same(one, other)
+    assert one.parameters["1.num_batches_tracked"] == pytest.approx(
+        other.parameters["1.num_batches_tracked"], abs=2
+    )
+
+
+def test_one_round_differs_by_the_fixed_point_and_one_rounding_only():
+    one, other = securely(rounds=1), plainly(rounds=1)
+    for name, value in other.parameters.items():
+        if value.dtype.kind == "f":
+            assert (np.abs(one.parameters[name] - value) <= STEP / 2 + np.spacing(np.abs(value))).all(), name
+
+
+def test_hospitals_can_count_the_same():
+    equal = FedAvg(equal_weights=True)
+    assert_same(securely(wire=SecureAggregation(weighted=False), aggregator=equal), plainly(aggregator=equal))
+
+
+def test_it_is_the_same_to_the_bit_every_time():
+    """The masks are new each time, and leave no trace in the sum."""
+    assert securely().hash == securely(workers=1).hash
+
+
+def test_mods_change_an_update_before_it_is_masked():
+    mods = [ClipUpdate(limit=0.01)]
+    assert_same(securely(mods=mods), plainly(mods=mods))
+
+
+def test_proximal_terms_and_what_stays_at_a_site_go_with_it():
+    changes = {
+        "recipe": Recipe(optimiser="sgd", learning_rate=0.05, batch_size=8, proximal=0.1),
+        "keep_local": "^0",
+    }
+    assert_same(securely(**changes), plainly(**changes))
+
+
+def test_flowers_own_strategies_can_have_it():
+    model = linear()
+    names = exchanged_names(model)
+    ended = {}
+
+    def serve(wire, strategy):
+        server = ServerApp()
+
+        @server.main()
+        def main(grid: Grid, context: Context) -> None:
+            behind = wire.behind(grid) if wire else grid
+            start = to_record(get_arrays(model, names))
+            found = strategy.start(grid=behind, initial_arrays=start, num_rounds=2)
+            ended[bool(wire)] = from_record(found.arrays)
+
+        job = Job(model, RECIPE, 0, mods=(wire,) if wire else ())
+        federation.run_local(server, client_app(job, sites(4).__getitem__), 4)
+
+    for kind in (FlowerFedAvg, FlowerFedAdam):
+        for wire in (None, SecureAggregation()):
+            serve(wire, kind(min_train_nodes=4, min_available_nodes=4, fraction_evaluate=0.0))
+        for name in ("1.weight", "1.bias"):
+            np.testing.assert_allclose(ended[True][name], ended[False][name], atol=1e-5)
+
+
+def test_evaluations_pass_and_are_those_of_the_plain_run():
+    one, other = (how(evaluate=True).curve("loss") for how in (securely, plainly))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-5)
+
+
+# --- what the server sees ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tapped(SecureAggregation):
+    """Notes what leaves each site, by step."""
+
+    heard: dict = field(default_factory=dict, compare=False)
+
+    def __call__(self, message, context, call_next):
+        reply = super().__call__(message, context, call_next)
+        if "secure" in message.content:
+            step = message.content["secure"]["step"]
+            self.heard.setdefault(step, {})[context.node_config["partition-id"]] = reply.content
+        return reply
+
+
+def test_a_reply_holds_nothing_but_the_masked_vector_and_which_site_it_is_of():
+    tap = Tapped()
+    run = securely(wire=tap)
+    for number, content in tap.heard["mask"].items():
+        assert set(content) == {"metrics", "secure", "arrays", "site"}
+        assert dict(content["metrics"]) == {"partition-id": number}
+        assert list(content["arrays"]) == ["masked"]
+        assert dict(content["secure"]) == {"form": ""}
+    told = run.history.query("phase == 'train'")
+    assert set(told["metric"]) == {"num-examples"}
+    assert set(told["value"]) == {34}  # the mean of 24, 29, 34, 39 and 44
+
+
+def test_metrics_are_told_where_a_site_is_asked_to():
+    run = securely(wire=SecureAggregation(told=("loss", "num-examples")))
+    plain = plainly()
+    for metric in ("loss", "num-examples"):
+        one, other = (each.curve(metric, "train") for each in (run, plain))
+        pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+    assert "steps" not in set(run.history["metric"])
+
+
+def cells(rows: int, seed: int) -> ImageCohort:
+    """Pictures with some structure: bright squares at random places."""
+    generator = torch_generator(seed, "cells")
+    images = torch.full((rows, 3, 16, 16), 40, dtype=torch.uint8)
+    for image in images:
+        x, y = torch.randint(0, 10, (2,), generator=generator).tolist()
+        image[:, x : x + 6, y : y + 6] = torch.randint(
+            120, 255, (3, 1, 1), generator=generator, dtype=torch.uint8
+        )
+    return ImageCohort(
+        images=images,
+        labels=torch.arange(rows) % 2,
+        classes=("dark", "bright"),
+        site=np.full(rows, "a"),
+        patient=np.arange(rows).astype(str),
+        provenance=PROVENANCE,
+    )
+
+
+def test_inverting_a_gradient_shows_the_cell_without_it_and_noise_with_it():
+    """One picture and one step: without masks the attack is exact; with them it finds what guesses find."""
+    rate, recipe = (
+        0.1,
+        Recipe(optimiser="sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.0, batch_size=1),
+    )
+    cohorts = [cells(6, seed) for seed in range(3)]
+    hospitals = [Site(f"site {k}", c.take([0]), c.take([]), c.take([])) for k, c in enumerate(cohorts)]
+    model = inversion.fully_connected(2, size=16, hidden=64)
+    settings = {"model": model, "recipe": recipe, "rounds": 1, "evaluate": False}
+    sent = {}
+
+    def tap(message, context, call_next):
+        reply = call_next(message, context)
+        sent[context.node_config["partition-id"]] = from_record(reply.content["arrays"])
+        return reply
+
+    federation.run(hospitals, mods=[tap], **settings)
+    tapped = Tapped()
+    federation.run_over(tapped, hospitals, **settings)
+
+    def attacked(update) -> pd.DataFrame:
+        tensors = {name: torch.tensor(np.array(value)) for name, value in update.items()}
+        gradient = inversion.gradient_of_update(model, tensors, rate)
+        found = inversion.linear_inputs(gradient["first.weight"], gradient["first.bias"])
+        images = found.view(-1, 3, 16, 16)
+        return inversion.assess(images, cohorts[0], [0], torch_generator(0)).set_index("guess")
+
+    plain = attacked(sent[0])
+    assert plain.loc["recovered", "rank"] == 1
+    assert plain.loc["recovered", "psnr"] > 40
+
+    masked = from_record(tapped.heard["mask"][0]["arrays"])["masked"]
+    start = get_arrays(model, exchanged_names(model))
+    # The best that a server can do with it: read it as if it were an update of one example.
+    read = secure.grid.unpack_mean(np.concatenate([masked[:, :-2], np.ones((1, 2), np.uint64)], 1), start, 32)
+    hidden = attacked(read[0])
+    assert hidden.loc["recovered", "psnr"] < hidden.loc["class mean", "psnr"]
+    assert hidden.loc["recovered", "psnr"] < 12
+
+
+# --- noise that nobody knows --------------------------------------------------------------------------
+
+
+def test_the_mean_has_the_noise_that_hides_one_site():
+    """Over updates of nothing, the mean of K sites has the deviation noise * clip / sqrt(together * K)."""
+    model = AttentionCNN(2, width=16, norm="group")
+    recipe = Recipe(optimiser="sgd", learning_rate=1e-12, momentum=0.0, weight_decay=0.0, batch_size=8)
+    mod = NoiseShare(noise=2.0, clip=0.1, together=3)
+    runs = [
+        federation.run_over(
+            SecureAggregation(weighted=False),
+            sites(5, pictures),
+            model=model,
+            mods=[mod],
+            aggregator=FedAvg(equal_weights=True),
+            **{**SETTINGS, "rounds": 1, "recipe": recipe},
+        )
+        for _ in range(2)
+    ]
+    start = get_arrays(model, exchanged_names(model))
+    noise = [np.concatenate([(run.parameters[k] - start[k]).ravel() for k in start]) for run in runs]
+    assert len(noise[0]) > 2000
+    for each in noise:
+        assert each.std() == pytest.approx(2.0 * 0.1 / np.sqrt(3 * 5), rel=0.06)
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.1
+
+
+# --- who is lost -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failing(SecureAggregation):
+    """Some sites fail at a step."""
+
+    step: str = "mask"
+    failing: tuple[int, ...] = (1,)
+
+    def __call__(self, message, context, call_next):
+        asked = message.content.get("secure", {})
+        if asked.get("step") == self.step and context.node_config["partition-id"] in self.failing:
+            raise RuntimeError(f"the node went down at '{self.step}'")
+        return super().__call__(message, context, call_next)
+
+
+def without(*lost):
+    """The plain run in which these sites fail."""
+
+    def fail(message, context, call_next):
+        if context.node_config["partition-id"] in lost:
+            raise RuntimeError("down")
+        return call_next(message, context)
+
+    return plainly(mods=[fail])
+
+
+@pytest.mark.parametrize("step", ["keys", "deal", "mask"])
+def test_the_mean_is_that_of_the_sites_that_are_left(step):
+    run = securely(wire=Failing(step=step, failing=(1, 3)))
+    assert_same(run, without(1, 3))
+    assert run.refused["site"].tolist() == 2 * ["site 1", "site 3"]
+    assert set(run.refused["reason"]) == {f"the client failed: RuntimeError: the node went down at '{step}'"}
+
+
+def test_a_site_that_is_lost_after_it_has_sent_its_vector_is_in_the_mean():
+    run = securely(wire=Failing(step="reveal", failing=(0, 4)))
+    assert_same(run, plainly())
+    assert run.refused.empty
+
+
+@pytest.mark.parametrize("step", ["keys", "deal", "mask", "reveal"])
+def test_without_enough_sites_the_round_is_missed_and_says_so(step):
+    wire = Failing(step=step, failing=(0, 1, 2))
+    with pytest.raises(
+        FederationError, match=r"no round had a usable reply: .*(threshold=3|at least 3 sites)"
+    ):
+        securely(wire=wire, rounds=1)
+
+
+def test_a_site_that_has_spent_its_privacy_ends_the_run():
+    recipe = Recipe(optimiser="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.2, batch_size=8)
+    settings = {
+        "trainer": RecordPrivacy(budget=1e-3, accountant="rdp"),
+        "recipe": recipe,
+        "make": pictures,
+        "model": lambda: AttentionCNN(2, width=8, norm="group"),
+    }
+    told = []
+    for how in (plainly, securely):
+        with pytest.raises(PrivacyError, match="ends the run after round 0") as error:
+            how(3, **settings)
+        told.append(str(error.value))
+    assert told[0] == told[1]
+
+
+# --- who lies ----------------------------------------------------------------------------------------
+
+
+def serve(task, wire=None, count=4):
+    """What a server app of one's own finds at the sites of a run with secure aggregation."""
+    model, found = linear(), []
+    names = exchanged_names(model)
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        def messages(number: int) -> list[Message]:
+            content = RecordDict(
+                {
+                    "arrays": to_record(get_arrays(model, names)),
+                    "config": ConfigRecord({"server-round": number, "num-rounds": 5}),
+                }
+            )
+            return [Message(content, node, MessageType.TRAIN) for node in grid.get_node_ids()]
+
+        found.append(task(grid, messages))
+
+    job = Job(model, RECIPE, 0, mods=(wire or SecureAggregation(),))
+    federation.run_local(server, client_app(job, sites(count).__getitem__), count)
+    return found[0]
+
+
+def reasons(replies) -> set[str]:
+    return {reply.error.reason.strip().splitlines()[-1] for reply in replies if reply.has_error()}
+
+
+@pytest.mark.survives(
+    "A server leaves secure aggregation out, or sums a round twice over different hospitals",
+    "The hospitals refuse",
+)
+def test_a_plain_question_is_refused():
+    replies = serve(lambda grid, messages: grid.send_and_receive(messages(1)))
+    (reason,) = reasons(replies)
+    assert "asks for this site's own update" in reason
+    assert all(reply.has_error() for reply in replies)
+
+
+def test_a_round_is_summed_once():
+    def twice(grid, messages):
+        return [list(SecureGrid(grid, None, 32).send_and_receive(messages(n))) for n in (2, 2, 1, 3)]
+
+    first, again, earlier, later = serve(twice)
+    assert not reasons(first)
+    assert not reasons(later)
+    for replies, number in ((again, 2), (earlier, 1)):
+        (reason,) = reasons(replies)
+        assert f"update of round {number} after that of round 2" in reason
+
+
+def step(grid, messages, **record):
+    """The replies to one step of a session, with records of the caller's making."""
+    asked = []
+    for message in messages:
+        content = RecordDict({**dict(message.content.items()), "secure": ConfigRecord(record)})
+        asked.append(Message(content, message.metadata.dst_node_id, MessageType.TRAIN))
+    return grid.send_and_receive(asked)
+
+
+def test_steps_of_another_session_or_of_none_are_refused():
+    def ask(grid, messages):
+        step(grid, messages(1), step="keys", session=b"one")
+        return [
+            step(grid, messages(1), step="reveal", session=b"another", survivors=[0, 1, 2]),
+            step(grid, messages(1), step="reveal", session=b"one", survivors=[0, 1, 2]),
+            step(grid, messages(1), step="peek", session=b"one"),
+            step(grid, messages(1), step="keys"),
+        ]
+
+    found = [reasons(replies) for replies in serve(ask)]
+    assert all(len(each) == 1 for each in found)
+    told = ["no such session", "no such session", "'peek', which there is not", "holds no bytes 'session'"]
+    for each, words in zip(found, told, strict=True):
+        assert words in next(iter(each))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"mask": [b"x"]}, "mask key is not 32 bytes"),
+        ({"mask": []}, "mask key is not 32 bytes"),
+        ({"mask": "odd"}, "holds no list 'mask'"),
+    ],
+)
+def test_a_list_of_keys_that_is_none_is_refused(changed, told):
+    def ask(grid, messages):
+        shown = step(grid, messages(1), step="keys", session=b"one")
+        keys = [dict(reply.content["secure"]) for reply in shown]
+        columns = {name: [each[name] for each in keys] for name in keys[0]}
+        if changed["mask"] == [b"x"]:
+            columns = {name: values[:1] for name, values in columns.items()}
+        return step(grid, messages(1), step="deal", session=b"one", **columns | changed)
+
+    (reason,) = reasons(serve(ask))
+    assert told in reason
+
+
+class Meddling(SecureGrid):
+    """A server that changes what sites send on its way, by ``change(step, number, content)``."""
+
+    def __init__(self, grid, change):
+        super().__init__(grid, None, 32)
+        self.change = change
+
+    def carry(self, messages, timeout):
+        name = messages[0].content["secure"]["step"]
+        replies = super().carry(messages, timeout)
+        for number, reply in enumerate(replies.values()):
+            if reply.has_content():
+                self.change(name, number, reply.content)
+        return replies
+
+
+def spoil(name, at, number):
+    def change(step, site, content):
+        if (step, site) == (at, number):
+            if name == "arrays":
+                content["arrays"] = to_record({"masked": np.zeros(3, np.uint64)})
+            else:
+                content["secure"] = ConfigRecord({**dict(content["secure"]), name: [b"odd"]})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "told"),
+    [
+        ("mask", "keys", "mask key is not 32 bytes"),
+        ("sealed", "deal", "'sealed' are not one for each of 4 sites"),
+        ("arrays", "mask", "masked vector has another size"),
+    ],
+)
+def test_a_site_that_sends_nonsense_is_lost_and_the_others_are_summed(name, at, told):
+    replies = serve(
+        lambda grid, messages: list(Meddling(grid, spoil(name, at, 1)).send_and_receive(messages(1)))
+    )
+    (reason,) = reasons(replies)
+    assert told in reason
+    assert [reply.has_error() for reply in replies].count(False) == 3
+
+
+def test_shares_that_are_nonsense_are_done_without():
+    replies = serve(
+        lambda grid, messages: list(
+            Meddling(grid, spoil("shares", "reveal", 1)).send_and_receive(messages(1))
+        )
+    )
+    assert not reasons(replies)
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("FedMedian", {}),
+        ("FedTrimmedMean", {}),
+        ("Krum", {}),
+        ("MultiKrum", {}),
+        ("GeometricMedian", {}),
+    ],
+)
+def test_rules_that_need_single_updates_are_refused(kind, settings):
+    with pytest.raises(PrivacyError, match=f"aggregator={kind} needs the update of each site"):
+        securely(aggregator=aggregation.by_name(kind, **settings))
+
+
+def test_client_level_privacy_at_the_server_is_refused():
+    with pytest.raises(PrivacyError, match="aggregator=ClientPrivacy needs the update of each"):
+        securely(aggregator=ClientPrivacy())
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: securely(2), "needs at least 3 sites and has 2: from a sum of two"),
+        (lambda: securely(3, wire=SecureAggregation(threshold=2)), "threshold=2 is unsafe"),
+        (lambda: securely(3, wire=SecureAggregation(threshold=4)), "choose 3 to 3"),
+        (lambda: SecureAggregation(threshold=0), "threshold=0 is not allowed"),
+        (lambda: NoiseShare(noise=-1.0), "noise=-1.0 is not allowed"),
+        (lambda: NoiseShare(together=0), "together=0 is not allowed"),
+        (lambda: SecureAggregation(bits=0), "bits=0 is not allowed"),
+        (lambda: SecureAggregation(limit=-1.0), "limit=-1.0 is not allowed"),
+        (lambda: securely(aggregator=FedAvg(equal_weights=True)), "give weighted=False"),
+        (lambda: securely(wire=SecureAggregation(weighted=False)), "give weighted=True"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(make, told):
+    with pytest.raises(PrivacyError, match=told) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wire", [SecureAggregation(limit=1e-4), SecureAggregation(bits=48, limit=1e6)])
+def test_no_site_can_send_what_does_not_fit(wire):
+    with pytest.raises(FederationError, match="no round had a usable reply"):
+        securely(wire=wire, rounds=1)
+
+
+def test_it_travels_with_the_job(tmp_path):
+    wire = SecureAggregation(threshold=4, bits=20, told=("loss",))
+    store_app(Job(linear(), RECIPE, 0, mods=(wire, NoiseShare(together=4))), tmp_path)
+    assert load_app(tmp_path).mods == (wire, NoiseShare(together=4))
+    answers = secure.statistics.SecureAnswers(7, wire)
+    store_app(answers, tmp_path)
+    assert load_app(tmp_path) == answers
+
+
+# --- statistics --------------------------------------------------------------------------------------
+
+
+MONTHS = np.arange(3.0, 43.0, 3.0)
+
+TASKS = {
+    "standardise": lambda hospitals: statistics.standardise(hospitals).table,
+    "cox": lambda hospitals: statistics.cox(hospitals, grid=MONTHS).table,
+    "breslow": lambda hospitals: statistics.cox(hospitals, grid=MONTHS, ties="breslow").table,
+    "stratified": lambda hospitals: statistics.cox_stratified(hospitals).table,
+    "kaplan_meier": lambda hospitals: statistics.kaplan_meier(hospitals, grid=MONTHS).table,
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_statistic_is_that_of_the_plain_sums(name):
+    hospitals = dealt(drawn(300), count=4)
+    one = secure.over_flower(hospitals, TASKS[name], minimum=1)
+    other = statistics.over_flower(hospitals, TASKS[name], minimum=1)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_no_sum_is_not_asked_for():
+    with pytest.raises(PrivacyError, match=r"'event times' is no sum over sites.*give a 'grid'"):
+        secure.over_flower(dealt(drawn(90)), statistics.cox, minimum=1)
+
+
+def test_a_statistic_needs_three_sites_and_all_of_them():
+    with pytest.raises(PrivacyError, match="at least 3 sites and has 2"):
+        secure.over_flower(dealt(drawn(90), count=2), TASKS["standardise"])
+
+    small = dealt(drawn(90))
+    small[1] = Site("site 1", small[1].train.take([0, 1]), small[1].validation, small[1].test)
+    with pytest.raises(FederationError, match=r"^site 'site 1': .* below minimum=5"):
+        secure.over_flower(small, TASKS["standardise"])
+
+
+def test_a_site_refuses_a_sum_over_some_of_the_sites_it_was_told_of():
+    """Two sums over different sites would differ by what one of them sent."""
+    hospitals = dealt(drawn(120), count=4)
+    found = []
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        nodes = list(grid.get_node_ids())[:3]
+        behind = SecureAggregation().behind(grid)
+        config = ConfigRecord({"statistic": "moments", "features": list(hospitals[0].train.feature_names)})
+        content = RecordDict({"arrays": to_record({}), "config": config})
+        asked = [Message(content, node, MessageType.QUERY) for node in nodes]
+        found.extend(behind.send_and_receive(asked))
+
+    app = secure.statistics.SecureAnswers().make_app(hospitals.__getitem__)
+    federation.run_local(server, app, 4)
+    (reason,) = reasons(found)
+    assert "a statistic over 3 sites, and this node was told of 4" in reason
+
+
+# --- other engines -----------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+def test_on_ray_the_result_is_the_same_to_the_bit():
+    settings = {"make": pictures, "model": small_cnn}
+    assert securely(3, engine="simulation", **settings).hash == securely(3, **settings).hash
+
+
+@pytest.mark.deployment
+def test_over_tls_the_result_is_the_same_to_the_bit():
+    settings = {"make": pictures, "model": small_cnn}
+    deployed, local = securely(3, engine="deployment", **settings), securely(3, **settings)
+    assert deployed.refused.empty
+    assert deployed.hash == local.hash
+    assert deployed.bytes_sent == local.bytes_sent
