@@ -1,14 +1,14 @@
 """The command ``hemafl``.
 
-Budget: 400 lines.
+Budget: 510 lines.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
@@ -19,6 +19,9 @@ from hemafl_lib import data
 from hemafl_lib.data import cache
 from hemafl_lib.data.cards import BUILT_IN, CARDS
 from hemafl_lib.errors import HemaflError
+
+if TYPE_CHECKING:
+    from hemafl_lib.clinic.pictures import Bad  # loads PyTorch
 
 
 class OneSentence(TyperGroup):
@@ -51,8 +54,10 @@ data_app = typer.Typer(help="Look at cohorts, fetch them, check them.", no_args_
 results_app = typer.Typer(
     help="Look at the book's frozen results, confirm them, make them.", no_args_is_help=True
 )
+clinic_app = typer.Typer(help="Make the small models that come with the book.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
+app.add_typer(clinic_app, name="clinic")
 
 EXTRAS = {"captum": "explain", "dp_accounting": "privacy", "opacus": "privacy"}
 """Packages that some names of a registry need, and the extra of pyproject.toml that brings each."""
@@ -154,10 +159,10 @@ def registries() -> dict[str, dict[str, str]]:
 def list_methods() -> dict[str, str]:
     """Return the saliency methods; if Captum is missing, what to install in the place of their names."""
     try:
-        from hemafl_lib.explain import METHODS
+        from hemafl_lib.explain import CLASS_MAPS, METHODS
     except ModuleNotFoundError as error:
         return {"-": name_extra(error)}
-    return {name: first_sentence(method) for name, method in METHODS.items()}
+    return {name: first_sentence(method) for name, method in {**METHODS, **CLASS_MAPS}.items()}
 
 
 def find_words(find: Callable[[str], str], name: str) -> str:
@@ -220,6 +225,9 @@ def run(
         Path | None,
         typer.Option(help="Folder for what is finished: after an interruption the same command goes on."),
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for the models of each arm, trained with the first seed.")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Run a paper's experiment, as the paper says or with changes, which the result then names.
@@ -245,7 +253,14 @@ def run(
         study=tuple(study) if study else None,
     )
     where = Where(root=data.known_root(root), engine=engine, device=device, checkpoint=checkpoint)
-    running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
+    if save is None:
+        running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo)
+        return
+    from hemafl_book.clinic.trained import Keeper
+
+    keeper = Keeper(paper, save)
+    running.run_and_report(paper, preset, changes, where, out=out, say=typer.echo, around=keeper.watching)
+    keeper.save(typer.echo)
 
 
 @app.command("hospitals")
@@ -260,6 +275,103 @@ def run_hospitals(
     from hemafl_book.hospitals import run_and_follow  # loads PyTorch and Flower
 
     run_and_follow(folder, superlink, run_config, typer.echo)
+
+
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a saved model.")]
+Pictures = Annotated[list[Path], typer.Argument(metavar="FILES", help="Pictures, or folders of pictures.")]
+MODELS_FOLDER = Path("book/clinic/models")
+
+
+@app.command("predict")
+def predict_pictures(
+    model: ModelFolder,
+    files: Pictures,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file for the answers; by default they are printed.")
+    ] = None,
+) -> None:
+    """Say what a saved model answers to pictures: class, probabilities, what cannot be ruled out, a warning.
+
+    A file that cannot be read gets one sentence; the exit code is 1 if none can. Not a medical device.
+    """
+    from hemafl_lib import clinic  # loads PyTorch
+    from hemafl_lib.files import check_target, write_text
+
+    if out is not None:
+        check_target(out)
+    saved = clinic.load(model)
+    found, warning = clinic.predict(saved, files), " ".join(clinic.warnings_of(saved))
+    answers = clinic.as_csv(found.table)
+    if out is None:
+        typer.echo(answers, nl=False)
+        typer.echo(warning, err=True)
+    else:
+        write_text(out, answers, rescue=True)
+        typer.echo(f"{len(found.table)} answers are in {out}. {warning}")
+    name_bad_files(found.bad)
+    if found.table.empty:
+        raise typer.Exit(1)
+
+
+@app.command("explain")
+def explain_pictures(
+    model: ModelFolder,
+    files: Pictures,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the report, its pictures and table; made if need be.")
+    ] = Path("explained"),
+    method: Annotated[str, typer.Option(help="A saliency method, as 'hemafl list' shows them.")] = "grad_cam",
+    target: Annotated[
+        str | None, typer.Option(help="Class whose score is explained; by default the answer's.")
+    ] = None,
+) -> None:
+    """Show where a saved model looked in pictures: overlays, a table, and a report that needs no network.
+
+    A file that cannot be read gets one sentence; the exit code is 1 if none can. Not a medical device.
+    """
+    from hemafl_lib import clinic  # loads PyTorch
+
+    saved = clinic.load(model)
+    bad = clinic.explain(saved, files, out, method=method, target=target)
+    typer.echo(f"The report is {out / 'report.html'}. {' '.join(clinic.warnings_of(saved))}")
+    name_bad_files(bad)
+
+
+def name_bad_files(bad: Sequence[Bad]) -> None:
+    """Say what is wrong with each file that could not be read."""
+    for each in bad:
+        typer.echo(f"hemafl: {each.sentence}", err=True)
+
+
+@app.command("export")
+def export_model(
+    model: ModelFolder,
+    to: Annotated[str, typer.Option(help="'page' for the standalone page, or 'onnx'.")],
+    out: Annotated[Path, typer.Option(help="The file; its folder is made if need be.")],
+) -> None:
+    """Write a saved model as one file, for the standalone page or for another program."""
+    from hemafl_lib import clinic  # loads PyTorch
+
+    clinic.export(clinic.load(model), to, out)
+    typer.echo(f"{out} holds the model.")
+
+
+@clinic_app.command("models")
+def make_models(
+    families: Annotated[
+        list[str] | None, typer.Argument(help="Names of families, such as 'white-cells'; all by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the models.")] = MODELS_FOLDER,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder for what is trained, so that it is not trained again.")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Train the models that come with the book, measure them, and write them with their cards."""
+    from hemafl_book.clinic import FAMILIES, make  # loads PyTorch and Flower
+
+    for family in families or FAMILIES:
+        make.make(family, out, checkpoint, data.known_root(root), typer.echo)
 
 
 @app.command("sweep")
@@ -315,14 +427,22 @@ def confirm_results(
 def make_results(
     folder: Folder = RESULTS,
     everything: Annotated[bool, typer.Option("--all", help="Fresh ones too.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="How many at a time, each on one core; by default all cores.")
+    ] = None,
     root: Root = None,
 ) -> None:
     """Compute the stale results of papers and explorers; after an interruption the same command goes on."""
     from hemafl_book.frozen import make, subjects
     from hemafl_book.papers.where import Where
+    from hemafl_lib.parallel import cores
 
     where = Where(root=data.data_root(root))
-    failed = make.make(subjects.find([]), folder, where, typer.echo, everything=everything)
+    at_a_time = jobs or cores()
+    with make.processes(at_a_time) as pool:
+        failed = make.make(
+            subjects.find([]), folder, where, typer.echo, pool, everything=everything, at_a_time=at_a_time
+        )
     if failed:
         raise HemaflError(f"not computed: {', '.join(failed)}; read above why, and give the command again.")
 

@@ -240,7 +240,7 @@ def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe, progress: flo
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
-    return kind(parameters, rate, weight_decay=recipe.weight_decay)
+    return kind(parameters, rate, weight_decay=recipe.weight_decay, fused=True)
 
 
 def epoch_batches(cohort: Cohort, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:

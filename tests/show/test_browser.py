@@ -23,6 +23,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import yaml
+from builders.browser import MISSING, launched
 from PIL import Image
 
 from hemafl_book.build import normalise
@@ -33,25 +34,12 @@ from hemafl_book.explorers import saliency as saliency_explorer
 from hemafl_book.show import plots, results, widgets
 from hemafl_book.show.recording import plain
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        not Path(CHROMIUM).exists(), reason="needs Chromium: the package `chromium` is not installed"
-    ),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
 ]
 
 CONTROLS = [
@@ -246,14 +234,10 @@ def address(request, html):
     return html.as_uri() if request.param == "file" else request.getfixturevalue("served")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 class Visit:
@@ -615,6 +599,63 @@ def test_the_first_page_leads_to_the_book(address, visit):
     page = visit().open(address, "index.html")
     page.wait_for_url("**/book/intro.html")
     assert "Federated learning" in page.title()
+
+
+def test_the_page_for_own_cells_is_one_click_from_its_chapter(address, visit):
+    seen = visit()
+    page = seen.open(address, "book/intro.html")
+    page.get_by_role("link", name="a page for your own cells").click()
+    page.get_by_role("link", name="Open the page for your own cells").click()
+    page.wait_for_selector("body[data-ready]")
+    assert page.url.endswith("/clinic.html")
+    page.get_by_role("link", name="Federated learning in haematology").click()
+    page.wait_for_url("**/book/intro.html")
+    assert seen.away(address) == []
+    assert seen.complaints == []
+
+
+def test_a_reader_hides_the_code_of_all_pages_and_sees_what_it_shows(address, visit):
+    seen = visit()
+    page = seen.open(address, "book/papers/sample.html")
+    assert page.locator("div.cell_input").first.is_visible()
+    page.get_by_role("button", name="Hide the code").click()
+    assert not page.locator("div.cell_input").first.is_visible()
+    assert page.locator("#skew .hemafl-summary").is_visible()
+    page.reload()
+    assert not page.locator("div.cell_input").first.is_visible(), "remembered"
+    page.get_by_role("button", name="Show the code").press("Enter")
+    assert page.locator("div.cell_input").first.is_visible()
+    page.goto(f"{address}/book/papers/sample.html?code=hidden")
+    assert not page.locator("div.cell_input").first.is_visible(), "as the link says"
+    page.goto(f"{address}/book/papers/sample.html?code=shown")
+    assert seen.complaints == []
+
+
+def test_a_link_to_a_word_of_the_glossary_says_what_it_means(address, visit):
+    seen = visit(PHONE)
+    page = seen.open(address, "book/intro.html")
+    link = page.locator('article a[href*="glossary.html#term-round"]').first
+    link.focus()
+    meaning = page.get_by_role("tooltip")
+    assert meaning.inner_text().startswith("One exchange: the server sends the parameters")
+    box = meaning.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= PHONE["width"]
+    page.keyboard.press("Escape")
+    assert not meaning.is_visible()
+    link.hover()
+    assert meaning.is_visible()
+    assert seen.complaints == []
+
+
+def test_on_paper_no_line_and_no_table_is_cut(html, visit):
+    page = visit({"width": 718, "height": 1000}).open(html.as_uri(), "book/papers/attention_cnn.html")
+    page.emulate_media(media="print")
+    cut = page.evaluate("""() => [...document.querySelectorAll("article :is(pre, table)")]
+        .filter((one) => one.checkVisibility() && (one.scrollWidth > one.clientWidth + 1
+                || one.getBoundingClientRect().right > document.documentElement.clientWidth + 1))
+        .map((one) => one.textContent.slice(0, 60))""")
+    assert cut == []
 
 
 def test_stored_json_of_the_explorers_is_what_python_computed(html):

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import numpy as np
 import pandas as pd
@@ -217,6 +218,24 @@ def test_a_montage_shows_every_image():
     rows = red.all(axis=2).any(axis=1).astype(int)
     assert (np.diff(columns) == 1).sum() + columns[0] == 3
     assert (np.diff(rows) == 1).sum() + rows[0] == 2
+
+
+def test_a_map_lies_beside_its_image_and_never_over_it():
+    images = np.zeros((2, 3, 8, 8), np.uint8)
+    images[:, 0] = 255
+    maps = np.zeros((2, 2, 2), np.float32)
+    maps[:, 0, 0], maps[:, 1, 1] = 3.0, -3.0
+    image, _, _ = decode(plots.beside_maps(images, maps, ["a", "b"], alt="Two red squares and their maps."))
+    pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    none, most = (matplotlib.colormaps["cividis"](value, bytes=True)[:3] for value in (0.0, 1.0))
+    red, dark, bright = ((pixels == colour).all(axis=1).sum() for colour in ((255, 0, 0), none, most))
+    assert dark > 2 * bright > 0, "what speaks against the class is not shown as if it spoke for it"
+    assert red > 3 * bright, "nothing lies over the image"
+
+
+def test_images_without_their_maps_are_refused():
+    with pytest.raises(HemaflError, match="2 images, 1 maps"):
+        plots.beside_maps(np.zeros((2, 3, 8, 8), np.uint8), np.zeros((1, 2, 2)), ["a", "b"], alt="x")
 
 
 def test_a_montage_refuses_what_is_no_batch_of_images():
