@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install book test quick test-gpu lab results bench lint notebooks normalise lock clean
+.PHONY: help install book test quick test-gpu lab explorer results models bench lint notebooks normalise lock clean
 
 # The first Python that runs; a name on the path may be a mere shim.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
@@ -67,11 +67,17 @@ quick: $(READY)  ## check style, types, and the fast tests of the rooms that you
 test-gpu: $(READY)  ## check that a GPU gives the numbers of the CPU, within eight minutes; say so where there is none
 	$(BIN)/python tests/gpu/prove.py
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=book --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+lab: $(READY)  ## open copies of the notebooks in JupyterLab; they lie in work/notebooks
+	$(BIN)/python -m hemafl_book.build.lab
+
+explorer: $(READY)  ## open the explorer of saliency in a browser, served to this machine only
+	$(BIN)/python -m hemafl_book.build.explorer_app
 
 results: $(READY)  ## compute the frozen results that are stale, on the real data that HEMAFL_DATA names; goes on if stopped
 	$(BIN)/hemafl results make book/results
+
+models: $(READY)  ## train the small models of the clinic again; the white cells need the real data of HEMAFL_DATA
+	$(BIN)/hemafl clinic models --checkpoint work/clinic
 
 bench: $(READY)  ## measure the federation engines on this machine
 	$(BIN)/hemafl bench engines --out build/bench-engines.json

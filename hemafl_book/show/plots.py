@@ -231,6 +231,53 @@ def montage(
     return png(figure, alt)
 
 
+def beside_maps(
+    images: np.ndarray,
+    maps: np.ndarray,
+    titles: Sequence[str],
+    *,
+    alt: str,
+    columns: int = 3,
+    inches: float = 1.5,
+) -> Drawing:
+    """Return every image with its relevance map to the right of it, as one PNG.
+
+    The map lies beside the image and never over it, on the grid on which it was computed: dark is no positive
+    relevance, bright the most of that map, in colours that keep their order in grey.
+
+    Parameters
+    ----------
+    images
+        ``uint8[N, 3, H, W]`` as an array or a tensor.
+    maps
+        ``float[N, h, w]``, of any grid.
+    titles
+        One title an image.
+    alt
+        What the figure shows.
+    columns
+        Pairs a row.
+    inches
+        The width of one image.
+    """
+    if not len(images) == len(maps) == len(titles):
+        raise HemaflError(
+            f"beside_maps: {len(images)} images, {len(maps)} maps, {len(titles)} titles; give as many."
+        )
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(columns * 2 * inches, rows * (inches + 0.3)), layout="constrained")
+    grid = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
+    for ax in grid:
+        ax.set_axis_off()
+    for i, (image, relevance) in enumerate(zip(np.asarray(images), np.asarray(maps), strict=True)):
+        seen, looked = grid[2 * i], grid[2 * i + 1]
+        seen.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+        seen.set_title(one_line(titles[i], 60), fontsize=9, loc="left", parse_math=False)
+        looked.imshow(relevance.clip(min=0), cmap="cividis", vmin=0, interpolation="nearest")
+    return png(figure, alt)
+
+
 def script_json(value: Any) -> str:
     """Return compact JSON that can stand inside a script element."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import (
     BmpImagePlugin,
     ExifTags,
     Image,
+    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -86,6 +88,33 @@ def decode(path: Path, size: int) -> DecodedImage:
                 "12 or 14 bits write it; scale it to all 16 bits, or save it in 8."
             )
         return DecodedImage(resize(rgb, size), image.width, image.height, fingerprint(rgb), tuple(remarks))
+
+
+def photograph(path: Path) -> Image.Image:
+    """Read an image file as RGB in its full size, turned upright as its orientation tag (EXIF) says.
+
+    For pictures that a person took of cells; `decode` is for collections, whose masks lie as their files do.
+    Transparent pixels become white, 16-bit grey is scaled to 8 bits, and the first frame is read.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not of the format of its suffix, damaged, truncated, too large or small, or
+        of a colour mode without an agreed meaning in RGB.
+    """
+    with _open(path) as image:
+        _load(image, path)
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except (
+            OSError,
+            SyntaxError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ):  # what Pillow raises of a damaged tag
+            upright = image  # as every viewer shows it
+        return _rgb(upright, path)
 
 
 def decode_mask(path: Path, size: int, *, drawn_on: DecodedImage) -> np.ndarray:

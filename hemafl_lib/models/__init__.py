@@ -4,7 +4,7 @@ Image models take float32[B, 3, H, W] in [0, 1], normalise by themselves, and re
 of tables take float32[B, F] and return logits [B, C] or, for survival, a log-risk [B, 1]. The registry
 ``MODELS`` ties each network to its name; ``image_model`` and ``table_model`` make one by it.
 
-Budget: 1,950 lines.
+Budget: 2,050 lines.
 """
 
 from hemafl_lib.models.attention_cnn import AttentionCNN, SqueezeExcitation, block

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hemafl_lib.errors import ModelError, quote
 from hemafl_lib.models.nasnet import NASNetMobile
 from hemafl_lib.models.norms import Norm, Normalise, with_norm
+from hemafl_lib.models.pointwise import with_pointwise
 from hemafl_lib.models.prefix import SplitModel
 from hemafl_lib.models.weights import (
     RandomWeightsWarning,
@@ -162,7 +163,7 @@ def backbone(
     return SplitModel(
         Normalise(*row.channels),
         prefix,
-        with_norm(suffix, norm),
+        with_pointwise(with_norm(suffix, norm)),
         weights="random" if weights is None else weights.origin,
         pretrained=weights is not None,
     )

@@ -94,7 +94,8 @@ def weighted_terms(values: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
 def sums_at_risk(terms: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return for each of ``times`` the sum of the rows of ``terms`` followed at least that long."""
     order = np.argsort(time, kind="stable")
-    from_here_on = np.cumsum(terms[order][::-1], axis=0)[::-1]
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads the sums refuses what is not finite
+        from_here_on = np.cumsum(terms[order][::-1], axis=0)[::-1]
     nobody = np.zeros((1, *terms.shape[1:]))
     first = np.searchsorted(time[order], times, side="left")
     return np.concatenate([from_here_on, nobody])[first]

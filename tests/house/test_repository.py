@@ -1,5 +1,6 @@
 """What the repository promises about itself: its environments agree, its notebooks are in normal form."""
 
+import json
 import re
 import subprocess
 import sys
@@ -138,6 +139,32 @@ def test_every_page_of_the_book_is_in_the_table_of_contents(repository):
         if ".ipynb_checkpoints" not in path.parts
     }
     assert {page.removesuffix(".ipynb").removesuffix(".md") for page in listed} == found
+
+
+CHAPTER = (
+    "The paper in one table",
+    "The data, looked at",
+    "The method",
+    "The experiment",
+    "Explore",
+    "What the paper does not say",
+    "Exercises",
+    "Quiz",
+    "Take-aways",
+    "References",
+)
+"""What a reader finds in every chapter, in this order; a chapter may have others between them."""
+
+
+def test_every_chapter_keeps_its_order(repository):
+    chapters = sorted((repository / "book" / "papers").glob("*.ipynb"))
+    assert len(chapters) == 4
+    for path in chapters:
+        cells = json.loads(path.read_text())["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        headings = [heading.rstrip("s") for heading in re.findall(r"^## (.+)$", text, re.MULTILINE)]
+        wanted = [heading.rstrip("s") for heading in CHAPTER]
+        assert [heading for heading in headings if heading in wanted] == wanted, path.name
 
 
 def test_frozen_results_are_intact(repository):

@@ -17,7 +17,7 @@ from hemafl_book.explorers import EXPLORERS
 from hemafl_book.papers import PAPERS
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
-from hemafl_lib.explain import METHODS
+from hemafl_lib.explain import CLASS_MAPS, METHODS
 from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import MODELS
 from hemafl_lib.partition import SCHEMES
@@ -129,7 +129,8 @@ def test_the_command_lists_every_registry():
     said = CliRunner().invoke(cli.app, ["list"])
     assert said.exit_code == 0
     listed = set(re.findall(r"^  (\S+)", said.output, re.MULTILINE))
-    registries = (PAPERS, EXPLORERS, MODELS, AGGREGATORS, SCHEMES, METHODS, ENGINES, CARDS)
+    methods = {**METHODS, **CLASS_MAPS}
+    registries = (PAPERS, EXPLORERS, MODELS, AGGREGATORS, SCHEMES, methods, ENGINES, CARDS)
     assert listed == {name for names in registries for name in names}
 
 
