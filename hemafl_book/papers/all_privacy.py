@@ -11,11 +11,21 @@ images of seed 0 with noise 1; the table "choice of clip" repeats the last compa
 clips from 0.1 to 10 differ by less than 0.03 there, if the learning rate is set to match, and 1 is the usual
 one. No test image had a say. A hospital that chooses on its own patients would have to count that in its
 epsilon too; here nothing of it is counted.
+
+Between the network without privacy and the one that only clips stands the private recipe without clipping:
+the first step is the price of the recipe, the second that of clipping, and the rest is that of the noise.
+(At the record level the second step also draws each batch by a coin for every image, in the place of a
+shuffle.) The private recipe's learning rate was chosen for steps of clipped length, so that without clipping
+it is tried with a tenth and with ten times that rate as well; all three are shown.
+
+One study trains more than the last layer: the last block too, with group norm, which DP-SGD needs. Of three
+learning rates (0.5, 2, 8) it has the one of the last layer, which was the best on the validation images of
+seed 0 with noise 1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +45,7 @@ from hemafl_book.results import Results
 from hemafl_lib import partition
 from hemafl_lib.data.cohort import CohortKind, ImageCohort, VariantCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import BACKBONES, activations, backbone
+from hemafl_lib.models import BACKBONES, Norm, SplitModel, activations, backbone
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, round_steps
 from hemafl_lib.training import Recipe
@@ -62,9 +72,16 @@ CLIPS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Clips that are compared on the validation images, with noise `CHOICE_NOISE`."""
 CHOICE_NOISE = 1.0
 
+UNCLIPPED, TIMES = "private recipe without clipping", (0.1, 1.0, 10.0)
+"""In the names of arms that follow the private recipe and do not clip; how many times its learning rate."""
+
+NORM: Norm = "group"
+"""What becomes of a batch norm that is trained, also without privacy: it would mix the images of a batch."""
+
 MEASURES = ("accuracy", "balanced accuracy", "macro F1")
 
 Level = Literal["record", "client"]
+Trained = Literal["head", "top"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,12 @@ class Study:
         Probability with which the server uses a client's reply; matters at the client level only.
     deal
         Another way to deal the images than by ``proportions``.
+    trained
+        The last layer of the network ("head"), or its last block too ("top"), see `models.backbone`.
+    alone
+        Whether each client also trains alone; whole clients are hidden among others only.
+    times
+        With how many times its learning rate the private recipe is trained without clipping.
     """
 
     title: str
@@ -98,6 +121,9 @@ class Study:
     clip: float = 1.0
     sampling: float = 1.0
     deal: Deal | None = None
+    trained: Trained = "head"
+    alone: bool = False
+    times: tuple[float, ...] = TIMES
 
     def way(self) -> Deal:
         """Return how the images are dealt to the clients."""
@@ -128,10 +154,10 @@ class Protocol:
     def describe(self) -> dict[str, Any]:
         """Return the protocol as plain JSON values."""
         fixed = {
-            "trained": "head",
             "without privacy": asdict(self.plain_recipe()),
             "delta": DELTA,
             "noise of the choice": CHOICE_NOISE,
+            "initial": "by seed",
             "validation": VALIDATION,
             "test": TEST,
         }
@@ -173,7 +199,7 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     Parameters
     ----------
     preset
-        "quick" (three noises, one seed) or "paper" (eight noises, three seeds, and the choice of the clip).
+        "quick" (three noises, one seed) or "paper" (eight noises, five seeds, and the choice of the clip).
     source
         "real" or "smear".
     changes
@@ -189,7 +215,7 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     quick = preset == "quick"
     noises = (0.0, 1.0, 4.0) if quick else NOISES
     by_record, by_client = (change_recipe(own(), changes) for own in (record_recipe, client_recipe))
-    record = Study("record level, 3 unequal clients", "record", UNEQUAL, noises, by_record)
+    record = Study("record level, 3 unequal clients", "record", UNEQUAL, noises, by_record, alone=True)
     few = Study("client level, 3 clients", "client", FEW, noises, by_client)
     many = Study("client level, 60 clients", "client", MANY, noises, by_client)
     if changes.deals:
@@ -197,9 +223,17 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
         record, few = (replace(one, title=f"{one.level} level, {deal}", deal=deal) for one in (record, few))
         many = few
     halved = replace(many, title=f"{many.title}, half of them a round", sampling=0.5)
-    studies = tuple(dict.fromkeys((record, few, many) if quick else (record, few, many, halved)))
+    more = replace(
+        record,
+        title=f"{record.title}, last block",
+        noises=(0.0, 1.0, 4.0),
+        trained="top",
+        alone=False,
+        times=(1.0,),
+    )
+    studies = tuple(dict.fromkeys((record, few, many) if quick else (record, few, many, halved, more)))
     rounds, network = changes.rounds or ROUNDS, changes.network(BACKBONE)
-    seeds = changes.seeds((0,) if quick else (0, 1, 2))
+    seeds = changes.seeds((0,) if quick else (0, 1, 2, 3, 4))
     if quick:
         return Protocol(preset, source, 64, 400, 20, studies, seeds, (), rounds, network, changes)
     return Protocol(preset, source, 96, 1600, 89, studies, seeds, CLIPS, rounds, network, changes)
@@ -230,19 +264,28 @@ def clients(train: VariantCohort, study: Study, seed: int) -> list[Site[VariantC
 
 @dataclass(frozen=True)
 class Task:
-    """One way of training with one seed; ``noise`` None is training without privacy."""
+    """One way of training with one seed.
+
+    ``noise`` None is training without privacy: by a recipe of its own, or by the private recipe at so many
+    ``times`` its learning rate.
+    """
 
     study: Study
     seed: int
     noise: float | None
     kind: Kind = "federated"
+    times: float | None = None
 
     def arm(self, plain: Recipe) -> Arm:
         """Return how the clients train and the server combines; ``plain`` is the recipe without privacy."""
+        if self.times is not None:
+            rate = self.times * self.study.recipe.learning_rate
+            recipe = replace(self.study.recipe, learning_rate=rate)
+            return Arm(f"{self.kind}, {UNCLIPPED}, rate {rate:g}", self.kind, recipe=recipe, norm=NORM)
         if self.noise is None:
-            return Arm(f"{self.kind} without privacy", kind=self.kind, recipe=plain)
+            return Arm(f"{self.kind} without privacy", self.kind, recipe=plain, norm=NORM)
         if self.study.level == "record":
-            return Arm(self.kind, kind=self.kind, recipe=self.study.recipe)
+            return Arm(self.kind, self.kind, recipe=self.study.recipe, norm=NORM)
         privacy = ClientPrivacy(
             noise=self.noise,
             clip=self.study.clip,
@@ -250,7 +293,7 @@ class Task:
             delta=DELTA,
             seed=self.seed,
         )
-        return Arm(self.kind, aggregator=privacy, recipe=self.study.recipe)
+        return Arm(self.kind, aggregator=privacy, recipe=self.study.recipe, norm=NORM)
 
     def trainer(self) -> RecordPrivacy | None:
         """Return what clips and adds noise at the clients, if anything does."""
@@ -269,12 +312,10 @@ class Task:
 
 
 def tasks(study: Study, seed: int) -> list[Task]:
-    """Return all trainings of a study with one seed: without privacy, then with every noise.
-
-    At the record level each client also trains alone; whole clients are hidden among others only.
-    """
-    kinds: tuple[Kind, ...] = ("federated", "isolated") if study.level == "record" else ("federated",)
-    return [Task(study, seed, noise, kind) for noise in (None, *study.noises) for kind in kinds]
+    """Return all trainings of a study with one seed: without privacy, with every noise, without clipping."""
+    kinds: tuple[Kind, ...] = ("federated", "isolated") if study.alone else ("federated",)
+    private = [Task(study, seed, noise, kind) for noise in (None, *study.noises) for kind in kinds]
+    return [*private, *(Task(study, seed, None, times=times) for times in study.times)]
 
 
 def epsilons(arm: Arm, run: Run) -> pd.DataFrame:
@@ -316,17 +357,25 @@ def examine_choice(trial: Trial, runs: Mapping[str, Run], where: Where) -> Table
 
 
 class Inputs:
-    """The images, the network, and what its last layer reads of the images, which is computed when needed."""
+    """The images, the network, and what its last layers read of the images, which is computed when needed."""
 
     def __init__(self, asked: Protocol, where: Where) -> None:
         self.asked, self.device = asked, where.device
         self.images = smears(asked, where.root)
-        self.network = backbone(asked.network, len(self.images.classes), trainable="head")
+        self.found: dict[Trained, VariantCohort] = {}
 
-    @cached_property
-    def read(self) -> VariantCohort:
-        """What the last layer reads."""
-        return activations(self.network, self.images, batch_size=16, device=self.device, progress=False)
+    def network(self, trained: Trained, seed: int) -> SplitModel:
+        """Return the network, of which what begins at random is drawn by the seed."""
+        return backbone(self.asked.network, len(self.images.classes), trainable=trained, seed=seed)
+
+    def read(self, trained: Trained) -> VariantCohort:
+        """Return what is trained of the network reads; the frozen layers are the same for every seed."""
+        if trained not in self.found:
+            network = self.network(trained, 0)
+            self.found[trained] = activations(
+                network, self.images, batch_size=16, device=self.device, progress=False
+            )
+        return self.found[trained]
 
 
 BASELINES, CHOICE = "without any network", "choice of clip"
@@ -355,20 +404,21 @@ def run(asked: Protocol, where: Where = HERE) -> Results:
 
 def piece(study: Study, inputs: Inputs, seed: int) -> Piece:
     """Return the trainings of a study with one seed, judged on the test images."""
-    parts = split_images(inputs.read, seed)
+    parts = split_images(inputs.read(study.trained), seed)
     sites = clients(parts.train, study, seed)
-    judged = {"test": parts.test}
-    trials = [trial(task, inputs, sites, judged) for task in tasks(study, seed)]
+    judged, network = {"test": parts.test}, inputs.network(study.trained, seed)
+    trials = [trial(task, inputs, network, sites, judged) for task in tasks(study, seed)]
     return Piece(trials=trials, examine=examine, beside=lambda: {"sites": site_table(study, sites, seed)})
 
 
 def choice_piece(inputs: Inputs, seed: int) -> Piece:
-    """Return the trainings of all studies with other clips, judged on the validation images."""
-    parts = split_images(inputs.read, seed)
-    judged = {"validation": parts.validation}
+    """Return the trainings of the last layer with other clips, judged on the validation images."""
+    parts = split_images(inputs.read("head"), seed)
+    judged, network = {"validation": parts.validation}, inputs.network("head", seed)
     trials = [
-        trial(Task(one, seed, CHOICE_NOISE), inputs, clients(parts.train, study, seed), judged)
+        trial(Task(one, seed, CHOICE_NOISE), inputs, network, clients(parts.train, study, seed), judged)
         for study in inputs.asked.studies
+        if study.trained == "head"
         for one in candidates(study, inputs.asked.clips)
     ]
     return Piece(trials=trials, examine=examine_choice)
@@ -384,6 +434,7 @@ def baselines_piece(images: ImageCohort, seed: int) -> Piece:
 def trial(
     task: Task,
     inputs: Inputs,
+    network: SplitModel,
     sites: Sequence[Site[VariantCohort]],
     judged: Mapping[str, VariantCohort],
 ) -> Trial:
@@ -393,7 +444,7 @@ def trial(
         seed=task.seed,
         rounds=inputs.asked.rounds,
         sites=sites,
-        model=inputs.network,
+        model=network,
         judged=judged,
         trainer=task.trainer(),
         labels=task.labels(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from builders.command import run_by_command
 
 from hemafl_book.papers import all_privacy
@@ -22,6 +23,7 @@ PROTOCOL = all_privacy.protocol
 QUIET = Where(progress=False)
 PLAIN = PROTOCOL("quick").plain_recipe()
 RECORD, FEW, MANY = (study.title for study in PROTOCOL("quick").studies)
+BLOCK = f"{RECORD}, last block"
 
 
 def tiny_protocol(*_: object, **__: object) -> all_privacy.Protocol:
@@ -43,6 +45,12 @@ def tiny_results() -> Results:
 @pytest.fixture(scope="module")
 def images():
     return smear.simulate(120, size=16, classes=smear.LEUKAEMIA, sites=("north",), patients=40, masks=False)
+
+
+def unclipped(title: str) -> list[str]:
+    """The names of a study's arms that follow the private recipe and do not clip."""
+    rate = next(study.recipe.learning_rate for study in PROTOCOL("paper").studies if study.title == title)
+    return [f"federated, {all_privacy.UNCLIPPED}, rate {times * rate:g}" for times in all_privacy.TIMES]
 
 
 def both(found: Results) -> pd.DataFrame:
@@ -72,12 +80,42 @@ def test_without_noise_given_nothing_is_clipped(number):
     assert "without privacy" in task.arm(PLAIN).name
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_private_recipe_is_also_trained_without_clipping_at_three_rates(number):
+    study = PROTOCOL("quick").studies[number]
+    found = [task for task in all_privacy.tasks(study, 0) if task.times is not None]
+    assert all(task.trainer() is None and task.noise is None for task in found)
+    arms = [task.arm(PLAIN) for task in found]
+    assert all(not isinstance(arm.aggregator, ClientPrivacy) for arm in arms)
+    rates = [arm.recipe.learning_rate for arm in arms]
+    assert np.allclose(rates, np.multiply((0.1, 1.0, 10.0), study.recipe.learning_rate))
+    assert {replace(arm.recipe, learning_rate=1.0) for arm in arms} == {
+        replace(study.recipe, learning_rate=1.0)
+    }
+
+
+def test_a_seed_draws_the_initial_weights_and_what_is_read_stays():
+    inputs = all_privacy.Inputs(tiny_protocol(), QUIET)
+    networks = [inputs.network("head", seed) for seed in (0, 0, 1)]
+    heads = [network.suffix.classifier.weight for network in networks]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    stems = [network.prefix.conv_stem.weight for network in networks]
+    assert torch.equal(stems[0], stems[2])
+    study = tiny_protocol().studies[0]
+    pieces = [all_privacy.piece(study, inputs, seed) for seed in (0, 1)]
+    trained = [piece.trials[0].model.suffix.classifier.weight for piece in pieces]
+    assert not torch.equal(*trained)
+
+
 def test_only_at_the_record_level_clients_also_train_alone():
     kinds = {
-        study.level: {task.kind for task in all_privacy.tasks(study, 0)}
+        study.title: {task.kind for task in all_privacy.tasks(study, 0)}
         for study in PROTOCOL("paper").studies
     }
-    assert kinds == {"record": {"federated", "isolated"}, "client": {"federated"}}
+    assert kinds.pop(RECORD) == {"federated", "isolated"}
+    assert len(kinds) == 4
+    assert all(kind == {"federated"} for kind in kinds.values())
 
 
 def test_all_studies_share_the_test_images_and_no_patient_is_on_two_sides(images):
@@ -105,11 +143,14 @@ def test_other_clips_come_with_a_learning_rate_to_match():
 def test_every_way_of_training_is_scored_with_every_seed(tiny_results):
     sites = [f"site-{number}" for number in (1, 2, 3)]
     alone = [f"isolated{kind}: {site}" for kind in ("", " without privacy") for site in sites]
-    record = tiny_results.tables["record level: scores"]
-    assert set(record["arm"]) == {"federated", "federated without privacy", *alone}
-    assert len(record) == 4 * (1 + 2) * 2, "runs, noises and none, seeds"
+    record, block = (
+        tiny_results.tables["record level: scores"].query("study == @title") for title in (RECORD, BLOCK)
+    )
+    assert set(block["arm"]) == {"federated", "federated without privacy", unclipped(RECORD)[1]}
+    assert set(record["arm"]) == {"federated", "federated without privacy", *alone, *unclipped(RECORD)}
+    assert len(record) == (4 * (1 + 2) + 3) * 2, "runs, noises and none, rates without clipping, seeds"
     client = tiny_results.tables["client level: scores"]
-    assert set(client["arm"]) == {"federated", "federated without privacy"}
+    assert set(client["arm"]) == {"federated", "federated without privacy", *unclipped(FEW)}
     assert client["study"].nunique() == 3
     for table in (record, client, tiny_results.tables["baselines"], tiny_results.tables["choice of clip"]):
         assert table[list(all_privacy.MEASURES)].apply(lambda column: column.between(0, 1).all()).all()
@@ -127,7 +168,10 @@ def test_every_site_pays_for_its_own_size(tiny_results):
 
 
 def test_alone_a_client_spends_what_it_spends_in_the_federation(tiny_results):
-    scores = tiny_results.tables["record level: scores"].query("noise == 2 and seed == 0").set_index("arm")
+    scores = tiny_results.tables["record level: scores"].query(
+        "study == @RECORD and noise == 2 and seed == 0"
+    )
+    scores = scores.set_index("arm")
     spent = tiny_results.tables["epsilon"].query("study == @RECORD and noise == 2 and seed == 0")
     last = spent[spent["round"] == 2].set_index("site")["epsilon"]
     for site, value in last.items():
@@ -150,7 +194,7 @@ def test_clipping_alone_bounds_nothing_and_no_privacy_has_no_epsilon(tiny_result
 
 def test_the_clip_is_compared_on_validation_images(tiny_results):
     table = tiny_results.tables["choice of clip"]
-    assert set(table["study"]) == {study.title for study in tiny_protocol().studies}
+    assert set(table["study"]) == {study.title for study in tiny_protocol().studies} - {BLOCK}
     assert len(table) == 3 + 3 * 2
     assert tiny_results.protocol.clips == (1.0, 5.0)
 
@@ -158,11 +202,11 @@ def test_the_clip_is_compared_on_validation_images(tiny_results):
 def test_utility_is_the_mean_over_the_seeds(tiny_results):
     scores = tiny_results.tables["record level: scores"]
     found = all_privacy.utility(scores, "accuracy")
-    row = found.query("arm == 'federated' and noise == 2").iloc[0]
-    values = scores.query("arm == 'federated' and noise == 2")["accuracy"]
+    row = found.query("study == @RECORD and arm == 'federated' and noise == 2").iloc[0]
+    values = scores.query("study == @RECORD and arm == 'federated' and noise == 2")["accuracy"]
     assert row["mean"] == pytest.approx(values.mean())
     assert (row["low"], row["high"]) == evaluation.seed_interval(values)[1:]
-    assert len(found) == scores.groupby(["arm", "noise"], dropna=False).ngroups
+    assert len(found) == scores.groupby(["study", "arm", "noise"], dropna=False).ngroups
 
 
 def test_costs_are_means_over_the_seeds(tiny_results):
@@ -218,7 +262,7 @@ def frozen() -> FrozenResult:
 def test_the_frozen_result_is_not_stale(frozen):
     """Whoever changes the protocol has to compute the results again (`make results`)."""
     assert not stale(frozen, json.loads(json.dumps(PROTOCOL("paper", "real").describe())))
-    assert frozen.seeds == [0, 1, 2]
+    assert frozen.seeds == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.real
@@ -230,6 +274,7 @@ def test_the_frozen_result_was_computed_on_these_files(frozen, real_data):
 
 def test_the_frozen_curves_say_what_the_chapter_does(frozen):
     record, client = (frozen.table(f"{level} level: scores") for level in ("record", "client"))
+    record = record.query("study == @RECORD")
     curve = all_privacy.utility(record).query("noise >= 1").pivot(index="noise", columns="arm", values="mean")
     assert curve["federated"].is_monotonic_decreasing
     alone = curve[[f"isolated: site-{number}" for number in (1, 2, 3)]]
