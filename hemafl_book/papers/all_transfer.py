@@ -9,6 +9,12 @@ The paper flips and then splits. Here the split comes first, of whole images, un
 paper's order to show what it does. Budgets are matched: isolated, federated and centralised training pass
 equally often over the training rows, and so does a network in every order of flipping and splitting.
 
+Section 3.5 of the paper averages what clients send "with the current global weights", and does not say by how
+much. A server that keeps a share of its own weights is the mean with a server learning rate of the rest, and
+without momentum; three shares are tried.
+
+A seed decides the split, the dealing, the initial weights of what is trained, and the order.
+
 The learning rate of the last layer and its schedule were chosen by the federation's accuracy on the
 validation images of seed 0, out of eight; no test image of seed 0 had a say. (The other seeds test some of
 these validation images, as every seed splits anew.)
@@ -22,10 +28,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import StratifiedGroupKFold
-from torch import Tensor, nn
+from torch import nn
 
 from hemafl_book.papers import leukaemia, scores
 from hemafl_book.papers.arms import (
@@ -40,18 +44,20 @@ from hemafl_book.papers.arms import (
 )
 from hemafl_book.papers.baselines import learn_and_answer, learners
 from hemafl_book.papers.changes import OPTIONS, UNCHANGED, Changes
+from hemafl_book.papers.copies import FLIPS, in_rows, network_inputs, originals
 from hemafl_book.papers.dealing import Deal
 from hemafl_book.papers.leukaemia import BACKBONE, recipe
+from hemafl_book.papers.macro_scores import measures, score_rows
 from hemafl_book.papers.offer import Offer
 from hemafl_book.papers.protocol import OfStudies, describe
 from hemafl_book.papers.studies import Piece, Series, each_study, run_studies, with_column
 from hemafl_book.papers.where import HERE, Where
 from hemafl_book.results import Results
 from hemafl_lib import evaluation, federation, partition
-from hemafl_lib.augmentation import with_variants
+from hemafl_lib.aggregation import FedAvgM
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort, VariantCohort
 from hemafl_lib.federation import Run
-from hemafl_lib.models import BACKBONES, SplitModel, activations, image_model, trained_part
+from hemafl_lib.models import BACKBONES, SplitModel, image_model, trained_part
 from hemafl_lib.partition import Site
 from hemafl_lib.seeds import derive
 from hemafl_lib.training import Recipe
@@ -64,19 +70,14 @@ VALIDATION, TEST = 0.1, 0.2
 MINIMUM = 100
 """Fewest images of a client, all parts together."""
 
+KEPT = (0.25, 0.5, 0.75)
+"""Shares of its own weights that a server keeps which mixes."""
+
 DRAWS = 1000
 """Resamples of each interval."""
 
 QUICK_SIZE, SMALL_SIZE = 96, 32
 """Sides in pixels of the images that EfficientNet-Lite0 reads in the quick preset, and that `SMALL` reads."""
-
-FLIPS: dict[str, Callable[[Tensor], Tensor]] = {
-    "as it is": lambda images: images,
-    "left to right": lambda images: images.flip(3),
-    "top to bottom": lambda images: images.flip(2),
-    "both": lambda images: images.flip((2, 3)),
-}
-"""The paper's four copies of an image [N, 3, H, W]."""
 
 OFFER = Offer(
     name="all-transfer",
@@ -109,8 +110,8 @@ class Study:
     title
         Stands in the column ``study`` of all tables.
     arms, seeds
-        What is trained; ``seeds`` are those of split, dealing and training. With ``folds`` they are the
-        numbers of the folds.
+        What is trained; ``seeds`` are those of split, dealing, initial weights and training. With ``folds``
+        they are the numbers of the folds.
     split
         See `LEAKAGE`.
     alpha
@@ -176,6 +177,7 @@ class Protocol(OfStudies):
             copies=list(FLIPS),
             trained="head",
             draws=DRAWS,
+            initial="by seed",
         )
 
 
@@ -190,6 +192,19 @@ def three_ways(network: str) -> tuple[Arm, ...]:
     federated = Arm("FedAvg", recipe=recipe(), network=network)
     isolated = replace(federated, name="isolated", kind="isolated")
     return isolated, federated, replace(federated, name="centralised", kind="centralised")
+
+
+def mixing(network: str) -> tuple[Arm, ...]:
+    """Return federations whose server keeps a share of its current weights in every round."""
+    return tuple(
+        Arm(
+            f"server keeps {kept:g}",
+            aggregator=FedAvgM(learning_rate=1 - kept, momentum=0.0),
+            recipe=recipe(),
+            network=network,
+        )
+        for kept in KEPT
+    )
 
 
 def leakage_studies(
@@ -250,9 +265,10 @@ def protocol(preset: str = "quick", source: str = "smear", changes: Changes = UN
     both = (transferred, from_scratch)
     known: tuple[Split, ...] = ("leak", "image", "near duplicates", "training set only")
     drawn: tuple[Split, ...] = ("leak", "image", "patient", "training set only")
-    skewed = Study("three clients of different classes", (isolated, federated), five, alpha=ALPHA)
+    mixed = mixing(network)
+    skewed = Study("three clients of different classes", (isolated, federated, *mixed), five, alpha=ALPHA)
     studies = (
-        Study(main, (isolated, federated, centralised), five, curves=True),
+        Study(main, (isolated, federated, centralised, *mixed), five, curves=True),
         *(() if changes.deals else (skewed,)),
         Study("five folds", (federated,), tuple(range(FOLDS)), folds=True),
         *leakage_studies(both, five, known),
@@ -280,25 +296,12 @@ def smears(asked: Protocol, simulated: bool, size: int, root: Path | None = None
     return leukaemia.drawn_images(asked.cells, size, asked.patients, leukaemia.SHARES)
 
 
-def initial_network(name: str, classes: int) -> nn.Module:
-    """Return `SMALL` or a backbone of which the last layer is trained; a warning says if it is random."""
-    return image_model(name, classes, trainable="head")
+def initial_network(name: str, classes: int, seed: int) -> nn.Module:
+    """Return `SMALL` or a backbone of which the last layer is trained; a warning says if it is random.
 
-
-def network_inputs(network: nn.Module, images: ImageCohort, device: str | None = None) -> VariantCohort:
-    """Return the four flips of every image as variants [N, 4, ...] of what is trained of the network.
-
-    That is the activations of the frozen layers, or the images themselves for a network without any.
+    What is trained begins with weights that the seed draws.
     """
-    copies = (replace(images, images=flip(images.images)) for flip in FLIPS.values())
-    if isinstance(network, SplitModel):
-        found = [
-            activations(network, copy, batch_size=16, device=device, progress=False).variants[:, 0]
-            for copy in copies
-        ]
-    else:
-        found = [copy.images for copy in copies]
-    return with_variants(images, torch.stack(found, dim=1))
+    return image_model(name, classes, trainable="head", seed=seed)
 
 
 def units(images: ImageCohort, split: Split) -> np.ndarray:
@@ -310,23 +313,6 @@ def units(images: ImageCohort, split: Split) -> np.ndarray:
     return np.arange(len(images))
 
 
-def in_rows(cohort: VariantCohort) -> VariantCohort:
-    """Return every variant as a row of its own: [N, K, ...] to [N K, 1, ...], an image's rows together.
-
-    Rows of one image have the same patient.
-    """
-    copies = cohort.variants.shape[1]
-    return replace(
-        cohort.take(np.repeat(np.arange(len(cohort)), copies)),
-        variants=cohort.variants.flatten(0, 1)[:, None],
-    )
-
-
-def drop_flips(cohort: VariantCohort) -> VariantCohort:
-    """Return every image once, as it is."""
-    return replace(cohort, variants=cohort.variants[:, :1])
-
-
 def split_and_flip(cohort: VariantCohort, study: Study, seed: int) -> list[Site[VariantCohort]]:
     """Split the images and deal them to the clients, in the order of flipping and splitting of the study.
 
@@ -334,7 +320,7 @@ def split_and_flip(cohort: VariantCohort, study: Study, seed: int) -> list[Site[
     """
     if study.split == "leak":
         return client_sites(in_rows(cohort), study, seed, "row")
-    held = drop_flips if study.split == "training set only" else in_rows
+    held = originals if study.split == "training set only" else in_rows
     return [
         Site(site.name, in_rows(site.train), held(site.validation), held(site.test))
         for site in client_sites(cohort, study, seed, "patient")
@@ -367,7 +353,10 @@ def fold_sites(cohort: VariantCohort, study: Study, fold: int) -> list[Site[Vari
 
 
 class Inputs:
-    """The images of all studies, the networks, and what each of them reads, which is computed when needed."""
+    """The images of all studies, the networks, and what each of them reads, which is computed when needed.
+
+    The frozen layers are the same for every seed.
+    """
 
     def __init__(self, asked: Protocol, where: Where) -> None:
         self.asked, self.where = asked, where
@@ -375,7 +364,7 @@ class Inputs:
         self.cohorts = {key: smears(asked, *key, root=where.root) for key in dict.fromkeys(keys)}
         classes = len(self.images(asked.studies[0]).classes)
         names = dict.fromkeys(arm.network for study in asked.studies for arm in study.arms)
-        self.networks = {name: initial_network(name, classes) for name in names}
+        self.networks = {name: initial_network(name, classes, seed=0) for name in names}
         self.flips: dict[tuple[bool, str], VariantCohort] = {}
 
     def keys(self, study: Study, network: str) -> tuple[tuple[bool, int], tuple[bool, int]]:
@@ -393,7 +382,8 @@ class Inputs:
         drawn, size = self.keys(study, name)[1]
         if (drawn, name) not in self.flips:
             images = self.cohorts[drawn, size]
-            self.flips[drawn, name] = network_inputs(self.networks[name], images, self.where.device)
+            network = self.networks[name]
+            self.flips[drawn, name] = network_inputs(network, images, device=self.where.device)
         return self.flips[drawn, name]
 
 
@@ -437,6 +427,8 @@ def piece(study: Study, inputs: Inputs, cohorts: Mapping[str, VariantCohort], se
     deal = fold_sites if study.folds else split_and_flip
     sites = {name: deal(cohort, study, seed) for name, cohort in cohorts.items()}
     pooled = {name: federation.pooled(dealt) for name, dealt in sites.items()}
+    classes = len(inputs.images(study).classes)
+    models = {name: initial_network(name, classes, seed) for name in cohorts}
     sides = {name: {"validation": of.validation, "test": of.test} for name, of in pooled.items()}
     trials = [
         Trial(
@@ -444,7 +436,7 @@ def piece(study: Study, inputs: Inputs, cohorts: Mapping[str, VariantCohort], se
             seed=seed,
             rounds=inputs.asked.rounds,
             sites=sites[arm.network],
-            model=inputs.networks[arm.network],
+            model=models[arm.network],
             judged={"test": pooled[arm.network].test},
             monitor=sides[arm.network] if study.curves and arm.kind != "isolated" else None,
         )
@@ -493,34 +485,9 @@ def study_tables(study: Study, rounds: int, found: Tables) -> Tables:
     return own | {name: found[name] for name in ("intervals", "sizes", "curves") if name in found}
 
 
-def score_rows(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """Return the paper's measures, one row a model."""
-    return pd.DataFrame([paper_scores(p) for p in predictions])
-
-
 def arm_of(name: str) -> str:
     """Return the arm of a run: "isolated" of "isolated: site-1"."""
     return name.partition(": ")[0]
-
-
-def paper_scores(p: Prediction) -> dict[str, object]:
-    """Return the paper's measures of one model: precision, recall and F1 are means over the classes."""
-    predicted = p.probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        p.labels, predicted, labels=np.unique(p.labels), average="macro", zero_division=0
-    )
-    return {
-        "arm": p.arm,
-        "seed": p.seed,
-        "where": p.where,
-        "rows": len(p.labels),
-        "accuracy": evaluation.accuracy(p.labels, predicted),
-        "precision": precision,
-        "recall": recall,
-        "F1": f1,
-        "AUC micro": evaluation.area_under_roc(p.labels, p.probabilities, "micro"),
-        "AUC macro": evaluation.area_under_roc(p.labels, p.probabilities, "macro"),
-    }
 
 
 def intervals(p: Prediction, test: LabelledCohort) -> dict[str, object]:
@@ -610,12 +577,3 @@ def report(results: Results) -> str:
         for study in results.protocol.studies
     ]
     return "\n\n".join(parts)
-
-
-MEASURES = ("accuracy", "precision", "recall", "F1", "AUC micro", "AUC macro")
-
-
-def measures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return arms by measures: the mean over the seeds or folds, with its interval if there are several."""
-    columns = {name: scores.interval_table(table, name, digits=3)["test"] for name in MEASURES}
-    return pd.DataFrame(columns)

@@ -11,14 +11,16 @@ from builders.command import run_by_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hemafl_book.papers import all_transfer, published
-from hemafl_book.papers.all_transfer import FLIPS, LEAKAGE, Study
+from hemafl_book.papers import all_transfer, macro_scores, published
+from hemafl_book.papers.all_transfer import LEAKAGE, Study
 from hemafl_book.papers.arms import Prediction
 from hemafl_book.papers.changes import Changes
+from hemafl_book.papers.copies import FLIPS
 from hemafl_book.papers.where import Where
 from hemafl_book.results import FrozenResult, Results, load, stale
 from hemafl_book.show import results
 from hemafl_lib import federation, partition
+from hemafl_lib.aggregation import aggregate, weighted_mean
 from hemafl_lib.augmentation import to_float, with_variants
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import VariantCohort
@@ -28,6 +30,7 @@ from hemafl_lib.models import AttentionCNN, backbone
 PROTOCOL = all_transfer.protocol
 QUIET = Where(progress=False)
 SPLITS = tuple(LEAKAGE)
+MIXING = ("server keeps 0.25", "server keeps 0.5", "server keeps 0.75")
 
 
 def tiny_protocol(*_: object, **__: object) -> all_transfer.Protocol:
@@ -168,6 +171,36 @@ def test_a_network_without_frozen_layers_reads_the_pixels(images):
     assert torch.equal(found[:, 3], images.images.flip((2, 3)))
 
 
+def test_a_seed_draws_the_initial_weights_and_not_the_frozen_layers():
+    asked = tiny_protocol()
+    inputs = all_transfer.Inputs(asked, QUIET)
+    study = next(study for study in asked.studies if study.split == "leak")
+    piece = all_transfer.prepare(study, inputs)
+    networks = {seed: {t.arm.network: t.model for t in piece(seed).trials} for seed in (0, 1)}
+    heads = [found["efficientnet_lite0"].suffix.classifier.weight for found in networks.values()]
+    small = [
+        torch.cat([p.flatten() for p in found[all_transfer.SMALL].parameters()])
+        for found in networks.values()
+    ]
+    assert not torch.equal(*heads)
+    assert not torch.equal(*small)
+    stems = [found["efficientnet_lite0"].prefix.conv_stem.weight for found in networks.values()]
+    assert torch.equal(*stems)
+
+
+@pytest.mark.parametrize("arm", all_transfer.mixing("efficientnet_lite0"), ids=lambda arm: arm.name)
+def test_a_server_that_mixes_keeps_its_share_of_the_current_weights(arm):
+    rng = np.random.default_rng(0)
+    current, *replies = ({"w": rng.normal(size=5)} for _ in range(4))
+    kept = float(arm.name.removeprefix("server keeps "))
+    state = arm.aggregator.start(current)
+    for _ in range(2):
+        mean = weighted_mean(replies, [3, 2, 1])["w"]
+        expected = kept * current["w"] + (1 - kept) * mean
+        current, state = aggregate(arm.aggregator, current, replies, [3, 2, 1], state)
+        np.testing.assert_allclose(current["w"], expected)
+
+
 def test_random_weights_are_called_random(images):
     network = backbone("mobilenetv2", 4, pretrained=False, trainable="head")
     table = all_transfer.network_table(
@@ -187,12 +220,13 @@ def test_every_way_of_training_stands_beside_the_baselines(tiny_results):
         *(f"isolated: site-{number}" for number in (1, 2, 3)),
         "FedAvg",
         "centralised",
+        *MIXING,
         "colour alone, logistic regression",
         "colour alone, random forest",
         "commonest class",
     }
     assert main.groupby("arm")["seed"].nunique().eq(2).all()
-    assert scores[list(all_transfer.MEASURES)].apply(lambda column: column.between(0, 1).all()).all()
+    assert scores[list(macro_scores.MEASURES)].apply(lambda column: column.between(0, 1).all()).all()
     assert set(scores["study"]) == {study.title for study in tiny_results.protocol.studies}
 
 
@@ -209,8 +243,8 @@ def test_budgets_are_matched(tiny_results):
 def test_the_curves_end_where_the_scores_are(tiny_results):
     curves, scores = tiny_results.tables["curves"], tiny_results.tables["scores"]
     last = curves[curves["round"] == 2]
-    assert set(curves["arm"]) == {"FedAvg", "centralised"}
-    assert len(curves) == 2 * 2 * 3, "arms, seeds, and the rounds 0 to 2"
+    assert set(curves["arm"]) == {"FedAvg", "centralised", *MIXING}
+    assert len(curves) == 5 * 2 * 3, "arms, seeds, and the rounds 0 to 2"
     for row in last.to_dict("records"):
         same = scores[["study", "arm", "seed"]].eq([row["study"], row["arm"], row["seed"]]).all(axis=1)
         assert scores.loc[same, "accuracy"].item() == pytest.approx(row["test"])
@@ -245,7 +279,7 @@ def test_four_copies_of_an_answer_make_no_interval_narrower(images):
 
 def test_precision_recall_and_f1_are_means_over_the_classes():
     labels = np.array([0, 0, 0, 1])
-    row = all_transfer.paper_scores(Prediction("a", 0, "test", labels, np.eye(2)[[0, 0, 1, 1]]))
+    row = macro_scores.paper_scores(Prediction("a", 0, "test", labels, np.eye(2)[[0, 0, 1, 1]]))
     assert row["precision"] == pytest.approx((1 + 1 / 2) / 2)
     assert row["recall"] == pytest.approx((2 / 3 + 1) / 2)
     assert row["F1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
@@ -303,7 +337,7 @@ def test_hemafl_run_gives_the_same_tables_and_says_that_data_are_simulated(
         pd.testing.assert_frame_equal(table, before[kept].reset_index(drop=True), check_exact=True)
     assert "SIMULATED" in output
     assert "pretrained, shipped with a package" in output
-    assert load(out).table("scores")["arm"].nunique() == 8
+    assert load(out).table("scores")["arm"].nunique() == 8 + len(MIXING)
 
 
 @pytest.fixture(scope="module")
