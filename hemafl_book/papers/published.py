@@ -49,6 +49,27 @@ FEDERATED = (
 FOLDS = ("95.13", "98.15", "95.88", "96.54", "96.41")
 """Figure 7: accuracies of five folds."""
 
+
+class Related(NamedTuple):
+    """What the paper says of an earlier one: authors, method, what is told apart, its figure as printed."""
+
+    authors: str
+    method: str
+    task: str
+    figure: str
+
+
+RELATED = (
+    Related("Das and Kuppan", "DenseNet in a federation", "two classes", "accuracy 94.3"),
+    Related("Ghongade et al.", "pretrained networks", "two classes", '"high"'),
+    Related("Ullah et al.", "VGG16 with channel attention", "not said", "accuracy 91.1"),
+    Related("Haque et al.", "Inception-ResNet", "two classes; several", "F1 96.07; 95.89"),
+    Related("Saeed et al.", "EfficientNetV2S with attention", "two classes", "accuracy 99.73"),
+    Related("Ansari et al.", "a network of their own", "ALL and AML", "accuracy 99"),
+    Related("Palczynski et al.", "MobileNetV2 and machine learning", "not said", "accuracy 97.4"),
+)
+"""The related work of section 2, as the paper describes it; with which images it was done is not said."""
+
 ORIGINALS, COPIES, TEST_IMAGES = 3242, 4, 2594
 
 

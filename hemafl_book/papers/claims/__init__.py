@@ -44,6 +44,7 @@ RESULTS = (
     "leave-one-out",
     "attention-cnn",
     "all-transfer",
+    "all-networks",
     "mds-survival",
     "scd-infarct",
 )
