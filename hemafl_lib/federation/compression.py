@@ -2,8 +2,9 @@
 
 Both are a `Wire`: a site codes its update, the server's end reads it back before the strategy looks. What the
 code loses can be kept at the site and added to the next update (**error feedback**), so that over the rounds
-everything is sent (Seide et al. 2014; Stich et al. 2018). Counters and batch norm's running statistics, which
-are few and must stay what they are, travel as they are.
+everything is sent (Seide et al. 2014; Stich et al. 2018), but for replies that do not arrive or are refused:
+a site hears nothing of these. Counters and batch norm's running statistics, which are few and must stay what
+they are, travel as they are.
 """
 
 from abc import abstractmethod
@@ -22,7 +23,7 @@ from hemafl_lib.federation.casting import fitted
 from hemafl_lib.federation.client import partition_of, whole_number
 from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.federation.flower_private import ClientAppCallable, node_absence
-from hemafl_lib.federation.mods import update_of
+from hemafl_lib.federation.mods import check_kind, update_of
 from hemafl_lib.federation.wire import Wire, WireGrid, flat, stand_in, trained_arrays, unflat
 from hemafl_lib.seeds import numpy_generator
 from hemafl_lib.settings import Settings
@@ -68,6 +69,7 @@ class Compression(Settings, Wire):
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Return the client's reply, with its update coded if it has trained."""
+        check_kind(message)
         reply = call_next(message, context)
         trained = message.metadata.message_type == MessageType.TRAIN
         if not (trained and reply.has_content() and "arrays" in reply.content):
@@ -76,7 +78,7 @@ class Compression(Settings, Wire):
         like = coded_arrays(received)
         vector, ends = flat(update_of({name: sent[name] for name in like}, like)), ends_of(like)
         if self.feedback and KEPT in context.state:
-            vector += from_record(get_record(context.state, KEPT, ArrayRecord))["update"]
+            vector += kept_update(context, vector.size)
         round_number = whole_number(get_record(message.content, "config", ConfigRecord), "server-round")
         coded = self.code(vector, ends, self._generator(partition_of(context), round_number))
         if self.feedback:
@@ -122,7 +124,7 @@ class Quantise(Compression):
 
     def code(self, vector: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> Parameters:
         """Return ``levels`` uint8[N], and ``lowest`` and ``step`` float32[arrays]."""
-        parts = np.split(vector, ends[:-1])
+        parts = np.split(vector, ends[:-1]) if len(ends) else []
         lowest = np.array([part.min() if part.size else 0.0 for part in parts], np.float32)
         highest = np.array([part.max() if part.size else 0.0 for part in parts])
         step = ((highest - lowest) / LEVELS).astype(np.float32)
@@ -212,8 +214,22 @@ def coded_arrays(arrays: Mapping[str, np.ndarray]) -> Parameters:
     return {
         name: arrays[name]
         for name in sorted(arrays)
-        if not np.issubdtype(arrays[name].dtype, np.integer) and not name.endswith(STATISTICS)
+        if arrays[name].dtype.kind == "f" and not name.endswith(STATISTICS)
     }
+
+
+def kept_update(context: Context, size: int) -> np.ndarray:
+    """Return what the codes of earlier rounds have lost, float64[size].
+
+    Raises `FederationError` if it is of another model: Flower hands a site's state on from run to run.
+    """
+    kept = from_record(get_record(context.state, KEPT, ArrayRecord))["update"]
+    if kept.shape != (size,):
+        raise FederationError(
+            f"this site keeps {kept.size} numbers of another model's updates, and this one has {size}; begin "
+            "a new series of runs."
+        )
+    return kept
 
 
 def ends_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.errors import FederationError, HemaflError
+from hemafl_lib.errors import FederationError, HemaflError, one_line
 from hemafl_lib.federation.client import partition_of, whole_number
 from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.federation.flower_private import ClientAppCallable, Mod
@@ -35,6 +35,9 @@ __all__ = [
     "clip_update",
     "update_of",
 ]
+
+KINDS = (MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY)
+"""The types of message that a site answers to."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,17 @@ class UpdateMod(Settings):
 
 
 @dataclass(frozen=True)
-class ClipUpdate(UpdateMod):
+class Defence(UpdateMod):
+    """An update mod against the server: what it does to an update, no kind of question leaves out."""
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """As `UpdateMod`; raise `FederationError` for a message whose type names a function."""
+        check_kind(message)
+        return super().__call__(message, context, call_next)
+
+
+@dataclass(frozen=True)
+class ClipUpdate(Defence):
     """Shorten an update to a norm of at most ``limit``, over all its arrays together."""
 
     limit: Positive = 1.0
@@ -92,7 +105,7 @@ class ClipUpdate(UpdateMod):
 
 
 @dataclass(frozen=True)
-class AddNoise(UpdateMod):
+class AddNoise(Defence):
     """Add normal noise of standard deviation ``deviation`` to every coordinate before it leaves the site.
 
     After `ClipUpdate` (``mods=[AddNoise(...), ClipUpdate(...)]``: the last mod is next to the client) this is
@@ -120,6 +133,20 @@ class ScaleUpdate(UpdateMod):
     def change(self, update: Parameters, site: int, round_number: int) -> Parameters:
         """Return the multiple."""
         return {name: self.factor * value for name, value in update.items()}
+
+
+def check_kind(message: Message) -> None:
+    """Raise `FederationError` unless a message is of one of Flower's kinds and nothing more.
+
+    Flower hands "train.default" to the same function as "train", so that a server could have a site train
+    behind the back of a mod that waits for "train".
+    """
+    kind = message.metadata.message_type
+    if kind not in KINDS:
+        raise FederationError(
+            f"the server asks for '{one_line(kind)}', and this site answers to {', '.join(KINDS)} only; "
+            "let the server send one of these."
+        )
 
 
 def check_mods(mods: object, sites: int) -> None:

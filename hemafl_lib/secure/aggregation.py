@@ -10,14 +10,15 @@ from flwr.serverapp import Grid
 from pydantic import Field
 
 from hemafl_lib.aggregation import Aggregator, FedAvg
-from hemafl_lib.errors import HemaflError, PrivacyError
+from hemafl_lib.errors import HemaflError, PrivacyError, one_line
 from hemafl_lib.federation.client import whole_number
 from hemafl_lib.federation.exchange import from_record, get_record, to_record
 from hemafl_lib.federation.flower_private import ClientAppCallable
+from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.federation.replies import EXAMPLES, NUMBER
 from hemafl_lib.federation.wire import Wire, WireGrid, trained_arrays
 from hemafl_lib.partition import Site
-from hemafl_lib.secure.grid import MASKED, SECURE, SUMMED, SecureGrid
+from hemafl_lib.secure.grid import MASKED, SECURE, SUMMED, SecureGrid, asked_of, digest_of
 from hemafl_lib.secure.keys import PublicKeys
 from hemafl_lib.secure.packing import pack_sums, pack_update
 from hemafl_lib.secure.session import Party, threshold_of
@@ -82,10 +83,11 @@ class SecureAggregation(Settings, Wire):
 
     def behind(self, grid: Grid) -> WireGrid:
         """Return the server's end of it."""
-        return SecureGrid(grid, self.threshold, self.bits)
+        return SecureGrid(grid, self.threshold, self.bits, self.limit)
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Take the session's next step; raise `PrivacyError` if it would tell what it must not."""
+        check_kind(message)
         if message.metadata.message_type not in SUMMED:
             return call_next(message, context)
         if SECURE not in message.content:
@@ -101,6 +103,8 @@ class SecureAggregation(Settings, Wire):
                 return self._deal(message, context, asked)
             case "mask":
                 return self._mask(message, context, asked, call_next)
+            case "agree":
+                return self._agree(message, context, asked)
             case "reveal":
                 return self._reveal(message, context, asked)
         raise PrivacyError(f"the server asks for the step {asked.get('step')!r}, which there is not.")
@@ -129,9 +133,13 @@ class SecureAggregation(Settings, Wire):
             refuse_again(message, context)
         else:
             refuse_some(len(party.present), context)
+        question = digest_of(asked_of(message.content))
+        # For the mods within, such as `NoiseShare`; what the server calls so is written over.
+        settings = {"threshold": party.threshold, "weighted": self.weighted}
+        message.content[SECURE] = ConfigRecord({**dict(asked), **settings})
         reply = call_next(message, context)
         if not reply.has_content() or "arrays" not in reply.content:
-            return reply
+            return without_numbers(reply, message)
         metrics = dict(get_record(reply.content, "metrics", MetricRecord))
         if training:
             sent, received = trained_arrays(message, reply)
@@ -147,7 +155,7 @@ class SecureAggregation(Settings, Wire):
             form = ""
         else:
             vector, form = pack_sums(from_record(get_record(reply.content, "arrays", ArrayRecord)))
-        masked = party.mask(vector)
+        masked = party.mask(vector, question)
         keep(party, context)
         told = {name: value for name, value in metrics.items() if name in (NUMBER, *self.told)}
         content = RecordDict({"metrics": MetricRecord(told), SECURE: ConfigRecord({"form": form})})
@@ -155,11 +163,18 @@ class SecureAggregation(Settings, Wire):
         content["site"] = get_record(reply.content, "site", ConfigRecord)
         return Message(content, reply_to=message)
 
+    def _agree(self, message: Message, context: Context, asked: ConfigRecord) -> Message:
+        party = take(context, asked)
+        tags = party.agree(told_by(asked, "survivors", list))
+        keep(party, context)
+        return answer(message, ConfigRecord({"tags": tags}))
+
     def _reveal(self, message: Message, context: Context, asked: ConfigRecord) -> Message:
         party, survivors = take(context, asked), told_by(asked, "survivors", list)
         if message.metadata.message_type != MessageType.TRAIN:
             refuse_some(len(survivors), context)
-        return answer(message, ConfigRecord({"shares": party.reveal(survivors)}))
+        tags = told_by(asked, "tags", list) if "tags" in asked else []
+        return answer(message, ConfigRecord({"shares": party.reveal(survivors, tags)}))
 
 
 def keep(party: Party, context: Context) -> None:
@@ -191,6 +206,24 @@ def told_by(asked: ConfigRecord, name: str, kind: type) -> Any:
 def answer(message: Message, record: ConfigRecord) -> Message:
     """Return the reply of a step that brings no arrays."""
     return Message(RecordDict({SECURE: record}), reply_to=message)
+
+
+def without_numbers(reply: Message, message: Message) -> Message:
+    """Return a reply that brings no arrays as it may be told: who it is of, and why.
+
+    Raises `PrivacyError` if it brings arrays under another name, which would pass as they are.
+    """
+    if not reply.has_content():
+        return reply
+    if reply.content.array_records:
+        raise PrivacyError(
+            f"its arrays are called '{one_line(next(iter(reply.content.array_records)))}', and only what is "
+            "called 'arrays' is masked; let the client app call them so."
+        )
+    metrics = reply.content.metric_records.get("metrics", MetricRecord())
+    told = RecordDict(dict(reply.content.config_records.items()))
+    told["metrics"] = MetricRecord({name: value for name, value in metrics.items() if name == NUMBER})
+    return Message(told, reply_to=message)
 
 
 def refuse_again(message: Message, context: Context) -> None:

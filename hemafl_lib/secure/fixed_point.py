@@ -57,18 +57,19 @@ def encode(values: np.ndarray, bits: int, limit: float, weight: int, parties: in
     Raises
     ------
     PrivacyError
-        If a value is beyond the limit or not finite, or if the sum might not fit into 64 bits.
+        If a value is beyond the limit or not finite, or if the sum might not fit into 64 bits. It names no
+        number of the site's own, since the server reads it.
     """
     largest = float(np.max(np.abs(values), initial=0.0))
     if not largest <= limit:
         raise PrivacyError(
-            f"a number of size {largest:.3g} is beyond limit={limit:g}, so it is not sent; give "
-            "SecureAggregation a larger limit, or let updates be shorter, for example with ClipUpdate."
+            f"a number of its update is beyond limit={limit:g}, so it is not sent; give SecureAggregation a "
+            "larger limit, or let updates be shorter, for example with ClipUpdate."
         )
     if parties * weight * int(np.ceil(np.ldexp(limit, bits))) >= 1 << 63:
         raise PrivacyError(
-            f"{parties} sums of {weight:,} examples times {limit:g} with {bits} bits after the point do not "
-            "fit into 64 bits; give SecureAggregation fewer bits or a smaller limit."
+            f"{parties} sums of its examples times {limit:g} with {bits} bits after the point might not fit "
+            "into 64 bits; give SecureAggregation fewer bits or a smaller limit."
         )
     integers = np.rint(np.ldexp(values, bits)).astype(np.int64) * np.int64(weight)
     return integers.view(np.uint64)[None]

@@ -1,11 +1,12 @@
 """The server's end of secure aggregation: every message becomes a session, every reply holds the mean."""
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from hemafl_lib.aggregation import Parameters
@@ -15,7 +16,7 @@ from hemafl_lib.federation.flower_private import node_absence
 from hemafl_lib.federation.replies import EXAMPLES
 from hemafl_lib.federation.wire import WireGrid, stand_in, with_records
 from hemafl_lib.secure.fixed_point import Vector
-from hemafl_lib.secure.keys import KEY, PublicKeys
+from hemafl_lib.secure.keys import KEY, PublicKeys, digest
 from hemafl_lib.secure.packing import unpack_mean, unpack_sums, update_size
 from hemafl_lib.secure.session import threshold_of, unmask
 
@@ -38,13 +39,13 @@ class SecureGrid(WireGrid):
     ----------
     grid
         What carries the messages.
-    threshold, bits
+    threshold, bits, limit
         As in `SecureAggregation`.
     """
 
-    def __init__(self, grid: Grid, threshold: int | None, bits: int) -> None:
+    def __init__(self, grid: Grid, threshold: int | None, bits: int, limit: float = math.inf) -> None:
         super().__init__(grid)
-        self.threshold, self.bits = threshold, bits
+        self.threshold, self.bits, self.limit = threshold, bits, limit
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -56,15 +57,18 @@ class SecureGrid(WireGrid):
         session = Session(self, messages, timeout)
         try:
             total, form = session.sum()
+            found = self._stand_ins(session, total, form)
         except PrivacyError as error:
             return [session.lost.get(node) or session.failure(node, str(error)) for node in session.messages]
-        return [*session.lost.values(), *self._stand_ins(session, total, form)]
+        return [*session.lost.values(), *found]
 
     def _stand_ins(self, session: "Session", total: Vector, form: str) -> list[Message]:
         if form:
             sums = unpack_sums(total, form)
             return [stand_in(session.messages[node], reply, sums) for node, reply in session.masked.items()]
-        mean, examples = unpack_mean(total, session.received, self.bits)
+        mean, examples = unpack_mean(
+            total, session.received, self.bits, limit=self.limit, parties=len(session.masked)
+        )
         average = max(1, round(examples / len(session.masked)))
         return [
             stand_in(session.messages[node], reply, mean, {EXAMPLES: average, **metrics_of(reply)})
@@ -73,7 +77,7 @@ class SecureGrid(WireGrid):
 
 
 class Session:
-    """One sum: the messages of its four steps.
+    """One sum: the messages of its four steps, or five where a site was lost after it had dealt shares.
 
     Attributes
     ----------
@@ -99,8 +103,9 @@ class Session:
     def sum(self) -> tuple[Vector, str]:
         """Return the sum of the sites' vectors, and of a statistic which arrays it holds.
 
-        Raises `PrivacyError` if too few sites were there at some step.
+        Raises `PrivacyError` if too few sites were there at some step, or they are not asked the same.
         """
+        question = self._question()
         threshold_of(self.grid.threshold, len(self.messages))
         keys = self._usable(self._ask("keys", {node: {} for node in self.messages}), keys_of)
         nodes, members = list(keys), list(keys.values())
@@ -122,8 +127,9 @@ class Session:
         vectors = self._usable(self.masked, self._vector)
         self.masked = {node: self.masked[node] for node in vectors}
         survivors = [number for number in present if nodes[number] in vectors]
+        form = self._form(vectors.values())
 
-        asked = {node: {"survivors": survivors} for node in vectors}
+        asked = self._agreed(survivors, present, list(vectors))
         shares = self._usable(
             self._ask("reveal", asked), lambda reply: shares_of(reply, len(present)), lose=False
         )
@@ -134,8 +140,34 @@ class Session:
             present,
             {number: vectors[nodes[number]] for number in survivors},
             {number: shares[nodes[number]] for number in survivors if nodes[number] in shares},
+            question,
         )
-        return total, self._form()
+        return total, form
+
+    def _question(self) -> bytes:
+        """Return a digest of what the sites are asked; raise `PrivacyError` if it is not the same for all."""
+        first, *others = [asked_of(message.content) for message in self.messages.values()]
+        if any(other != first for other in others):
+            raise PrivacyError(
+                "the sites are not all sent the same arrays and config, so there is no sum; let the server "
+                "send one message to all."
+            )
+        return digest_of(first)
+
+    def _agreed(
+        self, survivors: Sequence[int], present: Sequence[int], nodes: Sequence[int]
+    ) -> dict[int, dict[str, Any]]:
+        """Return what the survivors are told for their last step: who they are, and that others agree."""
+        if survivors == present:
+            return {node: {"survivors": survivors} for node in nodes}
+        replies = self._ask("agree", {node: {"survivors": survivors} for node in nodes})
+        tags = self._usable(replies, lambda reply: tags_of(reply, len(nodes)), lose=False)
+        none = [b""] * len(nodes)
+        return {
+            node: {"survivors": survivors, "tags": [tags.get(other, none)[place] for other in nodes]}
+            for place, node in enumerate(nodes)
+            if node in tags
+        }
 
     def _ask(
         self, step: str, told: Mapping[int, Mapping[str, Any]], *, with_content: bool = False
@@ -184,7 +216,8 @@ class Session:
         return node_absence(original, reason)
 
     def _vector(self, reply: Message) -> Vector:
-        """Return a masked vector; raise `FederationError` if it is not of the size that the sum has."""
+        """Return a masked vector; raise `FederationError` if the reply is none, or of a wrong size."""
+        metrics_of(reply)
         vector = from_record(get_record(reply.content, "arrays", ArrayRecord)).get(MASKED, np.zeros(0))
         size = (1, update_size(self.received)) if self.training else (2, vector.shape[-1])
         if vector.dtype != np.uint64 or vector.shape != size:
@@ -193,19 +226,59 @@ class Session:
             )
         return vector
 
-    def _form(self) -> str:
-        """Return which arrays of a statistic the sites have summed; "" after training."""
+    def _form(self, vectors: Iterable[Vector]) -> str:
+        """Return which arrays of a statistic the sites have summed; "" after training.
+
+        Raises `PrivacyError` if they are not the same for all.
+        """
         records = [get_record(reply.content, SECURE, ConfigRecord) for reply in self.masked.values()]
-        forms = {str(record["form"]) for record in records}
-        if len(forms) > 1:
-            raise PrivacyError("the sites have summed different arrays; ask them all the same.")
-        return forms.pop()
+        forms = {"" if self.training else str(record.get("form")) for record in records}
+        if len(forms) > 1 or len({vector.shape for vector in vectors}) > 1:
+            raise PrivacyError("the sites have summed different arrays; let each run this library.")
+        return forms.pop() if forms else ""
 
 
 def bare(message: Message) -> Message:
     """Return a message of the same kind to the same node with nothing in it."""
     kind, node = message.metadata.message_type, message.metadata.dst_node_id
     return Message(RecordDict(), dst_node_id=node, message_type=kind)
+
+
+def asked_of(content: RecordDict) -> dict[str, dict[str, Any]]:
+    """Return what a site is asked, by record and name: arrays as they travel, and plain values."""
+    return {
+        name: {
+            key: (value.dtype, tuple(value.shape), value.data) if isinstance(value, Array) else value
+            for key, value in record.items()
+        }
+        for name, record in content.items()
+        if name != SECURE
+    }
+
+
+def digest_of(asked: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return a digest of what `asked_of` returned, whatever its order."""
+    return digest(
+        *(
+            part
+            for name, record in sorted(asked.items())
+            for key, value in sorted(record.items())
+            for part in (name.encode(), key.encode(), *parts_of(value))
+        )
+    )
+
+
+def parts_of(value: Any) -> tuple[bytes, ...]:
+    """Return the bytes of an array after what they are, or those of a plain value in Python's words."""
+    if isinstance(value, tuple):
+        dtype, shape, data = value
+        return f"{dtype} {shape}".encode(), data
+    return b"", repr(value).encode()
+
+
+def tags_of(reply: Message, count: int) -> list[bytes]:
+    """Return the tags of a site that agrees; raise `HemaflError` if they are not so many."""
+    return list_of_bytes(reply, "tags", count)
 
 
 def keys_of(reply: Message) -> PublicKeys:

@@ -7,6 +7,7 @@ be drawn by the server too.
 """
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from hemafl_lib.secure.fixed_point import Vector
 KEY = 32
 """Bytes of every key, seed and commitment."""
 
+FIELD = 2**255 - 19
+"""X25519 takes a number modulo this, so that a larger one would be the same key in other bytes."""
+
 NONCE = bytes(12)
 """A key of this module seals one text, so its nonce need not differ."""
 
@@ -44,10 +48,13 @@ class PublicKeys:
     commitment: bytes
 
     def __post_init__(self) -> None:
-        """Raise `PrivacyError` unless each has 32 bytes."""
+        """Raise `PrivacyError` unless each has 32 bytes, and each key is written in the one way."""
         for name, value in vars(self).items():
             if not isinstance(value, bytes) or len(value) != KEY:
                 raise PrivacyError(f"its {name} key is not {KEY} bytes; let it run this library.")
+        for name in ("mask", "seal"):
+            if int.from_bytes(getattr(self, name), "little") >= FIELD:
+                raise PrivacyError(f"its {name} key is none of X25519; let it run this library.")
 
 
 def new_secret() -> bytes:
@@ -66,12 +73,12 @@ def commitment(seed: bytes) -> bytes:
 
 
 def agreed_keys(
-    secret: bytes, publics: Iterable[bytes], session: bytes, purpose: str, length: int = KEY
+    secret: bytes, publics: Iterable[bytes], about: bytes, purpose: str, length: int = KEY
 ) -> list[bytes]:
     """Return the keys that who has ``secret`` has in common with the owners of public keys.
 
-    Both come to the same bytes, for one session and one purpose; nobody else does. Raises `PrivacyError` for
-    a public key with which everybody would.
+    Both come to the same bytes if they agree on what they are ``about`` and on the purpose; nobody else does.
+    Raises `PrivacyError` for a public key with which everybody would.
     """
     own, info = X25519PrivateKey.from_private_bytes(secret), f"hemafl {purpose}".encode()
     keys = []
@@ -80,7 +87,7 @@ def agreed_keys(
             shared = own.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
             raise PrivacyError("a public key is none of X25519; let every site run this library.") from None
-        keys.append(HKDF(SHA256(), length, salt=session, info=info).derive(shared))
+        keys.append(HKDF(SHA256(), length, salt=about, info=info).derive(shared))
     return keys
 
 
@@ -95,6 +102,17 @@ def unseal(key: bytes, sealed: bytes, about: bytes) -> bytes:
         return ChaCha20Poly1305(key).decrypt(NONCE, sealed, about)
     except InvalidTag:
         raise PrivacyError("what another site sealed for this one was changed on its way.") from None
+
+
+def digest(*parts: bytes) -> bytes:
+    """Return the SHA-256 of several texts, which no other texts have."""
+    lengths = [len(part).to_bytes(8) for part in parts]
+    return hashlib.sha256(b"".join([len(parts).to_bytes(8), *lengths, *parts])).digest()
+
+
+def tag(key: bytes, text: bytes) -> bytes:
+    """Return what only who has the key can make of a text: HMAC with SHA-256."""
+    return hmac.digest(key, text, "sha256")
 
 
 def keystream(key: bytes, shape: tuple[int, int]) -> Vector:

@@ -6,6 +6,7 @@ statistic's arrays of sums are sent as they are, in two words a number.
 """
 
 import json
+import math
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import PrivacyError
 from hemafl_lib.federation.mods import update_of
 from hemafl_lib.federation.replies import MOST_EXAMPLES, MOST_STEPS
+from hemafl_lib.federation.roster import MOST
 from hemafl_lib.federation.wire import flat, unflat
 from hemafl_lib.secure.fixed_point import Vector, decode, decode_wide, encode, encode_wide, fits_wide
 
@@ -46,7 +48,7 @@ def pack_update(
         If a number is beyond the limit or not finite, or the sum might not fit.
     """
     if not 0 < examples <= MOST_EXAMPLES:
-        raise PrivacyError(f"a site with {examples} examples has no weight; give 1 to {MOST_EXAMPLES:,}.")
+        raise PrivacyError(f"its number of examples is no weight; give 1 to {MOST_EXAMPLES:,}.")
     weight = examples if weighted else 1
     growth = {k: sent[k].astype(np.float64) - received[k] for k in counters(received)}
     return np.concatenate(
@@ -59,15 +61,25 @@ def pack_update(
     )
 
 
-def unpack_mean(total: Vector, received: Parameters, bits: int) -> tuple[Parameters, int]:
+def unpack_mean(
+    total: Vector, received: Parameters, bits: int, *, limit: float = math.inf, parties: int = MOST
+) -> tuple[Parameters, int]:
     """Return the mean of the sites' arrays and the sum of their examples, from the sum of their vectors.
 
-    A counter is the mean, rounded up: of a sum, nobody can read the largest.
+    A counter is the mean, rounded up: of a sum, nobody can read the largest. Raises `PrivacyError` if no
+    updates of so many ``parties`` within ``limit`` have such a mean.
     """
     numbers = [name for name in sorted(received) if name not in counters(received)]
     size = sum(received[name].size for name in numbers)
     weight, examples = decode(total[:, -2:], 0)
-    mean = unflat(decode(total[:, :size], bits) / weight, {k: received[k] for k in numbers})
+    values = decode(total[:, :size], bits)
+    most = parties * MOST_EXAMPLES
+    if not (0 < weight <= most and 0 < examples <= most and (np.abs(values) <= limit * weight).all()):
+        raise PrivacyError(
+            f"the mean of the updates is beyond limit={limit:g}, so that some site has sent what is none; "
+            "look for it by leaving sites out."
+        )
+    mean = unflat(values / weight, {k: received[k] for k in numbers})
     growth = unflat(
         np.ceil(decode(total[:, size:-2], 0) / weight), {k: received[k] for k in counters(received)}
     )

@@ -12,7 +12,15 @@ of :math:`b_i` and the key of its :math:`m_{ij}` (`Party.deal`); it masks its ve
 it gives up the shares of either the one or the other secret of each site (`Party.reveal`). The server unmasks
 (`unmask`): of a site whose vector came it needs :math:`b_i`, of one that was lost on the way the
 :math:`m_{ij}`. With both it could read a vector that came late, so no party ever tells both, and with a
-threshold above n/2 a server cannot get the one from some parties and the other from the rest.
+threshold t above n/2 a server cannot get the one from some parties and the other from the rest.
+
+That does not suffice against a server that tells each party of other survivors: of five parties with t = 3 it
+could have the keys of all but one. So there is a step between, wherever a party was lost after the shares
+(`Party.agree`): each survivor tags what it was told, for each other one, and none gives up a key unless t say
+the same. Then only one set of survivors can be summed, and t of them are those that agreed on it.
+
+What else a server could tell each party differently goes into the keys: the list of parties, who has dealt
+shares, and what they are asked (the model, for example). Masks of parties that differ in one do not cancel.
 
 Parties are numbered from 0 on, in the order in which the server lists their keys.
 """
@@ -20,6 +28,7 @@ Parties are numbered from 0 on, in the order in which the server lists their key
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from hmac import compare_digest
 
 from hemafl_lib.errors import PrivacyError
 from hemafl_lib.secure.fixed_point import Vector, add, subtract
@@ -28,10 +37,12 @@ from hemafl_lib.secure.keys import (
     PublicKeys,
     agreed_keys,
     commitment,
+    digest,
     keystream,
     new_secret,
     public_key,
     seal,
+    tag,
     unseal,
 )
 from hemafl_lib.secure.shamir import SHARE, recover, split
@@ -39,8 +50,8 @@ from hemafl_lib.secure.shamir import SHARE, recover, split
 FEWEST = 3
 """Sites whose sum tells none of them what another sent."""
 
-STEPS = ("keys", "deal", "mask", "reveal")
-"""What a party does in a session, each once and in this order."""
+PROTOCOL = b"hemafl secure aggregation 2"
+"""What sites must have in common to understand each other; it changes with what is below."""
 
 
 def threshold_of(asked: int | None, parties: int) -> int:
@@ -70,7 +81,7 @@ class Party:
     Attributes
     ----------
     session
-        The server's name for the session, part of every key.
+        The server's name for the session.
     mask_secret, seal_secret, seed
         Its secrets, new in every session.
     done
@@ -81,12 +92,18 @@ class Party:
         The parties' public keys for masks.
     opening_keys
         The keys of what the parties seal for it.
+    tag_keys
+        The keys of the tags that it makes for each party and that each makes for it, end to end.
     own_share
         The share of its own two secrets that it keeps.
     present
         The parties that have dealt shares, once it knows them.
     shares
         What it holds of each of these.
+    about
+        What it was told so far, as a digest: part of every key that it has in common with another.
+    survivors
+        Whose vectors it has agreed have come, once it was asked.
     """
 
     session: bytes
@@ -101,10 +118,13 @@ class Party:
     own_share: bytes = field(default=b"", repr=False)
     present: list[int] = field(default_factory=list)
     shares: list[bytes] = field(default_factory=list, repr=False)
+    tag_keys: list[bytes] = field(default_factory=list, repr=False)
+    about: bytes = b""
+    survivors: list[int] = field(default_factory=list)
 
     def keys(self) -> PublicKeys:
         """Show the public keys."""
-        self._step("keys")
+        self._step("keys", "")
         return PublicKeys(public_key(self.mask_secret), public_key(self.seal_secret), commitment(self.seed))
 
     def deal(self, members: Sequence[PublicKeys], threshold: int | None) -> list[bytes]:
@@ -113,7 +133,7 @@ class Party:
         Raises `PrivacyError` if the parties are too few for the threshold, if two have the same keys, or if
         its own are not among them.
         """
-        self._step("deal")
+        self._step("deal", "keys")
         self.threshold = threshold_of(threshold, len(members))
         self.mask_keys = [each.mask for each in members]
         if len({*self.mask_keys, *(each.seal for each in members)}) < 2 * len(members):
@@ -121,6 +141,7 @@ class Party:
         if public_key(self.mask_secret) not in self.mask_keys:
             raise PrivacyError("the server does not list this site's keys; ask who runs it.")
         self.number = self.mask_keys.index(public_key(self.mask_secret))
+        self.about = listed(self.session, members)
         pairs = zip(
             split(self.seed, self.threshold, len(members)),
             split(self.mask_secret, self.threshold, len(members)),
@@ -128,9 +149,9 @@ class Party:
         )
         shares = [seed_share + key_share for seed_share, key_share in pairs]
         self.own_share = shares[self.number]
-        sealing, self.opening_keys = self._channels(members)
+        sealing, self.opening_keys, self.tag_keys = self._channels(members)
         return [
-            b"" if number == self.number else seal(key, share, self.session)
+            b"" if number == self.number else seal(key, share, self.about)
             for number, (key, share) in enumerate(zip(sealing, shares, strict=True))
         ]
 
@@ -139,7 +160,7 @@ class Party:
 
         Raises `PrivacyError` if they are too few, are not its own, or were changed.
         """
-        self._step("mask")
+        self._step("mask", "deal")
         self.present = self._checked(present, range(len(self.mask_keys)), "have dealt shares")
         if len(sealed) != len(self.present):
             raise PrivacyError("there is not one share from each site; ask who runs the server.")
@@ -148,31 +169,71 @@ class Party:
             for number, text in zip(self.present, sealed, strict=True)
         ]
 
-    def mask(self, vector: Vector) -> Vector:
-        """Return a vector with its masks, which cannot be told from random integers; forget the secrets."""
+    def mask(self, vector: Vector, question: bytes = b"") -> Vector:
+        """Return a vector with its masks, which cannot be told from random integers; forget the secrets.
+
+        ``question`` is a digest of what the party was asked: the masks of two parties cancel only if it is
+        the same for both.
+        """
+        self.about = summed(self.about, self.present, question)
         total = add(vector, keystream(self.seed, vector.shape))
         others = [number for number in self.present if number != self.number]
-        keys = agreed_keys(self.mask_secret, [self.mask_keys[n] for n in others], self.session, "mask")
+        keys = agreed_keys(self.mask_secret, [self.mask_keys[n] for n in others], self.about, "mask")
         for other, key in zip(others, keys, strict=True):
             mask = keystream(key, vector.shape)
             total = add(total, mask) if self.number < other else subtract(total, mask)
         self.mask_secret = self.seal_secret = self.seed = b""
         return total
 
-    def reveal(self, survivors: Sequence[int]) -> list[bytes]:
-        """Return a share of one secret of each party present: the seed of survivors, the key of the others.
+    def agree(self, survivors: Sequence[int]) -> list[bytes]:
+        """Return a tag for each survivor, which tells it what this party was told; its own is empty.
 
         Raises `PrivacyError` if the survivors are too few, or it is not one of them.
         """
-        self._step("reveal")
-        alive = self._checked(survivors, self.present, "are said to have sent their vectors")
+        self._step("agree", "mask")
+        self.survivors = self._survivors(survivors)
+        text = self._agreed()
+        return [
+            b"" if number == self.number else tag(self.tag_keys[number][:KEY], text)
+            for number in self.survivors
+        ]
+
+    def reveal(self, survivors: Sequence[int], tags: Sequence[bytes] = ()) -> list[bytes]:
+        """Return a share of one secret of each party present: the seed of survivors, the key of the others.
+
+        ``tags`` are what the survivors made for it in `agree`, in their order, empty for its own and for one
+        that made none. Where nobody was lost no key is given up, and none need agree.
+
+        Raises `PrivacyError` if the survivors are too few, it is not one of them, or too few agree on them.
+        """
+        self._step("reveal", "agree", *(["mask"] if list(survivors) == self.present else []))
+        alive = self._survivors(survivors)
+        if self.survivors:
+            self._check_agreed(alive, tags)
         held = zip(self.present, self.shares, strict=True)
         return [share[:SHARE] if number in alive else share[SHARE:] for number, share in held]
 
-    def _step(self, step: str) -> None:
+    def _survivors(self, numbers: Sequence[int]) -> list[int]:
+        return self._checked(numbers, self.present, "are said to have sent their vectors")
+
+    def _agreed(self) -> bytes:
+        """Return what parties agree on by their tags."""
+        return digest(self.about, *(number.to_bytes(4) for number in self.survivors))
+
+    def _check_agreed(self, alive: Sequence[int], tags: Sequence[bytes]) -> None:
+        """Raise `PrivacyError` unless as many as the threshold agree on who has sent its vector."""
+        text, agreed = self._agreed(), 0
+        for number, given in zip(self.survivors, tags, strict=False):
+            agreed += number == self.number or compare_digest(given, tag(self.tag_keys[number][KEY:], text))
+        if alive != self.survivors or agreed < self.threshold:
+            raise PrivacyError(
+                f"{agreed} sites agree on whose vectors have come, and threshold={self.threshold} must; the "
+                "server may have told each another thing, so ask who runs it."
+            )
+
+    def _step(self, step: str, *after: str) -> None:
         """Note a step; raise `PrivacyError` unless it comes next."""
-        expected = STEPS[STEPS.index(self.done) + 1 :] if self.done else STEPS
-        if not expected or step != expected[0]:
+        if self.done not in after:
             raise PrivacyError(
                 f"the server asks for '{step}' after '{self.done or 'nothing'}'; each step of a session is "
                 "taken once and in order, so ask who runs the server."
@@ -191,24 +252,36 @@ class Party:
             )
         return list(numbers)
 
-    def _channels(self, members: Sequence[PublicKeys]) -> tuple[list[bytes], list[bytes]]:
-        """Return the keys of what goes to each party, and of what comes from it.
+    def _channels(self, members: Sequence[PublicKeys]) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return the keys of the shares that go to each party, of those that come from it, and of tags.
 
-        Two parties agree on both: the first half is for what the one of the lower number seals.
+        Two parties agree on four keys, for shares and for tags; the first of each two is for what the one of
+        the lower number makes.
         """
-        keys = agreed_keys(self.seal_secret, [m.seal for m in members], self.session, "shares", 2 * KEY)
-        halves = [
-            (key[:KEY], key[KEY:]) if self.number < number else (key[KEY:], key[:KEY])
-            for number, key in enumerate(keys)
+        keys = agreed_keys(self.seal_secret, [m.seal for m in members], self.about, "shares", 4 * KEY)
+        quarters = [[key[start : start + KEY] for start in range(0, 4 * KEY, KEY)] for key in keys]
+        own = [
+            (a, b, c + d) if self.number < number else (b, a, d + c)
+            for number, (a, b, c, d) in enumerate(quarters)
         ]
-        return [out for out, _ in halves], [back for _, back in halves]
+        return [out for out, _, _ in own], [back for _, back, _ in own], [tags for _, _, tags in own]
 
     def _unseal(self, other: int, sealed: bytes) -> bytes:
         """Return the share that another party has dealt to it."""
-        share = unseal(self.opening_keys[other], sealed, self.session)
+        share = unseal(self.opening_keys[other], sealed, self.about)
         if len(share) != 2 * SHARE:
             raise PrivacyError("another site dealt a share of a wrong size; let it run this library.")
         return share
+
+
+def listed(session: bytes, members: Sequence[PublicKeys]) -> bytes:
+    """Return what a session and its parties are, as a digest."""
+    return digest(PROTOCOL, session, *(key for member in members for key in vars(member).values()))
+
+
+def summed(about: bytes, present: Sequence[int], question: bytes) -> bytes:
+    """Return what is summed, as a digest: over which of the parties, and what they were asked."""
+    return digest(about, question, *(number.to_bytes(4) for number in present))
 
 
 def unmask(
@@ -218,6 +291,7 @@ def unmask(
     present: Sequence[int],
     masked: Mapping[int, Vector],
     revealed: Mapping[int, Sequence[bytes]],
+    question: bytes = b"",
 ) -> Vector:
     """Return the sum of the vectors that came.
 
@@ -231,6 +305,8 @@ def unmask(
         The vectors that came, by party.
     revealed
         What parties returned from `Party.reveal`, by party.
+    question
+        As in `Party.mask`.
 
     Raises
     ------
@@ -243,7 +319,7 @@ def unmask(
             f"{len(revealed)} sites were left to take the masks away, and threshold={threshold} are needed; "
             "let the others come back, and run the round again."
         )
-    total = reduce(add, masked.values())
+    total, about = reduce(add, masked.values()), summed(listed(session, members), present, question)
     for place, number in enumerate(present):
         shares = {helper + 1: given[place] for helper, given in revealed.items()}
         member = members[number]
@@ -252,7 +328,7 @@ def unmask(
             total = subtract(total, keystream(seed, total.shape))
             continue
         secret = checked(recover(shares, threshold, public_key, member.mask), number)
-        keys = agreed_keys(secret, [members[other].mask for other in masked], session, "mask")
+        keys = agreed_keys(secret, [members[other].mask for other in masked], about, "mask")
         for other, key in zip(masked, keys, strict=True):
             mask = keystream(key, total.shape)
             total = subtract(total, mask) if other < number else add(total, mask)

@@ -1,6 +1,6 @@
 """Compressed updates: errors are bounded, what is lost is sent later, and bytes are as few as is said."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -164,6 +164,32 @@ def test_any_aggregator_reads_compressed_updates(rule):
     plain = federation.run(sites(5), model=linear(), aggregator=by_name(rule), **SETTINGS)
     assert run.refused.empty
     assert max(np.abs(run.parameters[k] - plain.parameters[k]).max() for k in plain.parameters) < 0.1
+
+
+def test_a_model_of_nothing_that_can_be_coded_has_an_empty_code():
+    none = np.zeros(0, np.int64)
+    for wire in (Quantise(), TopK()):
+        coded = wire.code(np.zeros(0), none, draw())
+        assert wire.read(coded, none).shape == (0,)
+
+
+def test_truth_values_and_counters_are_no_numbers_to_be_coded():
+    arrays = {"mask": np.array([True]), "steps": np.array([3]), "weight": np.ones(2, np.float32)}
+    assert list(coded_arrays(arrays)) == ["weight"]
+
+
+@dataclass(frozen=True)
+class Stale(Quantise):
+    """A site whose state is that of a run of another model."""
+
+    def __call__(self, message: Message, context: Context, call_next):
+        context.state["not-sent"] = to_record({"update": np.zeros(1)})
+        return super().__call__(message, context, call_next)
+
+
+def test_what_another_model_left_is_not_added_to_an_update():
+    with pytest.raises(FederationError, match="keeps 1 numbers of another model's updates"):
+        compressed(Stale(), rounds=1)
 
 
 # --- what is wrong -----------------------------------------------------------------------------------

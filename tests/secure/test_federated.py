@@ -8,7 +8,8 @@ import pytest
 import torch
 from builders.cohorts import dealt, drawn
 from builders.federated import PROVENANCE, linear, pictures, sites, small_cnn, table
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam as FlowerFedAdam
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
@@ -18,8 +19,9 @@ from hemafl_lib.aggregation import FedAvg
 from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.errors import FederationError, PrivacyError
 from hemafl_lib.federation.client import Job, client_app
+from hemafl_lib.federation.engines.deployment import node
 from hemafl_lib.federation.exchange import exchanged_names, from_record, get_arrays, to_record
-from hemafl_lib.federation.mods import ClipUpdate
+from hemafl_lib.federation.mods import AddNoise, ClipUpdate
 from hemafl_lib.federation.site_app import load_app, store_app
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.partition import Site
@@ -30,6 +32,7 @@ from hemafl_lib.training import Recipe
 
 RECIPE = Recipe(optimiser="sgd", learning_rate=0.05, batch_size=8)
 SETTINGS = {"recipe": RECIPE, "rounds": 2, "evaluate": False}
+EQUAL = FedAvg(equal_weights=True)
 STEP = 2.0**-32
 """The step of the fixed point by default."""
 
@@ -257,6 +260,30 @@ def test_the_mean_has_the_noise_that_hides_one_site():
     assert abs(np.corrcoef(noise)[0, 1]) < 0.1
 
 
+@pytest.mark.survives(
+    "Hospitals share noise between them, and the sum may be of too few to hold enough of it",
+    "They do not train, and say so",
+)
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda **rest: federation.run(sites(5), model=linear(), **SETTINGS, **rest),
+        lambda **rest: securely(**rest),
+        lambda **rest: securely(wire=SecureAggregation(weighted=False), aggregator=EQUAL, **rest),
+    ],
+    ids=["no secure aggregation", "weights", "a low threshold"],
+)
+def test_noise_that_would_not_be_enough_is_refused(run):
+    with pytest.raises(FederationError, match="its share of the noise is enough only in a sum of together=4"):
+        run(mods=[NoiseShare(together=4)])
+
+
+def test_noise_on_running_statistics_is_refused():
+    wire = SecureAggregation(weighted=False)
+    with pytest.raises(FederationError, match="running statistic of batch norm, which noise makes useless"):
+        securely(wire=wire, aggregator=EQUAL, mods=[NoiseShare()], rounds=1)
+
+
 # --- who is lost -------------------------------------------------------------------------------------
 
 
@@ -274,7 +301,7 @@ class Failing(SecureAggregation):
         return super().__call__(message, context, call_next)
 
 
-def without(*lost):
+def without(*lost, **changes):
     """The plain run in which these sites fail."""
 
     def fail(message, context, call_next):
@@ -282,7 +309,20 @@ def without(*lost):
             raise RuntimeError("down")
         return call_next(message, context)
 
-    return plainly(mods=[fail])
+    return plainly(mods=[fail], **changes)
+
+
+def test_who_agrees_on_the_survivors_and_is_lost_then_is_in_the_mean():
+    @dataclass(frozen=True)
+    class Twice(Failing):
+        def __call__(self, message, context, call_next):
+            if message.content.get("secure", {}).get("step") == "agree":
+                assert context.node_config["partition-id"] != 2, "the node went down at 'agree'"
+            return super().__call__(message, context, call_next)
+
+    run = securely(wire=Twice(failing=(1,)), rounds=1)
+    assert run.refused["site"].tolist() == ["site 1"]
+    assert_same(run, without(1, rounds=1))
 
 
 @pytest.mark.parametrize("step", ["keys", "deal", "mask"])
@@ -324,10 +364,45 @@ def test_a_site_that_has_spent_its_privacy_ends_the_run():
     assert told[0] == told[1]
 
 
+def plain_app(content):
+    """A client app of one's own, whose reply is always this."""
+    app = ClientApp(mods=[SecureAggregation()])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(content, reply_to=message)
+
+    return app
+
+
+def test_a_reply_without_arrays_tells_who_and_why_and_no_number():
+    spent = RecordDict(
+        {
+            "metrics": MetricRecord({"num-examples": 24, "partition-id": 0}),
+            "spent": ConfigRecord({"reason": "x"}),
+        }
+    )
+    replies = serve(lambda grid, messages: grid_replies(grid, messages), app=plain_app(spent))
+    assert {tuple(sorted(reply.content)) for reply in replies} == {("metrics", "spent")}
+    assert all(dict(reply.content["metrics"]) == {"partition-id": 0} for reply in replies)
+
+
+def test_arrays_under_another_name_do_not_leave_a_site():
+    named = RecordDict(
+        {"weights": to_record({"w": np.ones(3)}), "metrics": MetricRecord({"num-examples": 3})}
+    )
+    (reason,) = reasons(serve(lambda grid, messages: grid_replies(grid, messages), app=plain_app(named)))
+    assert "its arrays are called 'weights'" in reason
+
+
+def grid_replies(grid, messages):
+    return list(SecureGrid(grid, None, 32).send_and_receive(messages(1)))
+
+
 # --- who lies ----------------------------------------------------------------------------------------
 
 
-def serve(task, wire=None, count=4):
+def serve(task, wire=None, count=4, mods=(), app=None):
     """What a server app of one's own finds at the sites of a run with secure aggregation."""
     model, found = linear(), []
     names = exchanged_names(model)
@@ -346,8 +421,8 @@ def serve(task, wire=None, count=4):
 
         found.append(task(grid, messages))
 
-    job = Job(model, RECIPE, 0, mods=(wire or SecureAggregation(),))
-    federation.run_local(server, client_app(job, sites(count).__getitem__), count)
+    job = Job(model, RECIPE, 0, mods=mods or (wire or SecureAggregation(),))
+    federation.run_local(server, app or client_app(job, sites(count).__getitem__), count)
     return found[0]
 
 
@@ -364,6 +439,92 @@ def test_a_plain_question_is_refused():
     (reason,) = reasons(replies)
     assert "asks for this site's own update" in reason
     assert all(reply.has_error() for reply in replies)
+
+
+@pytest.mark.survives(
+    'A server asks for "train.default", which Flower takes for "train", and a mod that waits for "train" not',
+    "The hospitals refuse",
+)
+@pytest.mark.parametrize(
+    "mod",
+    [SecureAggregation(), NoiseShare(), ClipUpdate(), AddNoise(), federation.Quantise(), federation.TopK()],
+    ids=lambda mod: type(mod).__name__,
+)
+def test_a_question_by_another_name_is_refused(mod):
+    def ask(grid, messages):
+        asked = [Message(m.content, m.metadata.dst_node_id, "train.default") for m in messages(1)]
+        return grid.send_and_receive(asked)
+
+    replies = serve(ask, mods=(mod,))
+    (reason,) = reasons(replies)
+    assert "the server asks for 'train.default', and this site answers to train" in reason
+    assert all(reply.has_error() for reply in replies)
+
+
+def test_a_node_of_a_deployment_answers_to_no_other_name():
+    message = Message(RecordDict(), 1, "train.default")
+    context = Context(1, 1, {"folder": "none"}, RecordDict(), {})
+    with pytest.raises(FederationError, match=r"this site answers to train, evaluate, query only"):
+        node.answer_from_folder(message, context)
+
+
+def test_a_server_does_not_sum_answers_to_different_questions():
+    def ask(grid, messages):
+        asked = messages(1)
+        content = RecordDict(dict(asked[0].content.items()))
+        content["config"] = ConfigRecord({"server-round": 2, "num-rounds": 5})
+        asked[0] = Message(content, asked[0].metadata.dst_node_id, MessageType.TRAIN)
+        return list(SecureGrid(grid, None, 32).send_and_receive(asked))
+
+    (reason,) = reasons(serve(ask))
+    assert "not all sent the same arrays and config" in reason
+
+
+class TwoFaced(SecureGrid):
+    """A server that sends one site a model of its own, so that only this one learns anything."""
+
+    def carry(self, messages, timeout):
+        first = messages[0].content
+        if first["secure"]["step"] == "mask":
+            first["arrays"] = to_record({k: v + 1 for k, v in from_record(first["arrays"]).items()})
+        return super().carry(messages, timeout)
+
+
+def test_sites_that_were_sent_different_models_have_no_sum():
+    """The masks of the one stay in the sum, so that it is beyond every limit, and says nothing."""
+    replies = serve(lambda grid, messages: list(TwoFaced(grid, None, 32, 64.0).send_and_receive(messages(1))))
+    (reason,) = reasons(replies)
+    assert "the mean of the updates is beyond limit=64" in reason
+    assert len(replies) == 4
+
+
+@pytest.mark.survives(
+    "A hospital sends what is no update, which secure aggregation hides from the server",
+    "If the mean is beyond the limit, the round has no sum and says so",
+)
+def test_a_mean_that_no_updates_have_is_refused():
+    class Harmful(Meddling):
+        def carry(self, messages, timeout):
+            self.limit = 64.0
+            return super().carry(messages, timeout)
+
+    def add(step, number, content):
+        if (step, number) == ("mask", 1):
+            masked = np.array(from_record(content["arrays"])["masked"])
+            masked[0, :5] += np.uint64(1 << 50)
+            content["arrays"] = to_record({"masked": masked})
+
+    replies = serve(lambda grid, messages: list(Harmful(grid, add).send_and_receive(messages(1))))
+    (reason,) = reasons(replies)
+    assert "the mean of the updates is beyond limit=64" in reason
+
+
+def test_what_does_not_fit_is_refused_without_its_numbers():
+    """The server reads the reason, and is not to know a site's examples or the size of its update."""
+    for wire in (SecureAggregation(limit=1e-4), SecureAggregation(bits=48, limit=1e6)):
+        found = serve(lambda grid, messages: grid_replies(grid, messages), wire=wire)
+        told = {reply.error.reason.strip().splitlines()[-1] for reply in found}
+        assert len(told) == 1  # sites of 24, 29, 34 and 39 rows, and updates of their own
 
 
 def test_a_round_is_summed_once():
@@ -446,6 +607,8 @@ def spoil(name, at, number):
         if (step, site) == (at, number):
             if name == "arrays":
                 content["arrays"] = to_record({"masked": np.zeros(3, np.uint64)})
+            elif name == "metrics":
+                del content["metrics"]
             else:
                 content["secure"] = ConfigRecord({**dict(content["secure"]), name: [b"odd"]})
 
@@ -458,6 +621,7 @@ def spoil(name, at, number):
         ("mask", "keys", "mask key is not 32 bytes"),
         ("sealed", "deal", "'sealed' are not one for each of 4 sites"),
         ("arrays", "mask", "masked vector has another size"),
+        ("metrics", "mask", "holds no MetricRecord 'metrics'"),
     ],
 )
 def test_a_site_that_sends_nonsense_is_lost_and_the_others_are_summed(name, at, told):
@@ -593,6 +757,31 @@ def test_a_site_refuses_a_sum_over_some_of_the_sites_it_was_told_of():
     federation.run_local(server, app, 4)
     (reason,) = reasons(found)
     assert "a statistic over 3 sites, and this node was told of 4" in reason
+
+
+@pytest.mark.parametrize("lie", ["size", "form"])
+def test_a_site_that_sums_other_arrays_than_the_rest_is_found_out(lie):
+    hospitals, found = dealt(drawn(120), count=4), []
+    server = ServerApp()
+
+    def change(step, number, content):
+        if (step, number) != ("mask", 1):
+            return
+        if lie == "size":
+            content["arrays"] = to_record({"masked": np.zeros((2, 3), np.uint64)})
+        else:
+            content["secure"] = ConfigRecord({"step": "mask"})
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        config = ConfigRecord({"statistic": "moments", "features": list(hospitals[0].train.feature_names)})
+        content = RecordDict({"arrays": to_record({}), "config": config})
+        asked = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
+        found.extend(Meddling(grid, change).send_and_receive(asked))
+
+    federation.run_local(server, secure.statistics.SecureAnswers().make_app(hospitals.__getitem__), 4)
+    (reason,) = reasons(found)
+    assert "the sites have summed different arrays" in reason
 
 
 # --- other engines -----------------------------------------------------------------------------------

@@ -74,10 +74,10 @@ def test_whole_numbers_stay_whole(values):
 @pytest.mark.parametrize(
     ("value", "weight", "told"),
     [
-        (64.001, 1, r"size 64 is beyond limit=64"),
-        (np.nan, 1, "size nan is beyond limit"),
-        (-np.inf, 1, "size inf is beyond limit"),
-        (1.0, 2**24, "do not fit into 64 bits; give SecureAggregation fewer bits"),
+        (64.001, 1, r"a number of its update is beyond limit=64"),
+        (np.nan, 1, "is beyond limit=64"),
+        (-np.inf, 1, "is beyond limit=64"),
+        (1.0, 2**24, "might not fit into 64 bits; give SecureAggregation fewer bits"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(value, weight, told):
@@ -122,7 +122,7 @@ def test_the_sum_of_packed_updates_is_the_mean(weighted, mean):
 
 
 def test_a_site_without_examples_is_refused():
-    with pytest.raises(PrivacyError, match="0 examples"):
+    with pytest.raises(PrivacyError, match="its number of examples is no weight"):
         pack_update(ARRAYS, ARRAYS, 0, weighted=True, **SETTINGS)
 
 

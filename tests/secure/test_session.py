@@ -9,7 +9,7 @@ from scipy import stats
 from hemafl_lib.errors import PrivacyError
 from hemafl_lib.secure import Party, threshold_of, unmask
 from hemafl_lib.secure.fixed_point import subtract
-from hemafl_lib.secure.keys import PublicKeys, agreed_keys, commitment, keystream, new_secret, public_key
+from hemafl_lib.secure.keys import PublicKeys, agreed_keys, commitment, keystream, new_secret
 from hemafl_lib.secure.shamir import recover
 from hemafl_lib.seeds import numpy_generator
 
@@ -25,9 +25,12 @@ def vectors(count: int, words: int = 1):
 
 
 class Meeting:
-    """Parties and an honest server, step by step; those in ``lost`` at a step do not answer it."""
+    """Parties and an honest server, step by step; those in ``lost`` at a step do not answer it.
 
-    def __init__(self, given, *, threshold=None, lost=None, parties=None):
+    A lying one tells party 0 that others have dealt shares, or asks the first ones other questions.
+    """
+
+    def __init__(self, given, *, threshold=None, lost=None, parties=None, first_present=None, questions=()):
         self.given, self.asked, lost = given, threshold, lost or {}
         gone: set[int] = set()
 
@@ -45,10 +48,23 @@ class Meeting:
         dealt = {place[n]: every[n].deal(self.members, threshold) for n in left("deal")}
         self.present = list(dealt)
         for number in self.present:
-            self.parties[number].accept(self.present, [dealt[k][number] for k in self.present])
-        self.masked = {place[n]: every[n].mask(given[n]) for n in left("mask")}
+            told = self.present if number or first_present is None else first_present
+            self.parties[number].accept(told, [dealt[k][number] for k in told])
+        asked = dict(enumerate(questions))
+        self.masked = {place[n]: every[n].mask(given[n], asked.get(n, b"")) for n in left("mask")}
         self.survivors = list(self.masked)
-        self.revealed = {place[n]: every[n].reveal(self.survivors) for n in left("reveal")}
+        self.tags = {}
+        if self.survivors != self.present:
+            self.tags = {place[n]: every[n].agree(self.survivors) for n in left("agree")}
+        self.revealed = {
+            place[n]: every[n].reveal(self.survivors, self.tags_for(place[n])) for n in left("reveal")
+        }
+
+    def tags_for(self, number):
+        """What the others say to a party about the survivors."""
+        none = [b""] * len(self.survivors)
+        place = self.survivors.index(number)
+        return [self.tags.get(other, none)[place] for other in self.survivors]
 
     def total(self):
         return unmask(
@@ -173,7 +189,8 @@ def test_nor_can_all_pairwise_masks_without_its_own_reveal_one_that_came_late(pl
     meeting = Meeting(plain, parties=parties)
     late = meeting.masked[0]
     for other in (1, 2):
-        (key,) = agreed_keys(secret, [meeting.members[other].mask], SESSION, "mask")
+        about = meeting.parties[other].about
+        (key,) = agreed_keys(secret, [meeting.members[other].mask], about, "mask")
         late = subtract(late, keystream(key, late.shape))
     assert is_uniform(late)
 
@@ -204,12 +221,81 @@ def test_nobody_tells_both_secrets_of_a_party():
 def test_more_than_half_cannot_be_asked_for_two_secrets():
     """Two of five are told that party 0 is lost, the others that it is not: one secret stays hidden."""
     meeting = Meeting(vectors(5), lost={"reveal": range(5)})
-    told = [meeting.survivors] * 3 + [meeting.survivors[1:]] * 2
-    given = [party.reveal(who)[0] for party, who in zip(meeting.parties, told, strict=True)]
-    seeds, keys = dict(enumerate(given[:3], 1)), dict(enumerate(given[3:], 4))
+    seeds = {number + 1: meeting.parties[number].reveal(meeting.survivors)[0] for number in range(3)}
     member = meeting.members[0]
     assert recover(seeds, meeting.threshold, commitment, member.commitment) is not None
-    assert recover(keys, meeting.threshold, public_key, member.mask) is None
+    tags = [meeting.parties[number].agree(meeting.survivors[1:]) for number in (3, 4)]
+    for place, party in enumerate(meeting.parties[3:], 2):
+        with pytest.raises(PrivacyError, match="2 sites agree on whose vectors have come, and threshold=3"):
+            party.reveal(meeting.survivors[1:], [b"", b"", *(each[place] for each in tags)])
+
+
+@pytest.mark.survives(
+    "A server tells each hospital of other survivors, to have the masks of all but one",
+    "The hospitals give up no key unless enough of them were told the same",
+)
+def test_survivors_that_differ_from_party_to_party_give_no_key():
+    """Of five parties with a threshold of three, these answers would give the vector of party 0."""
+    meeting = Meeting(vectors(5), lost={"mask": range(5)}, first_present=[0, 1, 2])
+    masked = [party.mask(vector) for party, vector in zip(meeting.parties, meeting.given, strict=True)]
+    assert len(masked) == 5
+    told = {1: [0, 1, 3], 2: [0, 2, 3], 3: [0, 3, 4], 4: [0, 3, 4]}
+    tags = {number: meeting.parties[number].agree(who) for number, who in told.items()}
+    for number, who in told.items():
+        given = [tags[other][who.index(number)] if other in tags else b"" for other in who]
+        with pytest.raises(PrivacyError, match="agree on whose vectors have come, and threshold=3 must"):
+            meeting.parties[number].reveal(who, given)
+
+
+def test_nobody_gives_up_a_key_without_being_told_that_others_agree():
+    meeting = Meeting(vectors(5), lost={"reveal": range(5)})
+    with pytest.raises(PrivacyError, match="asks for 'reveal' after 'mask'"):
+        meeting.parties[0].reveal([0, 1, 2])
+
+
+def test_what_was_agreed_on_is_what_is_revealed():
+    meeting = Meeting(vectors(5), lost={"mask": [4], "reveal": range(5)})
+    with pytest.raises(PrivacyError, match="sites agree on whose vectors have come"):
+        meeting.parties[0].reveal([0, 1, 2], meeting.tags_for(0)[:3])
+
+
+def test_a_wrong_tag_does_not_count_and_keeps_nobody_from_going_on():
+    meeting = Meeting(vectors(5), threshold=3, lost={"mask": [4], "reveal": range(5)})
+    tags = meeting.tags_for(0)
+    assert meeting.parties[0].reveal(meeting.survivors, [tags[0], b"odd", *tags[2:]])
+
+
+@pytest.mark.survives(
+    "A server sends one hospital another model, or another list of hospitals, to have its update alone",
+    "The masks of the hospitals do not cancel, and there is no sum",
+)
+@pytest.mark.parametrize("kind", ["question", "present"])
+def test_masks_of_parties_that_were_told_different_things_do_not_cancel(kind):
+    meeting = Meeting(
+        vectors(5),
+        questions=[b"odd"] if kind == "question" else [],
+        first_present=[0, 1, 2, 3] if kind == "present" else None,
+        lost={"reveal": [0]},
+    )
+    assert not np.isclose(meeting.total(), meeting.expected()).mean() > 0.01
+
+
+def test_shares_of_parties_with_different_lists_cannot_be_opened():
+    parties = [Party(SESSION) for _ in range(4)]
+    members = [party.keys() for party in parties]
+    dealt = [party.deal(members, None) for party in parties[:3]]
+    parties[3].deal([members[0], members[2], members[1], members[3]], None)
+    with pytest.raises(PrivacyError, match="was changed on its way"):
+        parties[3].accept([0, 1, 2, 3], [dealt[0][3], dealt[1][3], dealt[2][3], b""])
+
+
+def test_the_same_key_in_other_bytes_is_refused():
+    """X25519 takes no notice of the last bit: a server could list a site twice, and masks would cancel."""
+    keys = Party(SESSION).keys()
+    for name in ("mask", "seal"):
+        other = getattr(keys, name)[:-1] + bytes([getattr(keys, name)[-1] | 128])
+        with pytest.raises(PrivacyError, match=f"its {name} key is none of X25519"):
+            PublicKeys(**{**vars(keys), name: other})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +311,7 @@ def test_more_than_half_cannot_be_asked_for_two_secrets():
 def test_survivors_that_cannot_be_are_refused(survivors, told):
     meeting = Meeting(vectors(4), lost={"reveal": range(4)})
     with pytest.raises(PrivacyError, match=told):
-        meeting.parties[0].reveal(survivors)
+        meeting.parties[0].agree(survivors)
 
 
 def test_a_step_is_taken_once_and_in_order():
@@ -305,5 +391,5 @@ def test_secrets_are_not_shown():
     party = Party(SESSION)
     assert party.mask_secret.hex() not in repr(party)
     hidden = {field.name for field in fields(Party) if not field.repr}
-    assert hidden == {"mask_secret", "seal_secret", "seed", "opening_keys", "own_share", "shares"}
+    assert hidden == {"mask_secret", "seal_secret", "seed", "opening_keys", "own_share", "shares", "tag_keys"}
     assert len({new_secret() for _ in range(10)}) == 10

@@ -24,6 +24,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from hemafl_lib.federation.flower_private import PATIENCE, Tasks, client_failure
+from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.federation.site_app import load_app
 from hemafl_lib.federation.stored_sites import StoredSites
 
@@ -48,7 +49,8 @@ def find_named(name: str) -> Any:
 
 
 def answer_from_folder(message: Message, context: Context) -> Message:
-    """Answer a message as the site app in the node's folder does."""
+    """Answer a message as the site app in the node's folder does; `FederationError` for an odd one."""
+    check_kind(message)
     config = context.node_config
     return stored_app(str(config["folder"]), str(config.get("layers", "")))(message, context)
 
