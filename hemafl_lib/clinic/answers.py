@@ -11,7 +11,7 @@ from torch import Tensor
 from hemafl_lib.clinic.card import Card
 from hemafl_lib.clinic.saved import SavedModel
 from hemafl_lib.clinic.scope import BATCH, distances, numbers_of
-from hemafl_lib.errors import ModelError
+from hemafl_lib.errors import ModelError, quote
 from hemafl_lib.training import as_input
 
 
@@ -51,7 +51,8 @@ class Answers:
 def answer(model: SavedModel, images: Tensor) -> Answers:
     """Return what a model says of images, uint8[N, 3, S, S] of the size that it was trained on.
 
-    Raises `ModelError` if they are of another size or type, or there are none.
+    Raises `ModelError` if they are of another size or type, or there are none, or if the network gives no
+    finite logits of the card's classes. What a distance cannot be told of is out of scope.
     """
     side = model.size
     if (
@@ -65,7 +66,7 @@ def answer(model: SavedModel, images: Tensor) -> Answers:
             "size that the model was trained on."
         )
     beyond: dict[str, np.ndarray] = {
-        scope.of: distances(scope, numbers_of(scope.of, model.network, images)) > scope.threshold
+        scope.of: ~(distances(scope, numbers_of(scope.of, model.network, images)) <= scope.threshold)
         for scope in model.card.scope
     }
     return from_logits(model.card, logits_of(model, images), beyond)
@@ -80,5 +81,17 @@ def from_logits(card: Card, logits: Tensor, beyond: Mapping[str, np.ndarray]) ->
 
 @torch.no_grad()
 def logits_of(model: SavedModel, images: Tensor) -> Tensor:
-    """Return the logits, float32[N, C], of images uint8[N, 3, S, S]."""
-    return torch.cat([model.network(as_input(rows)) for rows in images.split(BATCH)])
+    """Return the logits, float32[N, C], of images uint8[N, 3, S, S]; raises as `answer`."""
+    name, shape = model.card.name, (len(images), len(model.card.classes))
+    try:
+        logits = torch.cat([model.network(as_input(rows)) for rows in images.split(BATCH)])
+    except Exception as error:  # layers from a file that do not fit together fail in any way
+        raise ModelError(
+            f"the network of '{name}' does not work ({quote(str(error))}); train it anew."
+        ) from None
+    if logits.shape != shape or not logits.isfinite().all():
+        raise ModelError(
+            f"the network of '{name}' gives no finite logits of the {shape[1]} classes of its card, so it "
+            "answers nothing; train it anew."
+        )
+    return logits

@@ -14,6 +14,7 @@ from hemafl_lib.settings import Positive, Probability
 
 Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 Row = Annotated[tuple[float, ...], Field(min_length=1, max_length=2000)]
 
 MOST_CLASSES, WIDEST, LONGEST_SIDE = 100, 128, 1024
@@ -142,7 +143,7 @@ class Card(Checked):
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     sites: tuple[Name, ...]
     scores: tuple[Score, ...]
-    temperature: Positive
+    temperature: Temperature
     sets: Sets | None
     scope: tuple[Scope, ...]
     code: Text
@@ -184,9 +185,11 @@ class Document(Checked):
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        """Raise ValueError unless the card names as many classes as the network tells apart."""
+        """Raise ValueError unless the card names the classes that the network tells apart, each once."""
         if len(self.card.classes) != self.network.classes:
             raise ValueError("'classes' must name each class of the network")
+        if len(set(self.card.classes)) < len(self.card.classes):
+            raise ValueError("'classes' must have a name of its own for each class")
         return self
 
 

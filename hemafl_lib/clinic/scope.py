@@ -61,14 +61,23 @@ def numbers_of(of: Of, network: nn.Module, images: Tensor) -> np.ndarray:
 
 
 def distances(scope: Scope, values: ArrayLike) -> np.ndarray:
-    """Return the squared distances, float64[N], of numbers float[N, d]."""
+    """Return the squared distances, float64[N], of numbers float[N, d], not finite where they are too large.
+
+    Raises `ModelError` if the scope is of other numbers.
+    """
+    if np.shape(values)[-1] != len(scope.mean):
+        raise ModelError(
+            f"the scope '{scope.of}' of the card is of {len(scope.mean)} numbers and there are "
+            f"{np.shape(values)[-1]}; save the model again."
+        )
     return squared_lengths(scope.mean, scope.matrix, values)
 
 
 def squared_lengths(mean: ArrayLike, matrix: ArrayLike, values: ArrayLike) -> np.ndarray:
     """Return |matrix (x - mean)|^2, float64[N], of numbers x, float[N, d]."""
     centred = np.asarray(values, dtype=np.float64) - np.asarray(mean)
-    return np.square(centred @ np.asarray(matrix).T).sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.square(centred @ np.asarray(matrix).T).sum(axis=1)
 
 
 def fit_scope(

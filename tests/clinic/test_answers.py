@@ -5,6 +5,7 @@ import pytest
 import torch
 from builders.clinic import CLASSES, SIZE, a_card, a_model, a_scope, images
 from builders.federated import PROVENANCE
+from torch import nn
 
 from hemafl_lib import clinic
 from hemafl_lib.data.cohort import ImageCohort
@@ -12,6 +13,13 @@ from hemafl_lib.errors import ModelError
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Recipe, fit
+
+
+class Overflow(nn.Module):
+    """Multiplies by what float32 cannot hold the products of."""
+
+    def forward(self, values):
+        return values * 3e38 * 3e38
 
 
 def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature():
@@ -43,6 +51,41 @@ def test_an_image_far_from_those_known_is_out_of_scope():
     said = clinic.answer(model, red)
     assert said.beyond["colours"].tolist() == [False, True, True]
     assert said.out_of_scope.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)),
+            "no finite logits of the 3 classes",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 3, 1)), "no finite logits of the 3 classes"),
+        (nn.Sequential(nn.Linear(7, 7)), "does not work"),
+        (
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), Overflow()),
+            "no finite logits",
+        ),
+    ],
+    ids=["more classes", "a picture", "layers that do not fit", "numbers too large"],
+)
+def test_a_network_that_answers_nothing_is_given_no_class(network, says):
+    model = clinic.SavedModel(network.eval(), a_model().settings, a_card())
+    with pytest.raises(ModelError, match=says) as error:
+        clinic.answer(model, images(2))
+    assert "\n" not in str(error.value)
+
+
+def test_a_distance_that_is_no_number_is_out_of_scope():
+    scope = a_scope(0.04)
+    wild = scope.model_copy(update={"mean": (1e308,) * 15, "matrix": ((1e308, *[-1e308] * 14),)})
+    assert clinic.answer(a_model(a_card(scope=(wild,))), images(2)).out_of_scope.all()
+
+
+def test_a_scope_of_other_numbers_is_refused():
+    scope = a_scope(0.04).model_copy(update={"mean": (0.0,) * 3, "matrix": ((1.0,) * 3,)})
+    with pytest.raises(ModelError, match="scope 'colours' of the card is of 3 numbers and there are 15"):
+        clinic.answer(a_model(a_card(scope=(scope,))), images(2))
 
 
 def test_without_a_scope_nothing_is_warned_of_and_without_a_threshold_there_are_no_sets():

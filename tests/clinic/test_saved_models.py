@@ -147,6 +147,8 @@ def change(folder, **fields):
         ({"network__classes": 4}, "'classes' must name each class"),
         ({"card__temperature": 0.0}, "'card.temperature'"),
         ({"card__temperature": float("inf")}, "no card"),
+        ({"card__temperature": 1e-300}, "'card.temperature'"),
+        ({"card__classes": ["monocyte", "monocyte", "neutrophil"]}, "a name of its own for each class"),
         ({"card__surprise": 1}, "'card.surprise'"),
         (
             {"card__scope": [{**json.loads(a_scope(1.0).model_dump_json()), "mean": [0.0]}]},

@@ -594,7 +594,11 @@ BAD_MODELS = {
     ),
     "cold": (
         broken(lambda model: model["card"].update(temperature=0)),
-        "its temperature is no number above 0",
+        "its temperature is no number from 0.000001",
+    ),
+    "twins": (
+        broken(lambda model: model["card"].update(classes=5 * ["a"])),
+        "two classes of its card have the same name",
     ),
     "vast": (
         broken(lambda model: model["network"].update(width=128, size=1024)),
@@ -642,6 +646,19 @@ def test_a_broken_model_gets_a_sentence_and_changes_nothing(start, models, tmp_p
         assert why in sentence
     assert page.locator("#families").inner_text() == before
     assert page.complaints == []
+
+
+def test_a_model_that_computes_no_numbers_gives_no_answer(start):
+    """As by weights that are finite, and whose products are not."""
+    page = start()
+    said = page.evaluate(
+        """() => {
+          const model = { ...state.models[0], card: { ...state.models[0].card, temperature: NaN } };
+          const found = answer(model, state.entries[0].inputs.get(model.network.size));
+          return [answerParts(model, found, false)[0].textContent, alarmInWords(model, found)];
+        }"""
+    )
+    assert said == ["No answer", "Its weights are so large that it computes no numbers: it answers nothing."]
 
 
 def test_the_page_takes_networks_of_the_sizes_that_the_library_writes(start):

@@ -105,8 +105,9 @@ function checkCard(card, network) {
   demand(told === undefined, `'${told}' of its card is no text of at most ${LONGEST.text} letters`);
   demand(typeof card.simulated === "boolean", "its card does not say whether it was trained on drawn images only");
   demand(isList(card.classes, network.classes, isName) && card.classes.length === network.classes, `its card does not name ${network.classes} classes`);
+  demand(new Set(card.classes).size === card.classes.length, "two classes of its card have the same name");
   demand(card.sites === undefined || isList(card.sites, MOST.sites, isName), `the sites of its card are no list of at most ${MOST.sites} names`);
-  demand(isNumber(card.temperature) && card.temperature > 0, "its temperature is no number above 0");
+  demand(isNumber(card.temperature) && card.temperature >= 1e-6 && card.temperature <= 1e6, "its temperature is no number from 0.000001 to 1000000");
   demand(!card.sets || (isShare(card.sets.level) && isShare(card.sets.threshold)), "its sets lack a level or threshold");
   demand(isList(card.scores, MOST.scores, isScore), `its card has no list of at most ${MOST.scores} scores, each of a kind of: ${Object.keys(KINDS_OF_SCORE).join(", ")}`);
   demand(isList(card.scope, MOST.scope, (detector) => isDetector(detector, network)), "a scope detector of its card is incomplete, too large or one too many");

@@ -296,8 +296,9 @@ function answer(model, pixels) {
   const ran = run(model.network, image);
   const probabilities = softmax(ran.logits, model.card.temperature);
   const numbers = { colours: colourStatistics(image), features: ran.means };
-  const alarms = model.card.scope.filter((detector) => distance(detector, numbers[detector.of]) > detector.threshold);
+  const alarms = model.card.scope.filter((detector) => !(distance(detector, numbers[detector.of]) <= detector.threshold));
+  if (!probabilities.every(Number.isFinite)) alarms.push({ of: "weights" });
   const { sets } = model.card;
   const set = sets ? probabilities.flatMap((value, c) => (1 - value <= sets.threshold ? [c] : [])) : [];
-  return { ...ran, image, probabilities, best: probabilities.indexOf(Math.max(...probabilities)), set, alarms };
+  return { ...ran, image, probabilities, best: Math.max(0, probabilities.indexOf(Math.max(...probabilities))), set, alarms };
 }

@@ -117,8 +117,11 @@ const MEASURED = { colours: "its colours", features: "what the network measures 
 const UNCHECKED = "Nobody checks whether this picture is of the kind that the model knows: it answers a flower as surely as a cell.";
 const DRAWN_ONLY = "Trained on drawn images only: its answer to a real picture means nothing.";
 
+const NO_NUMBERS = "Its weights are so large that it computes no numbers: it answers nothing.";
+
 // Why a model gives no answer.
 function alarmInWords(model, found) {
+  if (found.alarms.some(({ of }) => of === "weights")) return NO_NUMBERS;
   if (found.alarms.some(({ of }) => of === "training")) return DRAWN_ONLY;
   const seen = listed(found.alarms.map((detector) => MEASURED[detector.of]));
   const flags = model.card.scores.filter((score) => typeof score.flagged === "number");
