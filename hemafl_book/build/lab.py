@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 from pybtex.database import parse_file
 
 from hemafl_book.build.normalise import read
+from hemafl_lib.errors import DataError
 from hemafl_lib.files import read_json, sha256, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,10 @@ SUMMARY = re.compile(r'<p class="hemafl-summary"[^>]*>.*?</p>', re.DOTALL)
 
 def main(arguments: Sequence[str]) -> None:
     """Bring the copies up to date and become JupyterLab; ``arguments`` are its own."""
-    update(BOOK, COPIES, print)
+    try:
+        update(BOOK, COPIES, print)
+    except (DataError, OSError) as error:
+        sys.exit(f"The notebooks cannot be copied: {error}")
     settings = WORK / ".jupyter"
     write_settings(settings)
     paths = [str(settings), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
@@ -70,12 +74,13 @@ def update(book: Path, copies: Path, say: Callable[[str], object]) -> None:
     book, copies
         Folder of the book, and of the copies, which is made if need be.
     say
-        Gets a sentence for each copy of the reader's that is put aside.
+        Gets a sentence for each copy of the reader's that is put aside, and for each that cannot be written:
+        it stays as it is, and the others are written.
 
     Raises
     ------
     DataError
-        If a notebook is none, or a copy cannot be written.
+        If what was noted of earlier copies cannot be read or written.
     """
     copies.mkdir(parents=True, exist_ok=True)
     record = copies / COPIED
@@ -83,7 +88,10 @@ def update(book: Path, copies: Path, say: Callable[[str], object]) -> None:
     for source in sorted([*book.rglob("*.ipynb"), *book.rglob("*.md")]):
         name = source.relative_to(book).as_posix()
         if "/." not in f"/{name}":
-            copied[name] = copy_one(source, copies / name, copied.get(name), say)
+            try:
+                copied[name] = copy_one(source, copies / name, copied.get(name), say)
+            except (DataError, OSError) as error:
+                say(f"{name} is not copied: {error}")
     write_json(record, copied)
 
 
@@ -97,7 +105,11 @@ def copy_one(source: Path, target: Path, written: str | None, say: Callable[[str
     fresh = target.with_name(f".{target.name}.new")
     write_text(fresh, as_opened(source))
     new = sha256(fresh)
-    old = sha256(target) if target.exists() else None
+    try:
+        old = sha256(target) if target.exists() else None
+    except DataError:  # a folder in its place, or a file that nobody may read
+        fresh.unlink()
+        raise
     if old in (None, new, written):
         os.replace(fresh, target)
     elif new == written:

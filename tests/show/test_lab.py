@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -136,6 +138,52 @@ def test_a_file_that_was_there_before_the_first_copy_is_kept(book, tmp_path):
     (copies / "page.md").write_text("mine")
     lab.update(book, copies, lambda _: None)
     assert (copies / "page-yours-1.md").read_text() == "mine"
+
+
+def test_what_stands_in_the_way_of_one_copy_stays_and_the_others_are_written(book, tmp_path):
+    copies, said = tmp_path / "copies", []
+    (copies / "cells.ipynb").mkdir(parents=True)
+    (copies / "cells.ipynb" / "mine.txt").write_text("mine")
+    lab.update(book, copies, said.append)
+    assert (copies / "cells.ipynb" / "mine.txt").read_text() == "mine"
+    assert (copies / "page.md").read_text() == "first"
+    assert len(said) == 1
+    assert said[0].startswith("cells.ipynb is not copied: ")
+    assert not list(copies.rglob("*.new"))
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(book, tmp_path):
+    copies, elsewhere = tmp_path / "copies", tmp_path / "elsewhere.md"
+    copies.mkdir()
+    elsewhere.write_text("mine")
+    (copies / "page.md").symlink_to(elsewhere)
+    lab.update(book, copies, lambda _: None)
+    assert elsewhere.read_text() == "mine"
+    assert (copies / "page.md").read_text() == "first"
+    assert (copies / "page-yours-1.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_nothing_of_the_readers_is_lost_if_copying_is_broken_off(book, tmp_path, monkeypatch, step):
+    """As by a kill before any of the renames; the next time goes on from there."""
+    copies = tmp_path / "copies"
+    lab.update(book, copies, lambda _: None)
+    (copies / "page.md").write_text("mine")
+    (book / "page.md").write_text("second")
+    done = []
+
+    def replace(old, new):
+        done.append(new)
+        if len(done) == step:
+            raise KeyboardInterrupt
+        Path(old).replace(new)
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(lab.os, "replace", replace)
+        lab.update(book, copies, lambda _: None)
+    lab.update(book, copies, lambda _: None)
+    assert (copies / "page.md").read_text() == "second"
+    assert "mine" in {path.read_text() for path in copies.glob("page*.md")}
 
 
 @pytest.mark.browser
