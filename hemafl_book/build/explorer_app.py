@@ -1,10 +1,15 @@
 """Serve the explorer's notebook to this machine only: ``python -m hemafl_book.build.explorer_app``.
 
-The page is told to refuse every connection but to the program that serves it, so that no picture leaves the
-machine, whatever a script on it asks for.
+The page is told to refuse every connection but to this machine, so that no script on it can load anything
+from elsewhere, or send a picture there by a request. Only who knows a token, new at every start, can open it:
+another user of this machine does not, nor does another page in the same browser.
 """
 
+import json
 import sys
+import tempfile
+import threading
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +20,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "book" / "clinic" / "saliency_e
 
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:*; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'self'"
 )
 """What the page may load: what comes from here, with the scripts and styles that Voila writes into it."""
 
@@ -24,16 +29,32 @@ def settings() -> Config:
     """Return the settings of the app."""
     config = Config()
     config.Voila.ip = "127.0.0.1"
-    config.Voila.tornado_settings = {"headers": {"Content-Security-Policy": POLICY}}
+    config.Voila.auto_token = True
+    config.Voila.tornado_settings = {
+        "headers": {"Content-Security-Policy": POLICY},
+        # Without the token nothing is answered, nor where a name of elsewhere was made to mean this machine.
+        "allow_unauthenticated_access": False,
+        "allow_remote_access": False,
+    }
     # Reads MyST in JupyterLab, and needs parts of it that are not here.
     config.VoilaConfiguration.extension_denylist = ["jupyterlab-myst"]
     config.VoilaConfiguration.show_tracebacks = True
     return config
 
 
+class Explorer(Voila):
+    """Voila that opens the browser with its token, by a file that only the reader can read."""
+
+    def launch_browser(self) -> None:
+        """Open the page; the token is in no command, which other users could see."""
+        with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False, encoding="utf-8") as file:
+            file.write(f"<meta charset='utf-8'><script>location = {json.dumps(self.display_url)}</script>")
+        threading.Thread(target=webbrowser.open, args=[Path(file.name).as_uri()], daemon=True).start()
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve the explorer until it is stopped; ``arguments`` are Voila's, such as ``--no-browser``."""
-    Voila.launch_instance([str(NOTEBOOK), *arguments], config=settings())
+    Explorer.launch_instance([str(NOTEBOOK), *arguments], config=settings())
 
 
 if __name__ == "__main__":

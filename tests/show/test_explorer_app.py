@@ -1,5 +1,6 @@
 """`make explorer`: the explorer is served to this machine only, and does there what the book says."""
 
+import http.client
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -22,6 +24,8 @@ from hemafl_book.clinic.explorer import reading_list, saving
 from hemafl_lib.data import smear
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+
+TOKEN = "known to this test"
 
 PATIENCE = 120_000
 """Milliseconds for a kernel to start and answer on a busy machine."""
@@ -46,6 +50,7 @@ def app(repository):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "hemafl_book.build.explorer_app", "--no-browser", f"--port={port}"]
+    command.append(f"--token={TOKEN}")
     environment = {name: value for name, value in os.environ.items() if name != "HEMAFL_DATA"}
     served = subprocess.Popen(
         command,
@@ -86,8 +91,10 @@ def page(app):
         opened.set_default_timeout(PATIENCE)
         opened.reached, opened.failures = [], []
         opened.on("requestfinished", lambda request: opened.reached.append(request.url))
+        opened.sockets = []
+        opened.on("websocket", lambda socket: opened.sockets.append(socket.url))
         opened.on("pageerror", lambda error: opened.failures.append(str(error)))
-        opened.goto(app.address, timeout=PATIENCE)
+        opened.goto(f"{app.address}/?token={quote(TOKEN)}", timeout=PATIENCE)
         opened.get_by_text("Cell 1 of 24.").wait_for(timeout=PATIENCE)
         yield opened
 
@@ -124,6 +131,31 @@ def test_it_is_served_to_this_machine_and_connects_nowhere_else(page, app):
     assert {each.laddr.ip for each in listening} == {"127.0.0.1"}
     assert all(url.startswith((app.address, "data:", "blob:")) for url in page.reached)
     assert page.evaluate(FETCH) == "connect-src"
+
+
+def code(url, **headers):
+    """The status that a program without a browser's cookies gets, its redirections not followed."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://").partition("/")[0], timeout=60)
+    connection.request("GET", "/" + url.removeprefix("http://").partition("/")[2], headers=headers)
+    return connection.getresponse().status
+
+
+@pytest.mark.survives(
+    "Another user, or a page of another site, opens the explorer that a reader has started",
+    "It answers to nobody without the token of this start, nor by another name of the machine",
+)
+def test_it_opens_for_nobody_without_its_token(page, app):
+    (kernel,) = {url.split("/")[5] for url in page.sockets if "/api/kernels/" in url}
+    channels = f"{app.address}/api/kernels/{kernel}/channels"
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+    assert code(app.address) == 302
+    assert code(channels, **upgrade) in (302, 403)
+    known = f"token={quote(TOKEN)}"
+    assert code(f"{app.address}/?{known}", Host="rebound.example") == 403
+    assert (
+        code(f"{channels}?{known}", **upgrade, Host="rebound.example", Origin="http://rebound.example") == 403
+    )
 
 
 def test_a_cell_is_uploaded_a_model_changed_a_map_measured_and_a_report_saved(page, pictures, tmp_path):
