@@ -159,10 +159,10 @@ def registries() -> dict[str, dict[str, str]]:
 def list_methods() -> dict[str, str]:
     """Return the saliency methods; if Captum is missing, what to install in the place of their names."""
     try:
-        from hemafl_lib.explain import CLASS_MAPS, METHODS
+        from hemafl_lib.explain import ALL_METHODS
     except ModuleNotFoundError as error:
         return {"-": name_extra(error)}
-    return {name: first_sentence(method) for name, method in {**METHODS, **CLASS_MAPS}.items()}
+    return {name: first_sentence(method) for name, method in ALL_METHODS.items()}
 
 
 def find_words(find: Callable[[str], str], name: str) -> str:

@@ -106,7 +106,7 @@ def explain(
     folder
         Made if need be; files of the same names are replaced.
     method
-        A key of `hemafl_lib.explain.METHODS` or `CLASS_MAPS`.
+        A key of `hemafl_lib.explain.ALL_METHODS`.
     target
         The class whose score is explained; by default what the model answers.
 
@@ -152,9 +152,8 @@ def find_maps() -> ModuleType:
 def check_request(model: SavedModel, method: str, target: str | None) -> None:
     """Raise `ModelError` if the class or the method is unknown."""
     maps = find_maps()
-    known = [*maps.METHODS, *maps.CLASS_MAPS]
-    if method not in known:
-        raise ModelError(f"method '{method}' is unknown; choose one of: {', '.join(known)}.")
+    if method not in maps.ALL_METHODS:
+        raise ModelError(f"method '{method}' is unknown; choose one of: {', '.join(maps.ALL_METHODS)}.")
     if target is not None and target not in model.card.classes:
         raise ModelError(f"class '{target}' is unknown; choose one of: {', '.join(model.card.classes)}.")
 
@@ -169,9 +168,7 @@ def explain_pictures(
         numbers = torch.from_numpy(answer(model, images).predicted)
     else:
         numbers = torch.full((len(images),), classes.index(target))
-    maps = find_maps()
-    compute = maps.saliency if method in maps.METHODS else maps.class_map
-    found = compute(model.network, images, numbers, method, device="cpu")
+    found = find_maps().relevance(model.network, images, numbers, method, device="cpu")
     rows = rows_of(model, pictures)
     return [
         Explained(picture, row, "", None)

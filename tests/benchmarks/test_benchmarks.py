@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import engines, jobs, loops, scale, timing
+from benchmarks import engines, jobs, loops, maps, scale, timing
 from benchmarks.__main__ import BENCHES, main
 from hemafl_book import cli
 from hemafl_lib.federation import by_hand, parameter_hash
@@ -194,6 +194,15 @@ def test_the_report_on_wires(tmp_path):
     assert 1 < by_wire["secure aggregation"]["bytes ratio"] < 3
     assert by_wire["top 5 %"]["bytes ratio"] < by_wire["8 bits"]["bytes ratio"] < 1
     assert set(report["targets"]) == {"4 hospitals: secure / plain, CPU"}
+
+
+def test_the_bench_of_maps_holds_each_method_against_the_same_of_another_package(tmp_path):
+    report = run("maps", tmp_path / "maps.json", *["--images", "2", "--repetitions", "1"])
+    rows = {(row["method"], row["package"]) for row in report["runs"]}
+    assert {package for _, package in set(maps.OTHERS) - rows} <= {maps.GRAD_CAM}  # which may be missing
+    assert len(rows) + len(report["skipped"]) == len(maps.OTHERS)
+    assert all(row["ratio"] > 0 for row in report["runs"])
+    assert len(report["targets"]) == len(rows)
 
 
 def test_a_bench_of_nothing_is_refused(tmp_path, capsys):

@@ -64,9 +64,8 @@ def test_what_a_model_says_is_what_predict_says_of_the_file(desk, tmp_path):
 def test_a_map_of_a_model_is_the_librarys_but_for_its_temperature(desk, method):
     model = next(iter(desk.models.values()))
     images = cells.batch(desk.cells[:1], model.size)
-    compute = explain.saliency if method in explain.METHODS else explain.class_map
-    expected = compute(model.network, images, 2, method, device="cpu") / model.card.temperature
-    if method == "grad_cam_plus_plus":  # its weights are no linear function of the score
+    expected = explain.relevance(model.network, images, 2, method, device="cpu") / model.card.temperature
+    if method in ("grad_cam_plus_plus", "score_cam"):  # weights that are no linear function of the score
         return
     assert torch.allclose(relevance(Asked(model), images, 2, method), expected, atol=1e-5)
 
@@ -140,6 +139,10 @@ def test_relevance_for_is_orange_and_against_is_blue_and_none_leaves_the_picture
     assert tuple(drawn[0, -1]) == drawing.AGAINST
     assert tuple(drawn[-1, 0]) == (255, 255, 255)
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 3
+    half = drawn.shape[1] // 2
+    hatched = (drawn[:half, half:] == 255).all(axis=2).mean()
+    assert hatched == pytest.approx(drawing.LINE / drawing.HATCH, abs=0.01)
+    assert (drawn[:half, :half] == (230, 120, 0)).all()
     smooth = np.asarray(drawing.overlay(white, signed, 1.0, smooth=True))
     assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > 3
 
@@ -195,6 +198,35 @@ def test_deletion_is_the_librarys_at_the_probabilities_on_screen(desk, seen):
     assert trust.orders(case, explain.deletion)[0] == pytest.approx(float(curves.areas[0]), abs=1e-6)
     name = seen[0].explained
     assert float(curves.probabilities[0, 0]) == pytest.approx(seen[0].row[f"p {name}"], abs=1e-5)
+
+
+def test_the_edges_of_the_picture_are_a_map_that_knows_nothing_of_the_model(desk, seen):
+    case = trust.case_of(seen[0], desk.cell, desk.question, desk.asked)
+    height, width = case.relevance.shape[1:]
+    edges = torch.nn.functional.adaptive_avg_pool2d(explain.edge_maps(case.image), (height, width))
+    curves = explain.deletion(case.asked, case.image, case.target, edges, steps=trust.STEPS, device="cpu")
+    assert trust.orders(case, explain.deletion)[2] == pytest.approx(float(curves.areas[0]), abs=1e-6)
+    assert trust.verdict_of(True, True, True) == "yes"
+    assert trust.verdict_of(True, True, False).endswith("no more than on the edges of the picture")
+    assert trust.verdict_of(True, False, True).endswith("no more than on the middle")
+    assert trust.verdict_of(False, True, True) == "not more than on random places"
+
+
+def test_a_map_stays_under_the_same_stain_and_not_under_a_very_different_one(desk, seen, monkeypatch):
+    case = trust.case_of(seen[0], desk.cell, desk.question, desk.asked)
+    monkeypatch.setattr(trust, "STAIN", 0.0)
+    same = trust.under_stain(case)
+    assert same.verdict == "yes"
+    assert "order by 1.00" in same.sentence
+    monkeypatch.setattr(trust, "STAIN", 0.9)
+    assert "order by 1.00" not in trust.under_stain(case).sentence
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"), [(0.1, "yes"), (-0.5, "no: it"), (0.5, "no: it"), (float("nan"), "yes: no map")]
+)
+def test_a_map_that_survives_the_loss_of_all_weights_shows_the_picture(left, verdict):
+    assert trust.forgotten_in_words(left).startswith(verdict)
 
 
 def test_a_map_that_is_not_there_is_not_measured(desk, pictures):

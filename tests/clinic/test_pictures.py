@@ -11,7 +11,7 @@ from hemafl_lib import clinic
 from hemafl_lib.clinic.pictures import read
 from hemafl_lib.data.images import decode
 from hemafl_lib.errors import DataError, ModelError
-from hemafl_lib.explain import CLASS_MAPS, METHODS
+from hemafl_lib.explain import ALL_METHODS
 
 
 def a_picture(width=50, height=40, seed=0) -> Image.Image:
@@ -182,7 +182,7 @@ def test_the_most_relevant_place_is_orange_and_a_place_without_relevance_is_grey
     assert np.ptp(drawn[128:, :128], axis=2).max() == 0
 
 
-@pytest.mark.parametrize("method", [*METHODS, *CLASS_MAPS])
+@pytest.mark.parametrize("method", ALL_METHODS)
 def test_every_method_and_any_class_can_be_explained(method, folder, tmp_path):
     clinic.explain(a_model(), [folder / "b.png"], tmp_path, method=method, target="monocyte")
     assert pd.read_csv(tmp_path / "answers.csv")["explained"].tolist() == ["monocyte"]

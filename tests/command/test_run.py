@@ -17,7 +17,7 @@ from hemafl_book.papers import PAPERS, blood_morphology, mds_survival, scd_infar
 from hemafl_book.results import Results, load
 from hemafl_lib.aggregation import AGGREGATORS
 from hemafl_lib.data.cards import CARDS
-from hemafl_lib.explain import CLASS_MAPS, METHODS
+from hemafl_lib.explain import ALL_METHODS
 from hemafl_lib.federation.engines import ENGINES
 from hemafl_lib.models import MODELS
 from hemafl_lib.partition import SCHEMES
@@ -168,7 +168,7 @@ def test_list_names_everything_in_the_registries_and_says_what_it_is(hemafl):
         "aggregators": list(AGGREGATORS),
         "schemes": list(SCHEMES),
         "engines": list(ENGINES),
-        "methods": [*METHODS, *CLASS_MAPS],
+        "methods": list(ALL_METHODS),
         "explorers": list(EXPLORERS),
         "cohorts": list(CARDS),
     }

@@ -23,13 +23,12 @@ METHODS: Mapping[str, str] = {
         "integrated_gradients": "integrated gradients (signed)",
         "occlusion": "occlusion (signed)",
         "guided_grad_cam": "guided Grad-CAM (signed)",
+        "gradient_shap": "gradient SHAP (signed)",
+        "score_cam": "Score-CAM",
     }.get(name, name)
-    for name in (*explain.METHODS, *explain.CLASS_MAPS)
+    for name in explain.ALL_METHODS
 }
 """The methods of `hemafl_lib.explain`, and how they are read."""
-
-LAYERED = ("grad_cam", "guided_grad_cam", *explain.CLASS_MAPS)
-"""Methods that read feature maps, so that a layer can be chosen."""
 
 
 class Asked(nn.Module):
@@ -71,10 +70,7 @@ def relevance(asked: Asked, images: Tensor, target: int, method: str, layer: str
 
     Raises `ExplanationError` if the method or the layer is unknown, or the network lacks what it needs.
     """
-    if method not in METHODS:
-        raise ExplanationError(f"method '{method}' is unknown; choose one of: {', '.join(METHODS)}.")
     if asked.against == target:
         raise ExplanationError("a class is held against itself; choose another to hold it against.")
-    named = f"network.{layer}" if layer is not None and method in LAYERED else None
-    compute = explain.saliency if method in explain.METHODS else explain.class_map
-    return compute(asked.eval(), images, target, method, layer=named, device="cpu")
+    named = f"network.{layer}" if layer is not None and method in explain.READ_FEATURE_MAPS else None
+    return explain.relevance(asked.eval(), images, target, method, layer=named, device="cpu")

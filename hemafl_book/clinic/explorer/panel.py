@@ -11,11 +11,12 @@ from hemafl_book.clinic.explorer import covering, reading_list, saving, screen
 from hemafl_book.clinic.explorer.cells import own, references
 from hemafl_book.clinic.explorer.desk import Desk
 from hemafl_book.clinic.explorer.looking import MOST, Question, Seen, View
-from hemafl_book.clinic.explorer.models import LAYERED, METHODS, layers
+from hemafl_book.clinic.explorer.models import METHODS, layers
 from hemafl_book.clinic.explorer.sorting import ORDERS
 from hemafl_book.clinic.explorer.trust import QUESTIONS, Measure, case_of, measures
 from hemafl_lib.data.images import FORMATS
 from hemafl_lib.errors import DataError, HemaflError, one_line
+from hemafl_lib.explain import READ_FEATURE_MAPS
 
 WIDE = {"width": "auto", "max_width": "40rem"}
 HALF = {"width": "auto", "min_width": "9rem", "flex": "1 1 9rem"}
@@ -188,7 +189,7 @@ class Panel:
         of_first = layers(desk.models[question.views[0].model])
         self.layer.options = [LAST_LAYER, *of_first]
         self.layer.value = question.layer if question.layer in of_first else LAST_LAYER
-        self.layer.disabled = not any(view.method in LAYERED for view in question.views)
+        self.layer.disabled = not any(view.method in READ_FEATURE_MAPS for view in question.views)
         for number, (model, method) in enumerate(self.views):
             model.options = [*desk.models] if number == 0 else [NOBODY, *desk.models]
             shown = question.views[number] if number < len(question.views) else None
@@ -279,7 +280,7 @@ class Panel:
             self.say(f"{len(cells)} pictures are open, {len(bad)} files are not: {told}")
 
     def _ask(self) -> None:
-        self.layer.disabled = not any(method.value in LAYERED for _, method in self.views)
+        self.layer.disabled = not any(method.value in READ_FEATURE_MAPS for _, method in self.views)
         self._put(self.desk.ask(self.question))
 
     @property
