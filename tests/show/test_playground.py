@@ -461,6 +461,7 @@ def test_the_playground_trains_and_connects_nowhere(page, address):
     page.focus("#step")
     page.keyboard.press("Enter")
     until(page, "run.rounds.length === 1 && run.rivals.length === 1")
+    until(page, "run.rivals[0].central !== null && run.rivals[0].alone !== null")
     assert "Round 1: the shared model reads" in page.inner_text("#told")
     assert page.evaluate("() => run.rounds[0].bytesSent") == 4 * 5492 * 2 * 2
     assert page.complaints == []
@@ -500,6 +501,19 @@ def test_an_address_that_asks_for_what_does_not_exist_is_told_so(page, address):
     assert "sets “colour”, which is none of the settings" in told
     assert "There is no challenge “fly”" in told
     assert page.evaluate("() => run.setting.hospitals") == 5
+
+
+def test_inside_another_page_it_shows_the_round_and_a_challenge_alone(page, address):
+    opened(page, address, "challenge=together&view=round")
+    assert page.evaluate("() => JSON.stringify(run.setting) === JSON.stringify(startOf('together'))")
+    shown = page.evaluate("""() => [...document.querySelectorAll(".panel, header, footer, #controls, #whole")]
+        .filter((each) => each.checkVisibility())
+        .map((each) => each.getAttribute("aria-labelledby") ?? each.id)""")
+    assert shown == ["whole", "h-ring", "h-challenge"]
+    assert page.get_attribute("#whole", "href") == "#challenge=together"
+    page.goto(f"{address}#view=upside")
+    until(page, "document.getElementById('problem').textContent !== ''")
+    assert "There is no view “upside”; choose one of whole, round." in page.inner_text("#problem")
 
 
 def test_a_setting_that_protects_nobody_is_not_played(page, address):

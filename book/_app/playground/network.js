@@ -87,25 +87,47 @@ function pool(y, maps, side, best, winner, start) {
 }
 
 // Adds the gradient of a convolution's weights. After the pooling only the winners' gradients are not zero:
-// `gradient` and `winner` hold `count` of them, from `start`. If `dx` is given, adds that of x as well.
-function convolveBack(x, maps, side, w, gradient, winner, start, count, dw, db, dx) {
-  const wide = side + 2, area = side * side;
-  for (let i = start; i < start + count; i++) {
-    const g = gradient[i];
-    if (g === 0) continue;
-    const o = Math.floor(winner[i] / area), inside = winner[i] - o * area;
-    const row = Math.floor(inside / side), column = inside - row * side;
-    db[o] += g;
-    for (let c = 0; c < maps; c++) {
-      const k = 9 * (o * maps + c), up = (c * wide + row) * wide + column, mid = up + wide, low = mid + wide;
-      dw[k] += g * x[up]; dw[k + 1] += g * x[up + 1]; dw[k + 2] += g * x[up + 2];
-      dw[k + 3] += g * x[mid]; dw[k + 4] += g * x[mid + 1]; dw[k + 5] += g * x[mid + 2];
-      dw[k + 6] += g * x[low]; dw[k + 7] += g * x[low + 1]; dw[k + 8] += g * x[low + 2];
-      if (dx === null) continue;
-      dx[up] += g * w[k]; dx[up + 1] += g * w[k + 1]; dx[up + 2] += g * w[k + 2];
-      dx[mid] += g * w[k + 3]; dx[mid + 1] += g * w[k + 4]; dx[mid + 2] += g * w[k + 5];
-      dx[low] += g * w[k + 6]; dx[low + 1] += g * w[k + 7]; dx[low + 2] += g * w[k + 8];
+// `gradient` and `winner` hold `each` of them for every map of y, from `start`. If `dx` is given, adds that of x
+// as well. `places` and `pulls` are working memory for the winners of one map that count.
+function convolveBack(x, maps, side, w, gradient, winner, start, each, dw, db, dx, places, pulls) {
+  const wide = side + 2, area = side * side, plane = wide * wide;
+  for (let o = 0; o < db.length; o++) {
+    let count = 0, sum = 0;
+    for (let i = start + o * each, end = i + each; i < end; i++) {
+      if (gradient[i] === 0) continue;
+      const inside = winner[i] - o * area, row = (inside / side) | 0;
+      places[count] = row * wide + inside - row * side;
+      pulls[count++] = gradient[i];
+      sum += gradient[i];
     }
+    db[o] += sum;
+    for (let c = 0; c < maps; c++) {
+      addToWeights(x, c * plane, wide, places, pulls, count, dw, 9 * (o * maps + c));
+      if (dx !== null) addToInput(w, 9 * (o * maps + c), dx, c * plane, wide, places, pulls, count);
+    }
+  }
+}
+
+function addToWeights(x, from, wide, places, pulls, count, dw, k) {
+  let d0 = 0, d1 = 0, d2 = 0, d3 = 0, d4 = 0, d5 = 0, d6 = 0, d7 = 0, d8 = 0;
+  for (let i = 0; i < count; i++) {
+    const g = pulls[i], up = from + places[i], mid = up + wide, low = mid + wide;
+    d0 += g * x[up]; d1 += g * x[up + 1]; d2 += g * x[up + 2];
+    d3 += g * x[mid]; d4 += g * x[mid + 1]; d5 += g * x[mid + 2];
+    d6 += g * x[low]; d7 += g * x[low + 1]; d8 += g * x[low + 2];
+  }
+  dw[k] += d0; dw[k + 1] += d1; dw[k + 2] += d2; dw[k + 3] += d3; dw[k + 4] += d4; dw[k + 5] += d5;
+  dw[k + 6] += d6; dw[k + 7] += d7; dw[k + 8] += d8;
+}
+
+function addToInput(w, k, dx, from, wide, places, pulls, count) {
+  const w0 = w[k], w1 = w[k + 1], w2 = w[k + 2], w3 = w[k + 3], w4 = w[k + 4], w5 = w[k + 5];
+  const w6 = w[k + 6], w7 = w[k + 7], w8 = w[k + 8];
+  for (let i = 0; i < count; i++) {
+    const g = pulls[i], up = from + places[i], mid = up + wide, low = mid + wide;
+    dx[up] += g * w0; dx[up + 1] += g * w1; dx[up + 2] += g * w2;
+    dx[mid] += g * w3; dx[mid + 1] += g * w4; dx[mid + 2] += g * w5;
+    dx[low] += g * w6; dx[low + 1] += g * w7; dx[low + 2] += g * w8;
   }
 }
 
@@ -165,13 +187,14 @@ function normBack(gradient, count, maps, area, part, d, scaled, inverse) {
 function makeNetwork(classes, withNorm) {
   const layout = layoutOf(classes, withNorm);
   const half = SIDE / 2, grid = SIDE / 4, area = grid * grid, features = SECOND * area;
-  const floats = (length) => new Float32Array(length);
+  const floats = (length) => new Float32Array(length), doubles = (length) => new Float64Array(length);
   const picture = 3 * (SIDE + 2) ** 2, middle = FIRST * (half + 2) ** 2, pooled = FIRST * half * half;
   const x = floats(BATCH_ROOM * picture), y1 = floats(FIRST * SIDE * SIDE), y2 = floats(SECOND * half * half);
   const u1 = floats(BATCH_ROOM * pooled), winner1 = new Int32Array(u1.length), x2 = floats(BATCH_ROOM * middle);
   const u2 = floats(BATCH_ROOM * features), winner2 = new Int32Array(u2.length);
   const scaled1 = floats(u1.length), scaled2 = floats(u2.length), inverse1 = floats(FIRST), inverse2 = floats(SECOND);
   const g1 = floats(u1.length), g2 = floats(u2.length), dx2 = floats(middle);
+  const places = new Int32Array(half * half), pulls = doubles(half * half);
   const logits = floats(BATCH_ROOM * classes), probability = new Float64Array(classes);
 
   // Views into a vector, by layer: parts.conv1.weight and so on.
@@ -250,8 +273,8 @@ function makeNetwork(classes, withNorm) {
     for (let p = 0; p < count; p++) {
       dx2.fill(0);
       const input = x2.subarray(p * middle, (p + 1) * middle);
-      convolveBack(input, FIRST, half, part.conv2.weight, g2, winner2, p * features, features,
-        d.conv2.weight, d.conv2.bias, dx2);
+      convolveBack(input, FIRST, half, part.conv2.weight, g2, winner2, p * features, area,
+        d.conv2.weight, d.conv2.bias, dx2, places, pulls);
       let to = p * pooled;
       for (let c = 0; c < FIRST; c++) {
         for (let row = 0; row < half; row++) {
@@ -263,7 +286,7 @@ function makeNetwork(classes, withNorm) {
     if (withNorm) normBack(g1, count, FIRST, half * half, part.norm1, d.norm1, scaled1, inverse1);
     for (let p = 0; p < count; p++) {
       convolveBack(x.subarray(p * picture, (p + 1) * picture), 3, SIDE, part.conv1.weight, g1, winner1,
-        p * pooled, pooled, d.conv1.weight, d.conv1.bias, null);
+        p * pooled, half * half, d.conv1.weight, d.conv1.bias, null, places, pulls);
     }
     return loss;
   }

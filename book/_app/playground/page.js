@@ -1,6 +1,6 @@
 "use strict";
 
-// The page: reads the address, starts two workers for a setting (the federation, and its rivals), plays rounds,
+// The page: reads the address, starts a worker for the federation and one for each of its rivals, plays rounds,
 // and shows what comes back.
 
 const $ = (id) => document.getElementById(id);
@@ -34,7 +34,7 @@ function restart() {
   if (setting.clip === 0) run.epsilon = null;
   $("caveat").textContent = caveat(setting);
   $("told").textContent = "";
-  workers = playable(setting) ? ["federation", "rivals"].map((role) => startWorker(role, run)) : [];
+  workers = playable(setting) ? ["federation", "central", "alone"].map((role) => startWorker(role, run)) : [];
   showAll();
 }
 
@@ -49,7 +49,8 @@ function startWorker(role, ofRun) {
 // What workers say; see worker.js.
 const HEARD = {
   start(answer) {
-    if (answer.role === "rivals") {
+    if (answer.role === "alone") return;
+    if (answer.role === "central") {
       run.colour = answer.colour;
       showCurves();
       showChallenges();
@@ -69,8 +70,8 @@ const HEARD = {
     later(early > 0 && !calm() ? early : 0, () => ring.phase("training", { training: hospital }));
   },
   step(answer) {
-    if ("central" in answer) {
-      run.rivals.push(answer);
+    if (!("losses" in answer)) {
+      hearRival(answer);
       showCurves();
       showOwn();
       showChallenges();
@@ -82,6 +83,13 @@ const HEARD = {
     $("look").replaceChildren(...drawMaps(answer, cellOf(answer.cell, answer.stain), run));
   },
 };
+
+// What a rival says of a round joins what the other one has said of it.
+function hearRival({ round, kind, ...said }) {
+  const known = run.rivals.find((one) => one.round === round);
+  if (known !== undefined) Object.assign(known, said);
+  else run.rivals.push({ round, central: null, alone: null, ...said });
+}
 
 function later(wait, action) {
   timers.push(setTimeout(action, wait));
@@ -318,6 +326,8 @@ function showControl(name) {
 function readPage() {
   const read = readAddress(location.hash, CHALLENGES);
   ({ setting, challenge } = read);
+  document.body.classList.toggle("round", read.view === "round");
+  $("whole").href = writeAddress(setting, challenge);
   $("problem").textContent = read.problems.join(" ");
   delete $("challenges").dataset.shown;
   $("challenges").replaceChildren();

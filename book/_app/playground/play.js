@@ -1,6 +1,6 @@
 "use strict";
 
-// One run of a setting, in a worker: the federation, or its rivals (each hospital alone, and all cells in one
+// One run of a setting, in a worker: the federation, or one of its rivals (each hospital alone; all cells in one
 // place). What chance decides depends on the seed, the hospital and the round only.
 
 function startRun(data, sheet, setting, role) {
@@ -21,7 +21,8 @@ function startRun(data, sheet, setting, role) {
     testLabels: Array.from({ length: stains }, () => test.map((cell) => data.label[cell])).flat(),
   };
   if (role === "federation") run.federation = federationOf(run, hospitals, bad);
-  else startRivals(run);
+  else if (role === "central") startCentral(run);
+  else startAlone(run);
   return run;
 }
 
@@ -105,11 +106,16 @@ const mapsOf = (run, picture, kind) => [run.initial, ...run.models]
 
 // --- its rivals --------------------------------------------------------------------------------------
 
-function startRivals(run) {
+function startAlone(run) {
   const { hospitals, bad } = run;
   run.alone = hospitals.map((hospital, h) => rivalOf(run, [hospital], bad?.kind === "mislabels" && bad.hospital === h));
-  const honest = run.alone.map(({ hospitals: [only] }) => only);
-  run.central = rivalOf(run, [{ pictures: honest.flatMap(({ cells }) => cells), labels: honest.flatMap(({ labels }) => labels) }], false);
+}
+
+// One model of all hospitals' cells, as each hospital names them; and what colours alone tell.
+function startCentral(run) {
+  startAlone(run);
+  const all = run.alone.map(({ hospitals: [only] }) => only);
+  run.central = rivalOf(run, [{ pictures: all.flatMap(({ cells }) => cells), labels: all.flatMap(({ labels }) => labels) }], false);
   const cells = run.central.hospitals[0];
   const named = predictFromColours(run.bytes, cells.cells, cells.labels,
     Array.from({ length: run.stains }, (_, stain) => run.test.map((cell) => stain * run.count + cell)).flat(), run.data.classes.length);
@@ -126,20 +132,26 @@ function rivalOf(run, hospitals, mislabels) {
 // Whether hospitals alone are judged in this round; of many, not in each, for the time that it takes.
 const judgesAlone = ({ rounds, hospitals }, round) => round % Math.ceil(hospitals / 3) === 0 || round === rounds;
 
-function playRivals(run) {
-  const { setting, hospitals, bad } = run, round = run.central.round + 1;
-  const play = (federation, name) => playRound(federation, {
+function playRival(run, federation, name, round) {
+  playRound(federation, {
     asked: [0], orders: (h) => ordersOf(run, name, federation.hospitals[h].cells.length, round), normal: () => null,
   });
-  play(run.central, "all");
-  const result = { round, central: jointAccuracy(scoresOf(run, predictAll(run, run.central.current))), alone: null };
-  run.alone.forEach((federation, h) => play(federation, h));
-  if (!judgesAlone(setting, round)) return result;
-  const judged = run.alone.map(({ current }, h) => {
+}
+
+function playCentral(run) {
+  const round = run.central.round + 1;
+  playRival(run, run.central, "all", round);
+  return { round, central: jointAccuracy(scoresOf(run, predictAll(run, run.central.current))) };
+}
+
+function playAlone(run) {
+  const { setting, hospitals, bad, alone } = run, round = alone[0].round + 1;
+  alone.forEach((federation, h) => playRival(run, federation, h, round));
+  if (!judgesAlone(setting, round)) return { round, alone: null };
+  const judged = alone.map(({ current }, h) => {
     const byStain = scoresOf(run, predictAll(run, current));
     return { joint: jointAccuracy(byStain), own: ownAccuracy(byStain, hospitals[h]) };
   });
   const honest = judged.filter((_, h) => bad?.hospital !== h);
-  result.alone = { joint: mean(honest.map(({ joint }) => joint)), own: judged.map(({ own }) => own) };
-  return result;
+  return { round, alone: { joint: mean(honest.map(({ joint }) => joint)), own: judged.map(({ own }) => own) } };
 }

@@ -41,12 +41,16 @@ const GROUPS = {
 
 const defaults = () => Object.fromEntries(Object.entries(SETTINGS).map(([name, { value }]) => [name, value]));
 
-// Reads the address. Returns the setting, the challenge's name or null, and a sentence for each thing that it
-// asks for and that does not exist.
+// Reads the address. Returns the setting, the challenge's name or null, the view ("whole", or "round" for the round
+// and the challenge alone, inside another page), and a sentence for each thing that it asks for and that does not
+// exist.
 function readAddress(fragment, challenges) {
   const setting = defaults(), problems = [];
+  const words = new URLSearchParams(fragment.replace(/^#/, "")), view = words.get("view") ?? "whole";
   let challenge = null;
-  for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
+  if (!VIEWS.includes(view)) problems.push(`There is no view “${view}”; choose one of ${VIEWS.join(", ")}.`);
+  words.delete("view");
+  for (const [name, text] of words) {
     if (name === "challenge") {
       if (text in challenges) challenge = text;
       else problems.push(`There is no challenge “${text}”.`);
@@ -58,9 +62,11 @@ function readAddress(fragment, challenges) {
       setting[name] = SETTINGS[name].kind === "slider" ? Number(text) : text;
     }
   }
-  const alone = fragment.replace(/^#/, "") === `challenge=${challenge}`;  // a link from a chapter: as it opens
-  return { setting: alone ? { ...setting, ...challenges[challenge].start } : setting, challenge, problems };
+  const alone = words.toString() === `challenge=${challenge}`;  // a link from a chapter: as it opens
+  return { setting: alone ? { ...setting, ...challenges[challenge].start } : setting, challenge, view, problems };
 }
+
+const VIEWS = ["whole", "round"];
 
 const allowed = ({ kind, steps, options }) => kind === "slider" ? steps : Object.keys(options);
 

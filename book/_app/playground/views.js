@@ -12,7 +12,7 @@ function curvePoints(run) {
   const rivals = run.rivals, flat = (value) => value === null ? [] : [[0, value], [run.setting.rounds, value]];
   return {
     federation: run.rounds.map(({ round, joint }) => [round, joint]),
-    central: rivals.map(({ round, central }) => [round, central]),
+    central: rivals.filter(({ central }) => central !== null).map(({ round, central }) => [round, central]),
     alone: rivals.filter(({ alone }) => alone !== null).map(({ round, alone }) => [round, alone.joint]),
     colour: flat(run.colour),
     chance: flat(1 / run.classes),

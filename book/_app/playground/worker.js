@@ -12,8 +12,8 @@ const ANSWERS = {
     return { role, hospitals, bad: run.bad, colour: run.colour ?? null, parameters: run.network.layout.size };
   },
   step() {
-    if (run.federation === undefined) return playRivals(run);
-    return playFederation(run, (hospital) => postMessage({ kind: "training", hospital }));
+    if (run.federation !== undefined) return playFederation(run, (hospital) => postMessage({ kind: "training", hospital }));
+    return run.central !== undefined ? playCentral(run) : playAlone(run);
   },
   maps: ({ cell, stain, label }) => ({ cell, stain, label, maps: mapsOf(run, stain * run.count + cell, label) }),
 };
