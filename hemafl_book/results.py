@@ -282,7 +282,9 @@ def _git(*arguments: str) -> str:
 
 def describe_device(device: str | None = None) -> str:
     """Return in words where networks run: on ``device``, by default as ``HEMAFL_DEVICE`` says."""
-    return torch.cuda.get_device_name() if choose(device) == "cuda" else f"{cores()} CPU cores"
+    if choose(device) == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{cores()} CPU core{'' if cores() == 1 else 's'}"
 
 
 def as_stored(frame: pd.DataFrame) -> pd.DataFrame:

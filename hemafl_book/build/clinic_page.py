@@ -5,6 +5,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hemafl_lib.clinic import SavedModel, answer, load, page_model
-from hemafl_lib.data import smear
+from hemafl_book.clinic.samples import SAMPLES, draw, in_words, silences
+from hemafl_lib.clinic import SavedModel, load, page_model
 from hemafl_lib.data.images import resize
 
 FAMILIES = ("white-cells", "leukaemia-fields")
 ARMS = ("one-hospital", "federated", "centralised")
 """The folders of the models, in the order in which the page shows them."""
 
-CELLS = (
-    "segmented_neutrophil",
-    "eosinophil",
-    "basophil",
-    "lymphocyte",
-    "monocyte",
-    "myelocyte",
-    "erythroblast",
-    "platelet",
-)
-"""Whose drawings are samples of white cells."""
-
-SAMPLES = {"white cells": (CELLS, 96), "leukaemia fields": (smear.LEUKAEMIA, 64)}
-"""For each family of models the classes of which a sample is drawn, and the pixels a side."""
-
-HOSPITALS, DRAWN, SEED = ("north", "south", "east"), 8, 11
-"""Where samples come from, how many of a class are drawn to choose from, and the seed of all of them."""
+DRAWN = 8
+"""How many cells of a class are drawn to choose a sample from."""
 
 NO_CELL = "no cell: a chequered cloth"
 
@@ -97,15 +83,14 @@ def deflated(content: bytes | bytearray, strategy: int = zlib.Z_DEFAULT_STRATEGY
 def draw_samples(family: str, models: Sequence[SavedModel]) -> Iterator[dict[str, Any]]:
     """Yield a drawn cell of each class as the page reads it: of several, one that most models answer."""
     classes, side = SAMPLES[family]
-    cells = smear.simulate(
-        DRAWN * len(classes), size=side, classes=classes, sites=HOSPITALS, seed=SEED, masks=False
-    )
+    cells = draw(classes, side, DRAWN)
     pictures = [encode(image.permute(1, 2, 0).numpy()) for image in cells.images]
-    silent = silences([model for model in models if model.card.family == family], pictures)
+    asked = [model for model in models if model.card.family == family]
+    silent = silences(asked, len(pictures), partial(decoded, pictures))
     for label, name in enumerate(classes):
         rows = np.flatnonzero(cells.labels.numpy() == label)
         row = rows[silent[rows].argmin()]
-        shown = name.replace("_", " ")
+        shown = in_words(name)
         yield {
             "family": family,
             "label": shown,
@@ -114,14 +99,10 @@ def draw_samples(family: str, models: Sequence[SavedModel]) -> Iterator[dict[str
         }
 
 
-def silences(models: Sequence[SavedModel], pictures: Sequence[bytes]) -> np.ndarray:
-    """Return how many of the models call each picture out of scope, int64[N]."""
-    count = np.zeros(len(pictures), np.int64)
-    for model in models:
-        arrays = [resize(Image.open(io.BytesIO(picture)).convert("RGB"), model.size) for picture in pictures]
-        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-        count += answer(model, images).out_of_scope
-    return count
+def decoded(pictures: Sequence[bytes], size: int) -> torch.Tensor:
+    """Return pictures as a model of ``size`` pixels a side reads them, uint8[N, 3, size, size]."""
+    arrays = [resize(Image.open(io.BytesIO(picture)).convert("RGB"), size) for picture in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
 def draw_cloth() -> dict[str, Any]:

@@ -83,3 +83,9 @@ def test_the_line_beside_a_changed_result_says_so(tmp_path, monkeypatch):
     freeze(tmp_path / "other.json", changes={"aggregator": "Krum", "clients": 5})
     assert "CHANGED" not in shown.provenance("plain")
     assert "CHANGED from the paper's: aggregator Krum, clients 5" in shown.provenance("other")
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 CPU core"), (2, "2 CPU cores")])
+def test_a_result_names_its_device_in_plain_english(monkeypatch, count, said):
+    monkeypatch.setattr(results, "cores", lambda: count)
+    assert results.describe_device("cpu") == said

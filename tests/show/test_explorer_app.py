@@ -21,6 +21,7 @@ from builders.browser import MISSING, launched
 from PIL import Image
 
 from hemafl_book.clinic.explorer import reading_list, saving
+from hemafl_book.clinic.explorer.looking import MOST
 from hemafl_lib.data import smear
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
@@ -104,7 +105,7 @@ def choose(page, label, option):
 
 
 def unfold(page, title):
-    page.get_by_text(title, exact=True).click()
+    page.locator("span", has_text=re.compile(f"^{re.escape(title)}$")).click()
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,19 @@ def test_it_opens_with_three_models_side_by_side_and_says_what_it_is_not(page):
         assert page.locator("figure").filter(has_text=f"white cells: {arm}").count() == 1
     assert page.locator("figure img:not([alt])").count() == 0
     assert not page.failures
+
+
+def test_every_list_and_every_handle_of_a_slider_has_a_name(page):
+    assert page.get_by_label("by", exact=True).count() == MOST
+    unnamed = page.evaluate("""() => [...document.querySelectorAll("select, [role=slider]")]
+        .filter((one) => !one.ariaLabel?.trim() && !one.labels?.[0]?.innerText.trim())
+        .map((one) => one.outerHTML)""")
+    assert unnamed == []
+    assert page.get_by_role("slider", name="Opacity").count() == 1
+    unfold(page, "Paint a region out")
+    for end in ("from", "to"):
+        page.get_by_role("slider", name=f"Across, in %, {end}").wait_for()
+    unfold(page, "Paint a region out")
 
 
 def test_it_is_served_to_this_machine_and_connects_nowhere_else(page, app):

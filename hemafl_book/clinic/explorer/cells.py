@@ -10,37 +10,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hemafl_book.clinic.samples import FIELDS, SAMPLES, WHITE_CELLS, draw, in_words, silences
 from hemafl_book.clinic.white_cells import GROUPS, grouped
 from hemafl_lib import data
-from hemafl_lib.clinic import SavedModel, answer
+from hemafl_lib.clinic import SavedModel
 from hemafl_lib.clinic.pictures import LARGEST, Bad, Picture, find_files
-from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.data.images import photograph, resize
 from hemafl_lib.errors import DataError
 
 Kind = Literal["drawn", "real", "own"]
-
-WHITE_CELLS, FIELDS = "white cells", "leukaemia fields"
-"""The families of the book, as their cards name them."""
-
-DRAWN: Mapping[str, tuple[Sequence[str], int]] = {
-    WHITE_CELLS: (
-        (
-            "segmented_neutrophil",
-            "eosinophil",
-            "basophil",
-            "lymphocyte",
-            "monocyte",
-            "myelocyte",
-            "erythroblast",
-            "platelet",
-        ),
-        96,
-    ),
-    FIELDS: (smear.LEUKAEMIA, 64),
-}
-"""For each family the classes that are drawn, and the pixels a side."""
 
 REAL: Mapping[str, Sequence[str]] = {
     WHITE_CELLS: ("barcelona", "tecom", "bccd", "cellavision"),
@@ -48,7 +27,6 @@ REAL: Mapping[str, Sequence[str]] = {
 }
 """For each family the collections whose cells can be shown."""
 
-HOSPITALS, SEED = ("north", "south", "east"), 11
 EACH, CANDIDATES = 3, 6
 """Cells of a class in a gallery, and how many are drawn to choose them from."""
 
@@ -103,17 +81,17 @@ def drawn(family: str, models: Sequence[SavedModel]) -> list[Cell]:
 
     Raises `DataError` if no cells of the family can be drawn.
     """
-    classes, side = DRAWN.get(family, ((), 0))
+    classes, side = SAMPLES.get(family, ((), 0))
     if not classes:
         raise DataError(f"no cells of the family '{family}' can be drawn; open pictures of your own.")
-    cohort = smear.simulate(CANDIDATES * len(classes), size=side, classes=classes, sites=HOSPITALS, seed=SEED)
+    cohort = draw(classes, side, CANDIDATES, masks=True)
     masks = cohort.masks
     nuclei = None if masks is None or family == FIELDS else masks.numpy() == 2
     cells = [
         Cell(
-            f"drawn {names_of(classes[label])} {row // len(classes) + 1} ({cohort.site[row]})",
+            f"drawn {in_words(classes[label])} {row // len(classes) + 1} ({cohort.site[row]})",
             "drawn",
-            f"drawn as {names_of(classes[label])}, in the stain of the made-up hospital {cohort.site[row]}",
+            f"drawn as {in_words(classes[label])}, in the stain of the made-up hospital {cohort.site[row]}",
             group_of(classes[label]) if family == WHITE_CELLS else classes[label],
             partial(as_image, cohort, row),
             None if nuclei is None else nuclei[row],
@@ -125,9 +103,7 @@ def drawn(family: str, models: Sequence[SavedModel]) -> list[Cell]:
 
 def clearest(cells: Sequence[Cell], models: Sequence[SavedModel]) -> Iterator[Cell]:
     """Yield `EACH` cells of a class, those first that fewest models call out of scope."""
-    silent = np.zeros(len(cells), np.int64)
-    for model in models:
-        silent += answer(model, batch(cells, model.size)).out_of_scope
+    silent = silences(models, len(cells), partial(batch, cells))
     for kind in dict.fromkeys(cell.known for cell in cells):
         rows = [row for row, cell in enumerate(cells) if cell.known == kind]
         for row in sorted(rows, key=lambda row: silent[row])[:EACH]:
@@ -186,11 +162,6 @@ def own(paths: Sequence[Path]) -> tuple[list[Cell], list[Bad]]:
 def references(cells: Sequence[Cell]) -> dict[str, Cell]:
     """Return the first cell of each class, to hold others against."""
     return {cell.known: cell for cell in reversed(cells) if cell.known is not None}
-
-
-def names_of(kind: str) -> str:
-    """Return a class as it is read."""
-    return kind.replace("_", " ")
 
 
 def group_of(kind: str) -> str:

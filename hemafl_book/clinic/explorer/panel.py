@@ -12,6 +12,7 @@ from hemafl_book.clinic.explorer.cells import own, references
 from hemafl_book.clinic.explorer.desk import Desk
 from hemafl_book.clinic.explorer.looking import MOST, Question, Seen, View
 from hemafl_book.clinic.explorer.models import METHODS, layers
+from hemafl_book.clinic.explorer.slider_names import SliderNames
 from hemafl_book.clinic.explorer.sorting import ORDERS
 from hemafl_book.clinic.explorer.trust import QUESTIONS, Measure, case_of, measures
 from hemafl_lib.data.images import FORMATS
@@ -21,6 +22,7 @@ from hemafl_lib.explain import READ_FEATURE_MAPS
 WIDE = {"width": "auto", "max_width": "40rem"}
 HALF = {"width": "auto", "min_width": "9rem", "flex": "1 1 9rem"}
 LABELLED = {"description_width": "9rem"}
+SHORT = {"description_width": "2rem"}
 ANSWER, NO_CLASS, LAST_LAYER, NOBODY = (
     "what each model answers",
     "no class",
@@ -67,6 +69,7 @@ class Panel:
                 self.main,
                 self._folded(),
                 self.cards,
+                SliderNames(),
             ]
         )
         self._offer()
@@ -100,7 +103,7 @@ class Panel:
         self.views = [
             (
                 self._choice(f"{number}. model", [NOBODY], self._ask, HALF),
-                self._choice("", self._methods(), self._ask, HALF),
+                self._choice("by", self._methods(), self._ask, HALF, SHORT),
             )
             for number in range(1, MOST + 1)
         ]
@@ -357,10 +360,14 @@ class Panel:
         return [(told, name) for name, told in METHODS.items()]
 
     def _choice(
-        self, label: str, options: Sequence[Any], act: Callable[[], None], layout: Mapping[str, str] = WIDE
+        self,
+        label: str,
+        options: Sequence[Any],
+        act: Callable[[], None],
+        layout: Mapping[str, str] = WIDE,
+        style: Mapping[str, str] = LABELLED,
     ) -> w.Dropdown:
-        style = LABELLED if label else {"description_width": "0"}
-        made = w.Dropdown(options=options, description=label, layout=dict(layout), style=style)
+        made = w.Dropdown(options=options, description=label, layout=dict(layout), style=dict(style))
         self._on(made, act)
         return made
 

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hemafl_book.clinic.explorer.cells import FIELDS, Cell, picture
+from hemafl_book.clinic.explorer.cells import Cell, picture
 from hemafl_book.clinic.explorer.looking import Question, Seen, number_of
 from hemafl_book.clinic.explorer.models import METHODS, Asked, relevance
 from hemafl_book.clinic.explorer.nucleus import likely_nucleus
+from hemafl_book.clinic.samples import FIELDS
 from hemafl_lib import explain
 from hemafl_lib.clinic import SavedModel
 from hemafl_lib.errors import ExplanationError

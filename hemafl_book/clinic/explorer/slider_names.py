@@ -1,0 +1,31 @@
+"""Names for the handles of sliders, which the widgets leave without one for a screen reader."""
+
+import anywidget
+
+
+class SliderNames(anywidget.AnyWidget):
+    """Gives every handle the label of its slider, of two handles with "from" and "to"; it shows nothing.
+
+    Sliders in a folded part are made when it unfolds, so the page is watched.
+    """
+
+    _esm = """
+    function name() {
+      for (const slider of document.querySelectorAll(".widget-slider")) {
+        const label = slider.querySelector(".widget-label")?.textContent;
+        const handles = [...slider.querySelectorAll(".noUi-handle")];
+        handles.forEach((handle, i) => {
+          const said = handles.length === 1 ? label : `${label}, ${i === 0 ? "from" : "to"}`;
+          if (handle.getAttribute("aria-label") !== said) handle.setAttribute("aria-label", said);
+        });
+      }
+    }
+    function render({ el }) {
+      el.hidden = true;
+      const watch = new MutationObserver(name);
+      watch.observe(document.body, { childList: true, subtree: true });
+      name();
+      return () => watch.disconnect();
+    }
+    export default { render };
+    """
