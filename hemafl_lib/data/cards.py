@@ -60,8 +60,8 @@ class Card:
         """``"images"`` or ``"tables"``."""
         return "tables" if self.outcome else "images"
 
-    def text(self) -> str:
-        """Return the card as lines of text."""
+    def rows(self) -> dict[str, str]:
+        """Return what the card says, by heading."""
         count = self.patients if self.kind == "tables" else self.images
         rows = {
             "title": self.title,
@@ -83,9 +83,16 @@ class Card:
             "how to get it": self.by_hand,
         }
         if self.download:
-            rows["how to get it"] = f"hemafl data fetch {self.name} (from {self.download.url})"
-            rows["checksum"] = self.download.checksum or "none published: fetch needs --sha256 or --trust"
-        return "\n".join([self.name, *(f"  {name:14} {value}" for name, value in rows.items())])
+            trust = "" if self.download.checksum else " --trust"
+            rows["how to get it"] = f"hemafl data fetch {self.name}{trust} (from {self.download.url})"
+            rows["checksum"] = (
+                self.download.checksum or "none published: --trust accepts any, or give --sha256"
+            )
+        return rows
+
+    def text(self) -> str:
+        """Return the card as lines of text."""
+        return "\n".join([self.name, *(f"  {name:14} {value}" for name, value in self.rows().items())])
 
 
 NO_PATIENTS = "Patients: every image counts as a patient of its own, so no split can be made by patient."
