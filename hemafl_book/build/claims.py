@@ -1,6 +1,7 @@
 """A Sphinx extension with the directive ``{claims}``: the verdicts of all chapters, computed at build time.
 
 Each claim links to the cell of its chapter that decides; a link to a label that is not there fails the build.
+A script of the page, `claims.js`, lets a reader choose a chapter and a verdict.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ class ClaimsDirective(SphinxDirective):
         parts: list[nodes.Node] = []
         for name, chapter in claims.CHAPTERS.items():
             found = claims.judge_all(frozen, [name])
-            parts += [nodes.rubric(text=f"{chapter.title}: {counted(found)}"), self.table(found)]
+            heading = nodes.rubric(text=f"{chapter.title}: {counted(found)}")
+            parts.append(nodes.container("", heading, self.table(found), classes=["hemafl-claims-of", name]))
         return parts
 
     def table(self, found: Sequence[claims.Judgement]) -> nodes.table:

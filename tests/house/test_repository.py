@@ -92,9 +92,12 @@ def test_all_that_is_installed_has_its_hash_in_the_lock(repository):
     assert "--index-url" not in lock
     recipe = (repository / "Makefile").read_text()
     installs = [line for line in recipe.splitlines() if "pip install" in line or "$(PIP)" in line]
-    assert len(installs) == 5
+    assert len(installs) == 6
+    (cpu,) = [line for line in installs if "$(TORCH_CPU)" in line]
+    assert cpu.strip().startswith("@$(if $(CPU),"), "PyTorch's own index is asked only by CPU=1"
     for line in installs:
-        assert "--require-hashes" in line or "$(PIP)" in line or "--no-deps --no-build-isolation" in line
+        own = "--no-deps --no-build-isolation" in line
+        assert "--require-hashes" in line or "$(PIP)" in line or own or line == cpu
     assert "--generate-hashes" in recipe
     assert "--all-extras" in recipe
 

@@ -614,6 +614,82 @@ def test_the_page_for_own_cells_is_one_click_from_its_chapter(address, visit):
     assert seen.complaints == []
 
 
+CLICKS = {
+    "train a federation": r"^playground\.html$",
+    "a saliency map": r"^book/clinic/reading_a_map\.html$",
+    "your own cells": r"^clinic\.html$",
+    "every verdict": r"^book/intro\.html#all-claims$",
+    "your own data": r"^book/reference/own_data\.html$",
+    "install": r"^book/start/installation\.html$",
+    "cite": r"^book/intro\.html#cite$",
+}
+"""Where what a reader comes for stands, as a path in the built book."""
+
+
+def targets(html, name):
+    """The pages and places of the book to which a page links, beside the lists that every page has."""
+    article = re.search(r"<article.*</article>", (html / name).read_text(encoding="utf-8"), re.DOTALL)[0]
+    for link in re.findall(r'href="([^"]+)"', article):
+        path, _, place = link.partition("#")
+        path = path.partition("?")[0]
+        if "://" not in path:
+            to = os.path.normpath(f"{os.path.dirname(name)}/{path}") if path else name
+            yield f"{to}#{place}" if place else to
+
+
+@pytest.mark.parametrize("wish", CLICKS)
+def test_what_a_reader_comes_for_is_at_most_two_clicks_away(html, wish):
+    first = list(targets(html, "book/intro.html"))
+    pages = {to.partition("#")[0] for to in first if to.startswith("book/") and ".html" in to}
+    second = [to for page in pages for to in targets(html, page)]
+    found = [to for to in [*first, *second] if re.match(CLICKS[wish], to.removeprefix("./"))]
+    assert found, wish
+    path, _, place = found[0].partition("#")
+    assert (html / path).is_file()
+    assert f'id="{place}"' in (html / path).read_text(encoding="utf-8")
+
+
+def test_a_reader_chooses_claims_by_chapter_and_verdict(address, visit):
+    seen = visit(PHONE)
+    page = seen.open(address, "book/intro.html")
+    count, rows = page.locator(".hemafl-choose output"), page.locator(".hemafl-claims tbody tr")
+    total = rows.count()
+    assert count.inner_text() == f"{total} of {total} claims"
+    page.get_by_label("Verdict").select_option("cannot be told")
+    shown = page.locator(".hemafl-claims tbody tr:visible td:first-child").all_inner_texts()
+    assert set(shown) == {"cannot be told"}
+    assert count.inner_text() == f"{len(shown)} of {total} claims"
+    page.get_by_label("Chapter").select_option("Attention CNN")
+    assert page.locator(".hemafl-claims-of:visible").count() == 1
+    fewer = page.locator(".hemafl-claims tbody tr:visible").count()
+    assert 0 < fewer < len(shown)
+    page.get_by_label("Chapter").select_option("all")
+    page.get_by_label("Verdict").select_option("all")
+    assert page.locator(".hemafl-claims tbody tr:visible").count() == total
+    assert seen.complaints == []
+
+
+def test_the_picture_of_a_round_stands_still_where_it_should(html, chromium):
+    for motion, still, moves in (
+        ("no-preference", False, True),
+        ("no-preference", True, False),
+        ("reduce", False, False),
+    ):
+        context = chromium.new_context(reduced_motion=motion)
+        page = context.new_page()
+        page.goto((html / "book" / "intro.html").as_uri())
+        if still:
+            page.get_by_label("hold the picture still").check()
+        names = page.locator(".hemafl-round .parcel").evaluate_all(
+            "(parcels) => parcels.map((one) => getComputedStyle(one).animationName)"
+        )
+        assert len(names) == 6
+        assert all((name != "none") == moves for name in names), (motion, still)
+        picture = page.get_by_role("img", name="A round of federated learning")
+        assert "stay in the hospital" in picture.locator("desc").text_content()
+        context.close()
+
+
 def test_a_reader_hides_the_code_of_all_pages_and_sees_what_it_shows(address, visit):
     seen = visit()
     page = seen.open(address, "book/papers/sample.html")
