@@ -26,12 +26,12 @@ class Account(NamedTuple):
 def of_images(name: str, listing: Listing, cells: Sequence[Cell]) -> Account:
     """Account for a folder of images whose ``cells`` were read."""
     remarks = [Finding(kind, shown(cell.path), detail) for cell in cells for kind, detail in cell.remarks]
-    copies = list(_copies(cells))
-    known = [copy for copy in copies if copy.kind == "copy" and copy.file in card(name).copies]
+    found = list(copies(cells))
+    known = [copy for copy in found if copy.kind == "copy" and copy.file in card(name).copies]
     notes = _beside(listing.known)
     if known:
         notes += (f"{len(known)} image(s) show the same picture as another of their class, as published.",)
-    others = [copy for copy in copies if copy not in known]
+    others = [copy for copy in found if copy not in known]
     nothing = [] if cells else [Finding("nothing", shown(listing.folder.name))]
     return Account(notes, (*listing.findings, *remarks, *others, *nothing))
 
@@ -67,7 +67,7 @@ def unclaimed(root: Path, claimed: Iterable[Path]) -> tuple[Finding, ...]:
     return tuple(Finding("unclaimed", shown(path.name)) for path in folders if path.resolve() not in known)
 
 
-def _copies(cells: Iterable[Cell]) -> Iterable[Finding]:
+def copies(cells: Iterable[Cell]) -> Iterable[Finding]:
     """Find the cells that show the same picture as an earlier one."""
     first: dict[str, Cell] = {}
     for cell in cells:
