@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from hemafl_book import explorers, papers
+from hemafl_book.cli_federation import federation_app, hospital_app
 from hemafl_lib import data
 from hemafl_lib.data import cache, own
 from hemafl_lib.data.cards import BUILT_IN, CARDS
@@ -58,6 +59,8 @@ clinic_app = typer.Typer(help="Make the small models that come with the book.", 
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
 app.add_typer(clinic_app, name="clinic")
+app.add_typer(federation_app, name="federation")
+app.add_typer(hospital_app, name="hospital")
 
 EXTRAS = {"captum": "explain", "dp_accounting": "privacy", "opacus": "privacy"}
 """Packages that some names of a registry need, and the extra of pyproject.toml that brings each."""

@@ -144,7 +144,7 @@ class Card(Checked):
     sites: tuple[Name, ...]
     scores: tuple[Score, ...]
     temperature: Temperature
-    sets: Sets | None
+    sets: Sets | None = None
     scope: tuple[Scope, ...]
     code: Text
     data: Text

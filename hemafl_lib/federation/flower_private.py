@@ -260,6 +260,13 @@ class SuperLink:
 
         return self._client.RegisterNode(RegisterNodeRequest(public_key=public_key)).node_id
 
+    def registered(self) -> dict[bytes, int]:
+        """Return the IDs of all nodes that may take part, by their public keys (PEM)."""
+        from flwr.proto.control_pb2 import ListNodesRequest
+
+        nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return {node.public_key: node.node_id for node in nodes}
+
     def online(self) -> set[int]:
         """Return the IDs of the nodes that are connected."""
         from flwr.proto.control_pb2 import ListNodesRequest

@@ -17,10 +17,11 @@ that counted.
 
 import dataclasses
 import logging
+import math
 import os
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
@@ -66,21 +67,21 @@ class RunSettings(Settings):
     ERROR: ClassVar[type[FederationError]] = FederationError
 
     hospitals: Count
-    rounds: Count
-    deadline: Positive
-    out: str
-    seed: Whole
-    classes: str
-    size: ImageSize
-    width: Width
-    attention: Attention
-    norm: Norm
-    aggregator: str
-    loss: Literal["cross_entropy", "focal"]
-    learning_rate: Positive
-    batch_size: Count
-    local_epochs: Count
-    balanced_sampler: bool
+    rounds: Count = 5
+    deadline: Positive = 600.0
+    out: str = "federation"
+    seed: Whole = 0
+    classes: str = "four"
+    size: ImageSize = 64
+    width: Width = 16
+    attention: Attention = "se"
+    norm: Norm = "group"
+    aggregator: str = "FedAvg"
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    learning_rate: Positive = 0.002
+    batch_size: Count = 32
+    local_epochs: Count = 1
+    balanced_sampler: bool = True
 
     def __post_init__(self) -> None:
         """Raise `FederationError` for a value that is not allowed."""
@@ -177,6 +178,50 @@ def failure(message: Message, context: Context, reason: str) -> Message:
     return Message(content, reply_to=message)
 
 
+@dataclass
+class Training:
+    """A training over hospitals that leaves a model in a folder, and goes on there if it was interrupted.
+
+    Attributes
+    ----------
+    job, strategy
+        What the hospitals are asked to do, and how they are asked and aggregated.
+    folder, settings
+        Where the last round, the history and then the model are written, and the settings of the run.
+    guessing
+        The loss of a model that knows nothing, for judging whether a round has diverged; infinite if unknown.
+    rows
+        What a row is called: "images", "patients".
+    summed
+        Whether the replies to a training are known by their sum only.
+    """
+
+    job: Job
+    strategy: AggregatorStrategy
+    folder: Path
+    settings: dict[str, Any]
+    guessing: float = math.inf
+    rows: str = "images"
+    summed: bool = False
+
+    def run(self, grid: Grid, context: Context) -> None:
+        """Train over the hospitals behind ``grid``; the folder is claimed by the caller.
+
+        Raises `FederationError` after a round in which nobody trained, or whose model nobody could evaluate
+        or everybody found diverged.
+        """
+        job, folder, rounds = self.job, self.folder, self.strategy.rounds
+        server = Server(job, self.strategy, get_arrays(job.model, exchanged_names(job.model)), rounds)
+        server.watch = RoundCheck(self.strategy, self.guessing, folder, self.settings, self.rows, self.summed)
+        server.keep(folder / run_folder.CHECKPOINT_FILE, run_parts(self.settings, job))
+        if server.saved and server.saved.round:
+            LOGGER.info("%s holds %d of %d rounds; going on.", folder, server.saved.round, rounds)
+        server.serve(grid, context)
+        set_arrays(job.model, server.arrays)
+        run_folder.finish(folder, job.model)
+        LOGGER.info("finished %d rounds; the model is in %s.", rounds, folder / run_folder.MODEL_FILE)
+
+
 def serve(grid: Grid, context: Context) -> None:
     """Train over the hospitals; the folder ``out`` holds the last round, the history, and then the model.
 
@@ -196,16 +241,9 @@ def serve(grid: Grid, context: Context) -> None:
         deadline=run.deadline,
         patience=run.deadline,
     )
-    server = Server(job, strategy, get_arrays(job.model, exchanged_names(job.model)), run.rounds)
-    server.watch = RoundCheck(strategy, loss_of_guessing(job, run), folder, dataclasses.asdict(run))
+    training = Training(job, strategy, folder, dataclasses.asdict(run), loss_of_guessing(job, run))
     with run_folder.claim(folder):
-        server.keep(folder / run_folder.CHECKPOINT_FILE, run_parts(run, job))
-        if server.saved and server.saved.round:
-            LOGGER.info("%s holds %d of %d rounds; going on.", folder, server.saved.round, run.rounds)
-        server.serve(PolledGrid(grid, grid.get_node_ids, lambda node: None), context)
-        set_arrays(job.model, server.arrays)
-        run_folder.finish(folder, job.model)
-    LOGGER.info("finished %d rounds; the model is in %s.", run.rounds, folder / run_folder.MODEL_FILE)
+        training.run(PolledGrid(grid, grid.get_node_ids, lambda node: None), context)
 
 
 def loss_of_guessing(job: Job, run: RunSettings) -> float:
@@ -214,11 +252,11 @@ def loss_of_guessing(job: Job, run: RunSettings) -> float:
     return float(make_loss(job.recipe)(torch.zeros(1, classes), torch.zeros(1, dtype=torch.int64)))
 
 
-def run_parts(run: RunSettings, job: Job) -> dict[str, str]:
+def run_parts(settings: dict[str, Any], job: Job) -> dict[str, str]:
     """Return what makes a run of hospitals this one: all settings but where and how long, and the start."""
-    settings = {**dataclasses.asdict(run), "the initial model": job.model}
+    parts = {**settings, "the initial model": job.model}
     return {
-        name: content_hash(value, name) for name, value in settings.items() if name not in ("out", "deadline")
+        name: content_hash(value, name) for name, value in parts.items() if name not in ("out", "deadline")
     }
 
 

@@ -68,6 +68,10 @@ class SecureAggregation(Settings, Wire):
     def check(self, aggregator: Aggregator, sites: Sequence[Site]) -> None:
         """Raise `PrivacyError` if the sites are too few, or if the aggregator needs more than their mean."""
         threshold_of(self.threshold, len(sites))
+        self.check_rule(aggregator)
+
+    def check_rule(self, aggregator: Aggregator) -> None:
+        """Raise `PrivacyError` if the aggregator needs more than the mean, or weighs sites otherwise."""
         rule = type(aggregator)
         means = (Aggregator.combine, FedAvg.combine)
         if rule.combine not in means or rule.combine_updates is not Aggregator.combine_updates:

@@ -1,6 +1,6 @@
-"""Keys and certificates of one federation on one machine: made for it, and worthless after it.
+"""Keys and certificates of one federation: made for it, and worthless after it.
 
-The server proves who it is by a certificate that an authority made for this run has signed; the
+The server proves who it is by a certificate that an authority made for it has signed; the
 authority's own key is never written. Each node proves who it is by a key pair whose public half the
 server knows before the node starts.
 """
@@ -13,13 +13,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 AUTHORITY, CERTIFICATE, KEY = "authority.crt", "server.crt", "server.key"
-"""Files: what clients trust, and what belongs to the server, which answers as localhost and 127.0.0.1."""
+"""Files: what clients trust, and what belongs to the server."""
 
 
-def make_certificates(folder: Path) -> None:
-    """Make an authority and a server's certificate, and write `AUTHORITY`, `CERTIFICATE` and `KEY`."""
+def make_certificates(folder: Path, *names: str) -> None:
+    """Make an authority and a server's certificate, and write `AUTHORITY`, `CERTIFICATE` and `KEY`.
+
+    ``names`` are those by which the server is called, by default localhost and 127.0.0.1.
+    """
     authority = trustme.CA()
-    server = authority.issue_cert("localhost", "127.0.0.1")
+    server = authority.issue_cert(*(names or ("localhost", "127.0.0.1")))
     authority.cert_pem.write_to_path(folder / AUTHORITY)
     server.cert_chain_pems[0].write_to_path(folder / CERTIFICATE)
     write_secret(folder / KEY, server.private_key_pem.bytes())
