@@ -2,7 +2,7 @@
 
 Two tables of a file are for the two kinds of data, and either may be missing::
 
-    smallest_count = 5               # patients below which no count leaves the hospital
+    smallest_count = 5               # smaller counts of deaths, withdrawals or labels are refused
 
     [table]
     file = "patients.csv"
@@ -159,7 +159,7 @@ class ImageMapping(Part):
 
 
 class Mapping(Part):
-    """A mapping file; ``smallest_count`` is the fewest patients that a number leaving the hospital counts."""
+    """A mapping file; smaller counts of deaths, withdrawals or labels than ``smallest_count`` are refused."""
 
     smallest_count: Annotated[int, Field(ge=1)] = 5
     table: TableMapping | None = None
