@@ -1,4 +1,4 @@
-"""A cell and a map as pictures: what speaks for a class in orange, what speaks against it in blue."""
+"""A cell and a map as pictures: what speaks for a class in orange, what speaks against it in hatched blue."""
 
 import numpy as np
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor
 from hemafl_lib.clinic.report import COLOUR, SIDE, square
 
 AGAINST = (0, 90, 180)
-"""The colour of what speaks against a class; lighter and darker than orange to who sees no colours."""
+"""The colour of what speaks against a class. White lines are drawn over it, for who sees no colours."""
+
+HATCH, LINE = 16, 3
+"""Pixels from line to line across a hatched place, and how many of them a line has."""
 
 
 def overlay(
@@ -32,6 +35,8 @@ def overlay(
     wide = F.interpolate(relevance[None, None], (SIDE, SIDE), **mode)[0, 0]
     share = (wide / largest).clamp(-1, 1) if largest > 0 else torch.zeros_like(wide)
     strength = opacity * share.abs().numpy()[:, :, None]
-    colour = np.where(share.numpy()[:, :, None] >= 0, np.array(COLOUR), np.array(AGAINST))
+    line = np.add.outer(np.arange(SIDE), np.arange(SIDE))[:, :, None] % HATCH < LINE
+    against = np.where(line, 255, np.array(AGAINST))
+    colour = np.where(share.numpy()[:, :, None] >= 0, np.array(COLOUR), against)
     grey = np.asarray(square(original).convert("L").convert("RGB"), dtype=np.float64)
     return Image.fromarray(np.rint((1 - strength) * grey + strength * colour).astype(np.uint8))

@@ -27,9 +27,12 @@ PAGE = """<!doctype html>
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>What models say of cells</title>
 <style>{style} body {{ margin: 2rem auto; max-width: 75rem; padding: 0 1rem }}
-section {{ break-inside: avoid }}</style>
+section {{ break-inside: avoid }}
+@page {{ margin: 15mm }}
+@media print {{ body {{ margin: 0; max-width: none }} .hint {{ display: none }} }}</style>
 </head><body class="hemafl-desk">
 <h1>What models say of cells, and where they looked</h1>
+<p class="hint">For a PDF, print this page to a file. A picture grows when it is clicked.</p>
 {content}
 </body></html>
 """

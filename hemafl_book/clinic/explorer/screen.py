@@ -18,12 +18,21 @@ STYLE = """
 .hemafl-desk { font: 15px/1.45 system-ui, sans-serif; color: inherit; max-width: 100% }
 .hemafl-desk figure { display: inline-block; vertical-align: top; margin: 0 .8rem .8rem 0; max-width: 100% }
 .hemafl-desk figure img { max-width: 100%; height: auto; image-rendering: pixelated; border: 1px solid #777 }
+.hemafl-desk figure img[tabindex] { cursor: zoom-in }
+.hemafl-desk figure img[tabindex]:focus { position: fixed; inset: 0; margin: auto; z-index: 1000;
+  cursor: zoom-out; max-width: none;
+  width: min(92vw, 92vh); height: min(92vw, 92vh); box-shadow: 0 0 0 100vmax rgba(0, 0, 0, .75) }
+@media print { .hemafl-desk figure img { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 .hemafl-desk figcaption, .hemafl-desk figure p { margin: .2rem 0 }
 .hemafl-desk .warning { border: 2px solid #b35900; padding: .4rem .8rem }
 .hemafl-desk table { border-collapse: collapse; display: block; overflow-x: auto }
 .hemafl-desk td, .hemafl-desk th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top }
 .hemafl-desk caption { text-align: left; font-weight: 600 }
 """
+
+
+ENLARGE = "Click to enlarge; click elsewhere to go back"
+"""What a picture says to a pointer that rests on it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def view_figure(taken: Image.Image, seen: Seen, scale: float, question: Question
     drawn = overlay(taken, seen.relevance, scale, opacity=look.opacity, smooth=look.smooth)
     rather = f" rather than for {question.against}" if question.against else ""
     speaks = f"speaks for {seen.explained}{rather}"
-    against = ", blue against" if float(seen.relevance.min()) < 0 else ""
+    against = ", hatched blue against" if float(seen.relevance.min()) < 0 else ""
     grid = " by ".join(str(side) for side in seen.relevance.shape)
     alt = f"Where the model {seen.view.model} looked: orange {speaks}"
     caption = f"{title}<br>orange {html.escape(speaks)}{against}; {grid} places"
@@ -78,9 +87,10 @@ def view_figure(taken: Image.Image, seen: Seen, scale: float, question: Question
 
 def figure(image: Image.Image, width: int, alt: str, caption: str, below: str = "") -> str:
     """Return an image with its alternative text, a caption (HTML) and what stands below (HTML)."""
+    shown = f'width="{width}" height="{width}" src="{data_uri(image)}" alt="{html.escape(alt)}"'
     return (
-        f'<figure style="width: {width}px"><img width="{width}" height="{width}" src="{data_uri(image)}" '
-        f'alt="{html.escape(alt)}"><figcaption>{caption}</figcaption>{below}</figure>'
+        f'<figure style="width: {width}px"><img tabindex="0" title="{ENLARGE}" {shown}>'
+        f"<figcaption>{caption}</figcaption>{below}</figure>"
     )
 
 

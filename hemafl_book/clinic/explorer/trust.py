@@ -18,6 +18,7 @@ from hemafl_book.clinic.explorer.models import METHODS, Asked, relevance
 from hemafl_book.clinic.explorer.nucleus import likely_nucleus
 from hemafl_book.clinic.samples import FIELDS
 from hemafl_lib import explain
+from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.clinic import SavedModel
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.explain.stability import shift
@@ -28,7 +29,10 @@ STEPS, ORDERS = 8, 19
 """Portions in which pixels go, and random orders: to beat all of them by chance happens once in twenty."""
 
 DRAWS = 5
-"""Draws of the weights that a model forgets."""
+"""Draws of the weights that a model forgets, and of changes of the stain."""
+
+STAIN = 0.05
+"""By what share of a colour's optical density the stain is changed at most."""
 
 PIXELS = 2
 """How far an image is moved to see whether the map moves with it."""
@@ -125,50 +129,55 @@ def measures(case: Case) -> Iterator[Measure]:
 def in_deletion(case: Case) -> Measure:
     """Does the answer fall when the places of the map are covered?"""
     areas = orders(case, explain.deletion)
-    best, middle, chance = float(areas[0]), float(areas[1]), areas[2:]
+    best, middle, edges, chance = *areas[:3].tolist(), areas[3:]
     beats = best < float(chance.min()) and best < float(chance.mean()) - MARGIN / 2
-    verdict = verdict_of(beats, best < middle - MARGIN / 2)
+    verdict = verdict_of(beats, best < middle - MARGIN / 2, best < edges - MARGIN / 2)
     return Measure(
         "Does the answer hang on these places?",
         verdict,
         f"Cover them, the strongest first, and the class keeps {best:.0%} on average; from the middle "
-        f"outwards {middle:.0%}, in random order {chance.mean():.0%}. Less is better.",
+        f"outwards {middle:.0%}, where the picture has edges first {edges:.0%}, in random order "
+        f"{chance.mean():.0%}. Less is better.",
     )
 
 
 def in_insertion(case: Case) -> Measure:
     """Are the places of the map enough for the answer?"""
     areas = orders(case, explain.insertion)
-    best, middle, chance = float(areas[0]), float(areas[1]), areas[2:]
+    best, middle, edges, chance = *areas[:3].tolist(), areas[3:]
     beats = best > float(chance.max()) and best > float(chance.mean()) + MARGIN / 2
-    verdict = verdict_of(beats, best > middle + MARGIN / 2)
+    verdict = verdict_of(beats, best > middle + MARGIN / 2, best > edges + MARGIN / 2)
     return Measure(
         "Are these places enough for the answer?",
         verdict,
         f"Put them back into a blurred picture, the strongest first, and the class has {best:.0%} on "
-        f"average; from the middle outwards {middle:.0%}, in random order {chance.mean():.0%}. "
-        "More is better.",
+        f"average; from the middle outwards {middle:.0%}, where the picture has edges first {edges:.0%}, in "
+        f"random order {chance.mean():.0%}. More is better.",
     )
 
 
 def orders(case: Case, curves: Callable[..., explain.Curves]) -> Tensor:
-    """Return the areas under the curves, float32[2 + ORDERS]: of the map, of the middle, of random orders.
+    """Return the areas under the curves, float32[3 + ORDERS]: of map, middle, edges and random orders.
 
     All have the grid of the map, so that none is finer than another.
     """
     height, width = case.relevance.shape[1:]
     middle = explain.centred_gaussian(1, height)[:, :, :width]
     chance = torch.rand(ORDERS, height, width, generator=torch_generator(0, "random order"))
-    compared = torch.cat([case.relevance, middle, chance])
+    edges = F.adaptive_avg_pool2d(explain.edge_maps(case.image), (height, width))
+    compared = torch.cat([case.relevance, middle, edges, chance])
     images = case.image.expand(len(compared), -1, -1, -1)
     return curves(case.asked, images, case.target, compared, steps=STEPS, device="cpu").areas
 
 
-def verdict_of(beats_chance: bool, beats_middle: bool) -> str:
-    """Return whether a map beats the two that know nothing of the model."""
+def verdict_of(beats_chance: bool, beats_middle: bool, beats_edges: bool) -> str:
+    """Return whether a map beats those that know nothing of the model."""
     if not beats_chance:
         return "not more than on random places"
-    return "yes" if beats_middle else "more than on random places, no more than on the middle"
+    if beats_middle and beats_edges:
+        return "yes"
+    as_good = "the middle" if not beats_middle else "the edges of the picture"
+    return f"more than on random places, no more than on {as_good}"
 
 
 def on_the_nucleus(case: Case) -> Measure | None:
@@ -256,6 +265,21 @@ def under_shifts(case: Case) -> Measure:
     )
 
 
+def under_stain(case: Case) -> Measure:
+    """Does the map stay when the cell is stained a little otherwise?"""
+    image, values = as_input(case.image), []
+    for number in range(DRAWS):
+        other = augment(image, Augmentation(stain=STAIN), torch_generator(number, "stain jitter"))
+        values.append(float(explain.rank_correlation(case.map_of(case.asked, other), case.relevance)))
+    mean = sum(values) / len(values)
+    return Measure(
+        "Does it stay when the stain is a little different?",
+        likeness_in_words(mean),
+        f"With the stain in each colour stronger or weaker by up to {STAIN:.0%}, the places keep their order "
+        f"by {mean:.2f} (rank correlation, mean of {DRAWS} draws; 1 is the same order).",
+    )
+
+
 def when_it_forgets(case: Case) -> Measure:
     """Does the map change when the model forgets what it learned, from the head down?"""
     groups = explain.layer_groups(case.seen.model.network)
@@ -264,11 +288,18 @@ def when_it_forgets(case: Case) -> Measure:
     told = ["no map" if np.isnan(mean) else f"{mean:.2f}" for mean in means]
     return Measure(
         "Does it change when the model forgets?",
-        "no: it shows the picture more than the model" if abs(means[-1]) > UNLIKE else "yes",
+        forgotten_in_words(means[-1]),
         f"With the weights shuffled from the head down ({', '.join(groups)}), one part more each time, the "
         f"likeness to this map is {', '.join(told)} (mean of those of {DRAWS} draws that leave one). It "
         "should come near 0.",
     )
+
+
+def forgotten_in_words(likeness_left: float) -> str:
+    """Return the likeness that is left when all weights are shuffled as a verdict; NaN if no map is left."""
+    if likeness_left != likeness_left:
+        return "yes: no map is left"
+    return "no: it shows the picture more than the model" if abs(likeness_left) > UNLIKE else "yes"
 
 
 def forgetting(case: Case, groups: Sequence[str], draw: int) -> list[float]:
@@ -303,6 +334,7 @@ QUESTIONS: tuple[Callable[[Case], Measure | None], ...] = (
     other_methods,
     other_models,
     under_shifts,
+    under_stain,
     when_it_forgets,
 )
 """What is asked of a map, the cheapest first but for the methods."""
