@@ -1,8 +1,10 @@
 """What the partition explorer of chapter 2 varies: how many sites, and who holds which cells.
 
-Nothing is trained and no image is read. The labels are as many as the paper's data set has of each class.
+Nothing is trained and no image is read. The labels are as many as the paper's data set has of each class. One
+deal is shown; how unlike the sites are is a mean over ten, since sites of one deal may be alike by chance.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hemafl_book.explorers.repetitions import repeated
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import partition
 from hemafl_lib.data import smear
@@ -23,6 +26,8 @@ TABLE = "settings"
 """The title of the recording's table."""
 
 MEASURES = ("jensen_shannon", "total_variation", "earth_movers")
+DEALS = range(10)
+"""The seeds of the deals; the first is shown."""
 
 Way = Callable[[TableCohort, int, int], list[Site[TableCohort]]]
 
@@ -62,7 +67,7 @@ WAYS: dict[str, Way] = {
 }
 """Ways to deal the cells, by name."""
 
-CONTROLS = {"clients": (2, 3, 5, 10, 20), "scheme": tuple(WAYS)}
+CONTROLS = {"clients": (2, 3, 5, 10), "scheme": tuple(WAYS)}
 """The settings that are recorded, by the argument of `explore`."""
 
 
@@ -70,9 +75,10 @@ CONTROLS = {"clients": (2, 3, 5, 10, 20), "scheme": tuple(WAYS)}
 class Holdings:
     """Who holds which images.
 
-    ``counts`` holds the number of images, one row a site and one column a class. The divergences are means
-    over all pairs of sites. The earth mover's distance takes a step from a class to the next to cost 1, as
-    if the classes were stages in this order; the subtypes of leukaemia are not.
+    ``counts`` holds the number of images of one deal, one row a site and one column a class. The divergences
+    are means over all pairs of sites and all deals. The earth mover's distance takes a
+    step from a class to the next to cost 1, as if the classes were stages in this order; the subtypes of
+    leukaemia are not.
     """
 
     counts: pd.DataFrame
@@ -81,11 +87,27 @@ class Holdings:
     earth_movers: float
 
 
-def explore(clients: int, scheme: str, *, seed: int = 0) -> Holdings:
-    """Deal the paper's 3,256 labels to ``clients`` sites by a key of `WAYS`."""
-    sites = WAYS[scheme](labels(), clients, seed)
-    counts = {site.name: np.bincount(site.train.targets, minlength=len(COUNTS)).tolist() for site in sites}
-    divergences = partition.divergence_table(sites)[list(MEASURES)].mean()
+def explore(
+    clients: int,
+    scheme: str,
+    *,
+    report: Callable[[int], object] = lambda done: None,
+    stop: threading.Event | None = None,
+) -> Holdings:
+    """Deal the paper's 3,256 labels to ``clients`` sites by a key of `WAYS`, once for each of `DEALS`.
+
+    ``report`` is called after every deal with the number of those that are done; set ``stop`` from another
+    thread to end with `hemafl_lib.errors.Stopped`.
+    """
+
+    def distances(seed: int) -> pd.DataFrame:
+        table = partition.divergence_table(WAYS[scheme](labels(), clients, seed))
+        return table[list(MEASURES)].mean().to_frame().T
+
+    done = list(repeated(len(DEALS), distances, report, lambda: stop is not None and stop.is_set()))
+    shown = WAYS[scheme](labels(), clients, DEALS[0])
+    counts = {site.name: np.bincount(site.train.targets, minlength=len(COUNTS)).tolist() for site in shown}
+    divergences = pd.concat(done).mean()
     return _holdings(counts, {measure: float(divergences[measure]) for measure in MEASURES})
 
 
@@ -115,6 +137,7 @@ def protocol() -> dict:
         "controls": {name: list(values) for name, values in CONTROLS.items()},
         "counts": COUNTS,
         "divergences": list(MEASURES),
+        "deals": len(DEALS),
     }
 
 
@@ -146,4 +169,5 @@ SWEEP = Sweep(
     from_rows=from_rows,
     protocol=protocol,
     data=lambda: [labels().provenance],
+    seeds=DEALS,
 )

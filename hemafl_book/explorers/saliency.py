@@ -15,7 +15,7 @@ import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hemafl_book.explorers.leukaemia import row_numbers
+from hemafl_book.explorers.drawn_cells import row_numbers
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_book.results import FrozenResult
 from hemafl_lib import federation, partition

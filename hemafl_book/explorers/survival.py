@@ -12,16 +12,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from hemafl_book.explorers.survival_patients import (
-    BETWEEN,
-    EFFECTS,
-    PATIENTS,
-    provenance,
-    repeated,
-    setup,
-    simulate,
-    summarise,
-)
+from hemafl_book.explorers.repetitions import BETWEEN, repeated, summarise
+from hemafl_book.explorers.survival_patients import EFFECTS, PATIENTS, provenance, setup, simulate
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import evaluation, federation
 from hemafl_lib.aggregation import by_name

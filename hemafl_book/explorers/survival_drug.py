@@ -11,15 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from hemafl_book.explorers.survival_patients import (
-    BETWEEN,
-    EFFECTS,
-    provenance,
-    repeated,
-    setup,
-    simulate,
-    summarise,
-)
+from hemafl_book.explorers.repetitions import BETWEEN, repeated, summarise
+from hemafl_book.explorers.survival_patients import EFFECTS, provenance, setup, simulate
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import statistics
 from hemafl_lib.data.cohort import TableCohort

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 
 from hemafl_lib.data.cohort import Provenance, TableCohort
-from hemafl_lib.errors import Stopped
 
 VERSION = "2"
 """Changes whenever the same settings would give other patients."""
@@ -32,9 +30,6 @@ FOLLOW_UP = (12.0, 96.0)
 
 PATIENTS = 600
 """Training patients of all hospitals together."""
-
-BETWEEN = (0.1, 0.9)
-"""Quantiles of the repetitions that are shown: 8 of 10 repetitions lie between them."""
 
 
 def simulate(
@@ -105,27 +100,3 @@ def provenance() -> Provenance:
         simulated=True,
         checksum=hashlib.sha256(json.dumps(setup()).encode()).hexdigest(),
     )
-
-
-def repeated(
-    repetitions: int,
-    once: Callable[[int], pd.DataFrame],
-    report: Callable[[int], object],
-    stopped: Callable[[], bool],
-) -> Iterator[pd.DataFrame]:
-    """Yield what every repetition gives, by its seed; call ``report`` with the number of those done.
-
-    Raises `Stopped` once ``stopped()`` is true.
-    """
-    for seed in range(repetitions):
-        if stopped():
-            raise Stopped
-        yield once(seed)
-        report(seed + 1)
-
-
-def summarise(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return the mean and the quantiles of the repetitions' ``value``, one row for each of the ``keys``."""
-    value = rows.groupby(keys, sort=False)["value"]
-    low, high = (value.quantile(share) for share in BETWEEN)
-    return pd.DataFrame({"mean": value.mean(), "low": low, "high": high}).reset_index()

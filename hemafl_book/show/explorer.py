@@ -1,4 +1,4 @@
-"""What an explorer is: sliders, the pictures recorded for their settings, and how to compute others.
+"""What an explorer is: controls, the pictures recorded for their settings, and how to compute others.
 
 An `Explorer` is a value. It knows nothing of how it is shown: `hemafl_book.show.static_face` and
 `hemafl_book.show.live_face` read it.
@@ -21,11 +21,11 @@ Setting = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Control:
-    """One slider: the key that ``compute`` reads, a label, the values in order, and how they are written.
+    """One control: the key that ``compute`` reads, a label, the values in order, and how they are written.
 
-    Values are numbers or words. ``format`` is a format string, for example ``"{:.1f}"`` or
-    ``"{} hospitals"``. ``live`` holds further numbers, which only the live face offers, since they have to be
-    computed.
+    Values are numbers, which a slider offers, or words, which a list does. ``format`` is a format string, for
+    example ``"{:.1f}"`` or ``"{} hospitals"``. ``live`` holds further numbers, which only the live face
+    offers, since they have to be computed.
     """
 
     key: str
@@ -38,6 +38,11 @@ class Control:
         if not self.values:
             raise HemaflError(f"Control '{self.key}' has no values; give at least one.")
 
+    @property
+    def nominal(self) -> bool:
+        """Whether the values are words, which have no order."""
+        return all(isinstance(value, str) for value in self.values)
+
     def choices(self, *, live: bool = False) -> list[Any]:
         """Return the values in order, for the live face with those that have to be computed."""
         return sorted({*self.values, *self.live}) if live and self.live else list(self.values)
@@ -48,15 +53,44 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A question that the reader answers before the explorer shows what happens.
+
+    Parameters
+    ----------
+    question
+        What to predict, for example what becomes of a curve at another setting.
+    answers
+        The answers to choose from.
+    right
+        One of them.
+    because
+        What the explorer says after either answer.
+    shows
+        The recorded setting that it goes to then.
+    """
+
+    question: str
+    answers: Sequence[str]
+    right: str
+    because: str
+    shows: Setting
+
+    def __post_init__(self) -> None:
+        if self.right not in self.answers:
+            raise HemaflError(f"Prediction: '{self.right}' is none of its answers; correct 'right'.")
+
+
+@dataclass(frozen=True)
 class Explorer:
-    """Sliders and one picture.
+    """Controls and one picture.
 
     Parameters
     ----------
     name
         The HTML id, unique on the page.
     controls
-        The sliders, in order.
+        The sliders and lists, in order.
     alt
         What the picture shows, whatever the setting.
     recorded
@@ -71,6 +105,8 @@ class Explorer:
     packed
         Whether the page stores the numbers in two characters each, for sweeps of many clients. All
         pictures must share their ``y_range``, and the range decides the decimals: three for 0..1.
+    prediction
+        What the reader is asked before anything moves.
     """
 
     name: str
@@ -80,6 +116,7 @@ class Explorer:
     compute: Compute | None = None
     initial: Setting | None = None
     packed: bool = False
+    prediction: Prediction | None = None
 
     def __post_init__(self) -> None:
         plots.require_name(self.name)
@@ -94,15 +131,17 @@ class Explorer:
 
     def _check_settings(self) -> None:
         possible = set(settings(self.controls))
-        for setting in [*self.recorded, self.start]:
+        for setting in [*self.recorded, *self.opens]:
             if setting not in possible:
                 raise HemaflError(
                     f"Explorer '{self.name}': {setting} is no setting of its controls; correct it."
                 )
-        if self.start not in self.recorded:
-            raise HemaflError(
-                f"Explorer '{self.name}': the initial setting {self.start} is not recorded; record it."
-            )
+        for setting in self.opens:
+            if setting not in self.recorded:
+                raise HemaflError(
+                    f"Explorer '{self.name}': {setting}, which it shows first or after its prediction, is "
+                    "not recorded; record it."
+                )
         if self.compute is None and len(self.recorded) < len(possible):
             missing = next(setting for setting in settings(self.controls) if setting not in self.recorded)
             raise HemaflError(
@@ -113,6 +152,11 @@ class Explorer:
     def start(self) -> Setting:
         """The setting that is shown first."""
         return next(iter(self.recorded)) if self.initial is None else self.initial
+
+    @property
+    def opens(self) -> list[Setting]:
+        """The settings that every reader is led to: the first, and the one behind the prediction."""
+        return [self.start, *([self.prediction.shows] if self.prediction else [])]
 
     @property
     def has_overlays(self) -> bool:

@@ -25,11 +25,12 @@ SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "live.js")
 class LiveFace(anywidget.AnyWidget):
     """The live face of an `Explorer`.
 
-    The view draws recorded settings by itself. ``place`` is where its sliders stand, in the form of
+    The view draws recorded settings by itself. ``place`` is where its controls stand, in the form of
     `place_of`; where nothing is recorded, one background thread computes and ``answer`` tells how far it is:
-    ``{"place": ..., "picture": ..., "text": ...}``, the picture None as long as there is none, and ``{}``
-    while there is nothing to tell. When the reader moves on, a request that has not begun is dropped, and
-    one that has begun is told through `Request.cancelled`.
+    ``{"place": ..., "picture": ..., "text": ..., "done": ...}``, the picture None as long as there is none,
+    and ``{}`` while there is nothing to tell. When the reader moves on, or stops and so goes back to what is
+    recorded, a request that has not begun is dropped, and one that has begun is told through
+    `Request.cancelled`.
     """
 
     _esm = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -54,7 +55,7 @@ class LiveFace(anywidget.AnyWidget):
 
     @property
     def setting(self) -> Setting:
-        """What the sliders say now."""
+        """What the controls say now."""
         return setting_at(self.explorer, self.place, live=True)
 
     def _move(self, _: Any) -> None:
@@ -83,7 +84,8 @@ class LiveFace(anywidget.AnyWidget):
         request.show(picture)
 
     def _show(self, place: str, picture: Picture) -> None:
-        self.answer = {"place": place, "picture": plain(picture), "text": picture.summary}
+        done = setting_at(self.explorer, place, live=True) in self._computed
+        self.answer = {"place": place, "picture": plain(picture), "text": picture.summary, "done": done}
 
     def _say(self, place: str, text: str) -> None:
-        self.answer = {"place": place, "picture": self.answer.get("picture"), "text": text}
+        self.answer = {"place": place, "picture": self.answer.get("picture"), "text": text, "done": False}

@@ -21,22 +21,30 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 class Series:
     """A named series of numbers: ``y`` over ``x``; for bars ``x`` holds the categories.
 
-    A ``quiet`` series is a thin grey line without markers, behind the others, for one of many clients.
-    Quiet series with one name have one entry in the legend.
+    A ``quiet`` series is a thin grey line without markers, behind the others, for one of many clients or for
+    a level such as chance. Quiet series with one name have one entry in the legend. ``band`` holds a low and
+    a high number for each y, between which most repetitions lie; of lines it is shaded.
     """
 
     name: str
     x: Sequence[float] | Sequence[str]
     y: Sequence[float]
     quiet: bool = False
+    band: tuple[Sequence[float], Sequence[float]] | None = None
+
+    @property
+    def rows(self) -> list[Sequence[float]]:
+        """The numbers of the series, and of its band if it has one: y, low, high."""
+        return [self.y, *(self.band or ())]
 
     def __post_init__(self) -> None:
-        if len(self.x) != len(self.y):
-            raise HemaflError(
-                f"Series '{self.name}' has {len(self.x)} x and {len(self.y)} y; give as many of each."
-            )
-        if not all(math.isfinite(value) for value in self.y):
-            raise HemaflError(f"Series '{self.name}' has a y that is not finite; leave that point out.")
+        for row in self.rows:
+            if len(self.x) != len(row):
+                raise HemaflError(
+                    f"Series '{self.name}' has {len(self.x)} x and {len(row)} y; give as many of each."
+                )
+            if not all(math.isfinite(value) for value in row):
+                raise HemaflError(f"Series '{self.name}' has a y that is not finite; leave that point out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +83,8 @@ class Chart:
         categories = list(self.series[0].x)
         if any(list(series.x) != categories for series in self.series):
             raise HemaflError("Chart: the series of bars differ in 'x'; give all the same categories.")
-        if any(series.quiet for series in self.series):
-            raise HemaflError("Chart: bars cannot be quiet; use kind='lines'.")
+        if any(series.quiet or series.band for series in self.series):
+            raise HemaflError("Chart: bars cannot be quiet or have a band; use kind='lines'.")
         if self.kind == "stacked" and any(value < 0 for series in self.series for value in series.y):
             raise HemaflError("Chart: a stacked bar has a segment below 0; use kind='bars'.")
 

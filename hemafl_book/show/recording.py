@@ -17,6 +17,9 @@ from hemafl_lib.errors import HemaflError
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 """The 64 characters of packed numbers."""
 
+ROWS = ("y", "low", "high")
+"""The names of a series' rows of numbers; the last two are its band."""
+
 CODES = len(ALPHABET) ** 2
 """How many numbers two characters can tell apart."""
 
@@ -47,6 +50,13 @@ def recording(explorer: Explorer, *, live: bool = False) -> dict[str, Any]:
             for place, picture in pictures.items()
         },
     }
+    if explorer.prediction:
+        asked = explorer.prediction
+        content["prediction"] = {
+            "right": list(asked.answers).index(asked.right),
+            "because": asked.because,
+            "place": place_of(explorer, asked.shows, live=live),
+        }
     if images:
         content["images"] = [data_url(png) for png in images]
     if packing:
@@ -55,13 +65,13 @@ def recording(explorer: Explorer, *, live: bool = False) -> dict[str, Any]:
 
 
 def place_of(explorer: Explorer, setting: Setting, *, live: bool = False) -> str:
-    """Return where the sliders stand at a setting, for example ``"2,0"``."""
+    """Return where the controls stand at a setting, for example ``"2,0"``."""
     controls = zip(explorer.controls, setting, strict=True)
     return ",".join(str(control.choices(live=live).index(value)) for control, value in controls)
 
 
 def setting_at(explorer: Explorer, place: str, *, live: bool = False) -> Setting:
-    """Return the setting at which the sliders stand; the inverse of `place_of`."""
+    """Return the setting at which the controls stand; the inverse of `place_of`."""
     controls = zip(explorer.controls, map(int, place.split(",")), strict=True)
     return tuple(control.choices(live=live)[position] for control, position in controls)
 
@@ -91,13 +101,15 @@ def _entry(picture: Picture, images: dict[bytes, int], packing: "_Packing | None
 
 def _plain_series(series: Series) -> dict[str, Any]:
     """Return a series with four significant digits."""
-    return {**_head(series), "y": [_short(float(y)) for y in series.y]}
+    rows = [[_short(float(value)) for value in row] for row in series.rows]
+    return {**_head(series), **dict(zip(ROWS, rows, strict=False))}
 
 
 def _head(series: Series) -> dict[str, Any]:
     """Return a series without its numbers."""
-    head = {"name": series.name, "x": [_short(x) for x in series.x]}
-    return {**head, "quiet": True} if series.quiet else head
+    head: dict[str, Any] = {"name": series.name, "x": [_short(x) for x in series.x]}
+    marks = {"quiet": series.quiet, "band": series.band is not None}
+    return head | {mark: True for mark, holds in marks.items() if holds}
 
 
 def _short(value: Any) -> Any:
@@ -137,8 +149,8 @@ class _Packing:
         self.heads: dict[str, int] = {}
 
     def pack(self, series: Sequence[Series]) -> dict[str, Any]:
-        """Return the number of the series' head, and all their y in one text."""
-        text = "".join(self._text(one.name, value) for one in series for value in one.y)
+        """Return the number of the series' head, and all their numbers in one text."""
+        text = "".join(self._text(one.name, value) for one in series for row in one.rows for value in row)
         head = json.dumps([_head(one) for one in series])
         return {"head": self.heads.setdefault(head, len(self.heads)), "y": text}
 

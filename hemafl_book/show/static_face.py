@@ -7,7 +7,7 @@ import html
 from typing import Any
 
 from hemafl_book.show import plots
-from hemafl_book.show.explorer import Control, Explorer
+from hemafl_book.show.explorer import Control, Explorer, Prediction
 from hemafl_book.show.recording import recording
 from hemafl_lib.errors import HemaflError
 
@@ -27,7 +27,7 @@ def static_face(explorer: Explorer) -> str:
 
 
 def markup(explorer: Explorer, content: str = "", *, live: bool = False) -> str:
-    """Return the HTML of an explorer's sliders and summary, the same for both faces.
+    """Return the HTML of an explorer's controls, prediction and summary, the same for both faces.
 
     Parameters
     ----------
@@ -36,16 +36,17 @@ def markup(explorer: Explorer, content: str = "", *, live: bool = False) -> str:
     content
         HTML that stands behind the summary.
     live
-        Whether the sliders offer what has to be computed.
+        Whether the controls offer what has to be computed.
     """
-    sliders = "".join(
-        _slider(explorer.name, control, control.choices(live=live), value)
+    controls = "".join(
+        (_list if control.nominal else _slider)(explorer.name, control, control.choices(live=live), value)
         for control, value in zip(explorer.controls, explorer.start, strict=True)
     )
     summary = html.escape(explorer.recorded[explorer.start].summary)
     return (
         f'<section class="hemafl-explorer" id="{explorer.name}" aria-label="{html.escape(explorer.alt)}">'
-        f'<div class="hemafl-controls">{sliders}</div><div class="hemafl-picture"></div>'
+        f"{_prediction(explorer.prediction)}"
+        f'<div class="hemafl-controls">{controls}</div><div class="hemafl-picture"></div>'
         f'<p class="hemafl-summary" aria-live="polite">{summary}</p>{content}</section>'
     )
 
@@ -58,4 +59,28 @@ def _slider(name: str, control: Control, choices: list[Any], value: Any) -> str:
         f'<input type="range" id="{identifier}" min="0" max="{len(choices) - 1}" step="1" '
         f'value="{position}" aria-valuetext="{text}">'
         f'<output for="{identifier}">{text}</output></div>'
+    )
+
+
+def _list(name: str, control: Control, choices: list[Any], value: Any) -> str:
+    identifier = html.escape(f"{name}-{control.key}")
+    options = "".join(
+        f'<option value="{position}"{" selected" if choice == value else ""}>'
+        f"{html.escape(control.text(choice))}</option>"
+        for position, choice in enumerate(choices)
+    )
+    return (
+        f'<div class="hemafl-control"><label for="{identifier}">{html.escape(control.label)}</label>'
+        f'<select id="{identifier}">{options}</select></div>'
+    )
+
+
+def _prediction(asked: Prediction | None) -> str:
+    if asked is None:
+        return ""
+    buttons = "".join(f'<button type="button">{html.escape(answer)}</button>' for answer in asked.answers)
+    return (
+        f'<fieldset class="hemafl-prediction"><legend>Predict, then look</legend>'
+        f"<p>{html.escape(asked.question)}</p>{buttons}"
+        f'<p class="hemafl-verdict" role="status"></p></fieldset>'
     )

@@ -1,14 +1,14 @@
 """An explorer with two faces: live in Jupyter, driven by recorded results in the built page.
 
-An `Explorer` is a few sliders and one picture; `show` makes both faces of it. In Jupyter, moving a slider
+An `Explorer` is a few controls and one picture; `show` makes both faces of it. In Jupyter, moving a control
 shows the recorded picture or computes it in the background. In the built page there is no Python: the
-sliders choose among the recorded pictures. The same scripts draw both.
+controls choose among the recorded pictures. The same scripts draw both.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from hemafl_book.show.explorer import Control, Explorer, record, settings
+from hemafl_book.show.explorer import Control, Explorer, Prediction, record, settings
 from hemafl_book.show.live_face import LiveFace
 from hemafl_book.show.pictures import Chart, Overlay, Picture, Series
 from hemafl_book.show.request import Request
@@ -23,6 +23,7 @@ __all__ = [
     "LiveFace",
     "Overlay",
     "Picture",
+    "Prediction",
     "Request",
     "Series",
     "record",

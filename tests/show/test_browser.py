@@ -31,7 +31,7 @@ from hemafl_book.explorers import attack as attack_explorer
 from hemafl_book.explorers import heterogeneity as heterogeneity_explorer
 from hemafl_book.explorers import partition as partition_explorer
 from hemafl_book.explorers import saliency as saliency_explorer
-from hemafl_book.show import plots, results, widgets
+from hemafl_book.show import federations, plots, results, widgets
 from hemafl_book.show.recording import plain
 
 PHONE = {"width": 360, "height": 740}
@@ -365,7 +365,7 @@ def shown_numbers(explorer):
     explorer.locator("details").evaluate("(details) => { details.open = true; }")
     rows = explorer.locator("tbody tr").all()
     return {
-        row.locator("th").inner_text(): [float(cell) for cell in row.locator("td").all_inner_texts()]
+        row.locator("th").inner_text(): [float(x) if x else None for x in row.locator("td").all_inner_texts()]
         for row in rows
     }
 
@@ -744,40 +744,64 @@ def test_stored_json_of_the_explorers_is_what_python_computed(html):
 # --- the explorers of chapter 2 -----------------------------------------------------------------------
 
 CHAPTER_2 = "book/papers/attention_cnn.html"
-CURVES = {
-    "federation": (heterogeneity_explorer, "explorer-heterogeneity", (5, 0.3, 0.5, "FedAvg")),
-    "attack": (attack_explorer, "explorer-attack", (5, 1, "opposite step x 10", "FedAvg")),
-}
+ATTACKED = (5, 1, "opposite step x 10", "FedAvg")
 
 
 def moves(page, explorer, controls, start, by):
-    """Move one slider after the other to its last value, or to its first; yield each setting."""
+    """Move one control after the other to its last value, or to its first; yield each setting."""
     setting = list(start)
     for number, values in enumerate(controls.values()):
-        slider = explorer.locator("input[type=range]").nth(number)
+        control = explorer.locator(".hemafl-control > :is(input, select)").nth(number)
         far = setting[number] != values[-1]
-        if by == "keyboard":
-            slider.press("End" if far else "Home")
+        if control.evaluate("(one) => one.type !== 'range'"):
+            control.select_option(str(len(values) - 1) if far else "0")
+        elif by == "keyboard":
+            control.press("End" if far else "Home")
         else:
-            slide_by_mouse(page, slider, float(far))
+            slide_by_mouse(page, control, float(far))
         setting[number] = values[-1] if far else values[0]
         yield tuple(setting)
 
 
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
-@pytest.mark.parametrize("name", CURVES)
-def test_every_slider_of_chapter_2_leads_to_the_recorded_curves(html, visit, name, by):
-    module, file, start = CURVES[name]
-    recorded = module.SWEEP.read(results.get(file))
+def test_every_control_of_the_attack_leads_to_the_recorded_curves(html, visit, by):
+    recorded = attack_explorer.SWEEP.read(results.get("explorer-attack"))
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
-    explorer = page.locator(f"#{name}-explorer")
+    explorer = page.locator("#attack-explorer")
     spoken = {explorer.locator("[aria-live]").inner_text()}
-    for setting in moves(page, explorer, module.CONTROLS, start, by):
+    for setting in moves(page, explorer, attack_explorer.CONTROLS, ATTACKED, by):
         curves = recorded[setting].curves
         shown = np.array(list(shown_numbers(explorer).values()))
         np.testing.assert_allclose(shown, curves.to_numpy(), atol=6e-4)
         spoken.add(explorer.locator("[aria-live]").inner_text())
-    assert len(spoken) == 1 + len(module.CONTROLS)
+    assert len(spoken) == 1 + len(attack_explorer.CONTROLS)
+
+
+@pytest.mark.parametrize("by", ["keyboard", "mouse"])
+def test_every_control_of_the_federation_leads_to_the_recorded_curves_and_bands(html, visit, by):
+    module = heterogeneity_explorer
+    recorded = module.SWEEP.read(results.get("explorer-heterogeneity"))
+    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#federation-explorer")
+    controls = {**module.CONTROLS, "judged": module.PLACES}
+    for setting in moves(page, explorer, controls, (5, 0.1, 0.0, "FedAvg", module.PLACES[0]), by):
+        expected = federations.picture(recorded[setting[:-1]], setting[-1])
+        rows = [(series.x, row) for series in expected.series for row in series.rows]
+        for place, shown in shown_numbers(explorer).items():
+            stored = [row[list(x).index(int(place))] if int(place) in x else None for x, row in rows]
+            assert shown == pytest.approx(stored, abs=6e-4), (setting, place)
+        assert explorer.locator("[aria-live]").inner_text() == expected.summary
+        assert explorer.locator("svg[role=img] polygon").count() == 3
+
+
+def test_the_prediction_of_chapter_2_is_right_and_leads_to_its_setting(html, visit):
+    page = visit().open(html.as_uri(), CHAPTER_2)
+    explorer = page.locator("#federation-explorer")
+    before = explorer.locator("[aria-live]").inner_text()
+    explorer.get_by_role("button", name="The median is worse.").click()
+    assert explorer.locator(".hemafl-verdict").inner_text().startswith("Yes. ")
+    assert explorer.locator("[aria-live]").inner_text() != before
+    assert explorer.get_by_label("Aggregator").evaluate("(one) => one.selectedOptions[0].text") == "FedMedian"
 
 
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
@@ -930,14 +954,58 @@ def test_a_computed_cell_is_drawn_like_a_recorded_one(live):
     page = live(widgets.Explorer("places", PLACES, "Where the model looked.", recorded, compute=overlay))
     explorer = page.locator("section")
     explorer.locator("canvas").wait_for()
-    page.get_by_label("Cell").press("End")
-    page.get_by_label("Method").press("End")
+    page.get_by_label("Cell").select_option("1")
+    page.get_by_label("Method").select_option("2")
     setting = {"cell": cells[1], "method": methods[2]}
     tell(page, "1,2", overlay(setting))
     page.locator(f"canvas[aria-label*='{overlay(setting).title}']").wait_for()
     assert_shows(explorer, setting, 0.5, smooth=False)
     explorer.get_by_role("checkbox").check()
     assert_shows(explorer, setting, 0.5, smooth=True)
+
+
+def test_a_computation_can_be_stopped_and_the_controls_go_back_to_what_is_recorded(live):
+    page = live(partly_recorded())
+    stop, spoken = page.get_by_role("button", name="Stop"), page.locator("[aria-live]")
+    first = bars({"sites": 2, "alpha": 0.1})
+    assert stop.count() == 0, "there is nothing to stop"
+    page.get_by_label("Hospitals").press("End")
+    stop.click()
+    assert page.evaluate("asked") == ["2,0", "0,0"], "Python hears of it as of any other move"
+    assert page.get_by_label("Hospitals").input_value() == "0"
+    assert spoken.inner_text() == first.summary
+    assert stop.count() == 0
+    page.get_by_label("Hospitals").press("End")
+    page.evaluate("answer", {"place": "2,0", "picture": plain(first), "text": "That is all.", "done": True})
+    assert spoken.inner_text() == "That is all."
+    assert stop.count() == 0
+
+
+def test_a_prediction_is_judged_and_leads_to_the_setting_that_shows_it(live):
+    recorded = widgets.record(CONTROLS, bars)
+    asked = widgets.Prediction("What then?", ["less", "more"], "more", "So it is.", shows=(5, 1.0))
+    page = live(widgets.Explorer("skew", CONTROLS, "Recall by class.", recorded, prediction=asked))
+    page.get_by_role("button", name="less").click()
+    assert page.locator(".hemafl-verdict").inner_text() == "No: more. So it is."
+    assert page.locator("[aria-live]").inner_text() == bars({"sites": 5, "alpha": 1.0}).summary
+    page.get_by_role("button", name="more").click()
+    assert page.locator(".hemafl-verdict").inner_text() == "Yes. So it is."
+    pressed = page.locator("button[aria-pressed=true]")
+    assert pressed.all_inner_texts() == ["more"]
+
+
+def test_a_band_is_shaded_behind_its_line_and_stands_in_the_table(live):
+    series = widgets.Series("mean", [0, 1, 2], [0.5, 0.6, 0.7], band=([0.4, 0.5, 0.6], [0.6, 0.7, 0.9]))
+    shown = widgets.Chart(
+        kind="lines", series=[series], x_title="round", y_title="accuracy", x_range=(0, 2), y_range=(0, 1),
+        summary="It rises.",
+    )  # fmt: skip
+    control = [widgets.Control("k", "K", [1])]
+    page = live(widgets.Explorer("bands", control, "A curve.", {(1,): shown}, packed=True))
+    assert page.locator("svg[role=img] polygon").count() == 1
+    assert len(page.locator("svg[role=img] polygon").get_attribute("points").split()) == 6
+    numbers = shown_numbers(page.locator("section"))
+    assert [*numbers.values()] == [[0.5, 0.4, 0.6], [0.6, 0.5, 0.7], [0.7, 0.6, 0.9]]
 
 
 LIVE_CELL = """

@@ -564,7 +564,8 @@ def unpacked(content, place):
     codes = [packing["alphabet"].index(character) for character in shown["y"]]
     pairs = zip(codes[::2], codes[1::2], strict=True)
     numbers = [(packing["first"] + 64 * a + b) / 10 ** packing["digits"] for a, b in pairs]
-    lengths = [len(head["x"]) for head in packing["heads"][shown["head"]]]
+    heads = packing["heads"][shown["head"]]
+    lengths = [len(head["x"]) for head in heads for _ in range(3 if head.get("band") else 1)]
     return [numbers[sum(lengths[:i]) : sum(lengths[: i + 1])] for i in range(len(lengths))]
 
 
@@ -589,6 +590,44 @@ def test_packed_numbers_with_three_decimals_are_exact_and_small():
     plain = widgets.Explorer("p", control, "alt", recorded)
     assert 3 * len(widgets.static_face(packed)) < len(widgets.static_face(plain))
     assert stored(plain)["pictures"]["3"]["series"][1]["quiet"] is True
+
+
+def test_a_band_travels_behind_its_series_packed_and_plain():
+    control = [widgets.Control("k", "K", [1])]
+    series = widgets.Series("mean", [0, 1], [0.5, 0.6], band=([0.4, 0.5], [0.7, 0.8]))
+    level = widgets.Series("chance", [0, 1], [0.25, 0.25], quiet=True)
+    shown = replace(curves([0.5, 0.6]), series=[series, level])
+    packed = stored(widgets.Explorer("p", control, "alt", {(1,): shown}, packed=True))
+    assert unpacked(packed, "0") == [[0.5, 0.6], [0.4, 0.5], [0.7, 0.8], [0.25, 0.25]]
+    (plain, quiet) = stored(widgets.Explorer("p", control, "alt", {(1,): shown}))["shared"]["series"]
+    assert plain == {"name": "mean", "x": [0, 1], "band": True} | dict(
+        y=[0.5, 0.6], low=[0.4, 0.5], high=[0.7, 0.8]
+    )
+    assert "band" not in quiet
+
+
+def test_words_are_chosen_from_a_list_and_quantities_by_a_slider():
+    controls = [widgets.Control("who", "Who", ["a", "b<"]), widgets.Control("alpha", "Alpha", [1, 2])]
+    recorded = {s: picture({"sites": 1, "alpha": 1}) for s in widgets.settings(controls)}
+    page = widgets.static_face(explorer(controls=controls, recorded=recorded, initial=("b<", 2)))
+    assert '<option value="0">a</option><option value="1" selected>b&lt;</option>' in page
+    assert page.count('type="range"') == 1
+
+
+def test_a_prediction_is_asked_and_its_answer_travels_as_a_number():
+    asked = widgets.Prediction("Which is < more?", ["less", "more"], "more", "It grows.", shows=(5, 1.0))
+    page = widgets.static_face(explorer(prediction=asked))
+    assert "Which is &lt; more?" in page
+    assert '<button type="button">more</button>' in page
+    content = json.loads(re.search(r'<script type="application/json">(.*)</script>', page)[1])
+    assert content["prediction"] == {"right": 1, "because": "It grows.", "place": "2,1"}
+    with pytest.raises(HemaflError, match="none of its answers"):
+        replace(asked, right="as much")
+    with pytest.raises(HemaflError, match="no setting"):
+        explorer(prediction=replace(asked, shows=(4, 1.0)))
+    alone = {(2, 0.1): picture({"sites": 1, "alpha": 1})}
+    with pytest.raises(HemaflError, match="after its prediction"):
+        explorer(prediction=asked, recorded=alone, compute=picture)
 
 
 def test_packing_refuses_what_it_would_falsify():
@@ -638,6 +677,8 @@ def test_pictures_refuse_what_cannot_be_drawn():
         widgets.Series("a", [1, 2], [1])
     with pytest.raises(HemaflError, match="not finite"):
         widgets.Series("a", [1, 2], [1, float("nan")])
+    with pytest.raises(HemaflError, match="2 x and 1 y"):
+        widgets.Series("a", [1, 2], [1, 2], band=([0, 1], [2]))
     line = widgets.Series("a", [1, 2], [1, -2])
     shown = {"x_title": "", "y_title": "", "y_range": (0, 1), "summary": ""}
     for kind, series, reason in [
@@ -646,6 +687,7 @@ def test_pictures_refuse_what_cannot_be_drawn():
         ("bars", [], "empty"),
         ("bars", [line, widgets.Series("b", [1, 3], [1, 2])], "same categories"),
         ("bars", [replace(line, quiet=True)], "quiet"),
+        ("bars", [replace(line, band=([0, 0], [2, 2]))], "a band"),
         ("stacked", [line], "below 0"),
     ]:
         with pytest.raises(HemaflError, match=reason):

@@ -128,9 +128,19 @@ function polyline(series, x, y, look) {
   return svgElement("polyline", { points, fill: "none", ...look });
 }
 
+// The band of a series: up along its low ends, back along its high ones.
+function shade(series, x, y, colour) {
+  const low = series.x.map((value, i) => `${x(value)},${y(series.low[i])}`);
+  const high = series.x.map((value, i) => `${x(value)},${y(series.high[i])}`);
+  return svgElement("polygon", { points: [...low, ...high.reverse()].join(" "), fill: colour, "fill-opacity": 0.16 });
+}
+
 function drawLines(chart, picture, x, y) {
   const { loud, quiet } = byLoudness(picture);
   for (const series of quiet) chart.append(polyline(series, x, y, QUIET));
+  loud.forEach((series, s) => {
+    if (series.band) chart.append(shade(series, x, y, COLOURS[s % COLOURS.length]));
+  });
   loud.forEach((series, s) => {
     chart.append(polyline(series, x, y, stroke(s)));
     if (series.x.length > 40) return;
@@ -172,11 +182,16 @@ function drawLegend(picture) {
   return legend;
 }
 
-// The names of the series, counted where several have the same.
-function columnNames(picture) {
+// The columns of the table of numbers: a series, and the two ends of its band. Names are counted where several
+// have the same.
+function columnsOf(picture) {
   const names = picture.series.map((series) => series.name);
   const count = (list, name) => list.filter((other) => other === name).length;
-  return names.map((name, i) => (count(names, name) > 1 ? `${name} ${count(names.slice(0, i + 1), name)}` : name));
+  return picture.series.flatMap((series, i) => {
+    const name = count(names, series.name) > 1 ? `${series.name} ${count(names.slice(0, i + 1), series.name)}` : series.name;
+    const rows = series.band ? { [name]: series.y, "from": series.low, "to": series.high } : { [name]: series.y };
+    return Object.entries(rows).map(([title, numbers]) => ({ title, x: series.x, numbers }));
+  });
 }
 
 // One row a place on the x axis, one column a series.
@@ -184,16 +199,17 @@ function drawNumbers(picture) {
   const places = [...new Set(picture.series.flatMap((series) => series.x))];
   const table = htmlElement("table", {});
   const head = table.createTHead().insertRow();
-  for (const name of [picture.x_title, ...columnNames(picture)]) {
+  const columns = columnsOf(picture);
+  for (const name of [picture.x_title, ...columns.map(({ title }) => title)]) {
     head.append(htmlElement("th", { scope: "col" }, name));
   }
   const body = table.createTBody();
   for (const place of places) {
     const row = body.insertRow();
     row.append(htmlElement("th", { scope: "row" }, shortNumber(place)));
-    for (const series of picture.series) {
-      const i = series.x.indexOf(place);
-      row.append(htmlElement("td", {}, i < 0 ? "" : shortNumber(series.y[i])));
+    for (const { x, numbers } of columns) {
+      const i = x.indexOf(place);
+      row.append(htmlElement("td", {}, i < 0 ? "" : shortNumber(numbers[i])));
     }
   }
   return table;

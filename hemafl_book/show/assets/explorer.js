@@ -1,4 +1,4 @@
-// Brings an explorer to life: its sliders choose among recorded pictures, which charts.js and overlays.js
+// Brings an explorer to life: its sliders and lists choose among recorded pictures, which charts.js and overlays.js
 // draw. In Jupyter, live.js adds Python's answers for the settings that are not recorded.
 "use strict";
 
@@ -11,7 +11,9 @@ function unpack(picture, packing) {
     place += 2;
     return (packing.first + 64 * code(place - 2) + code(place - 1)) / 10 ** packing.digits;
   };
-  return { ...picture, series: packing.heads[picture.head].map((head) => ({ ...head, y: head.x.map(number) })) };
+  const row = (head) => head.x.map(number);
+  const rows = (head) => (head.band ? { y: row(head), low: row(head), high: row(head) } : { y: row(head) });
+  return { ...picture, series: packing.heads[picture.head].map((head) => ({ ...head, ...rows(head) })) };
 }
 
 // Images by their address, loaded once; `loaded` is called whenever one is ready to be drawn.
@@ -35,17 +37,38 @@ function addNumbers(summary) {
   return numbers;
 }
 
+// A button that ends a computation and goes back to the last recorded setting.
+function addStopper(summary, stop) {
+  const button = htmlElement("button", { type: "button", class: "hemafl-stop", hidden: "" }, "Stop and go back");
+  button.addEventListener("click", stop);
+  summary.after(button);
+  return button;
+}
+
+// The reader's answer is followed by whether it was right, why, and the setting that shows it.
+function startPrediction(element, { right, because, place }, goTo) {
+  const buttons = [...element.querySelectorAll("button")];
+  const verdict = element.querySelector(".hemafl-verdict");
+  buttons.forEach((button, i) => button.addEventListener("click", () => {
+    buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+    verdict.textContent = `${i === right ? "Yes." : `No: ${buttons[right].textContent}.`} ${because}`;
+    goTo(place);
+  }));
+}
+
 // Starts the explorer `element` on a recording. `live` is for Jupyter only: `live.answer()` is Python's
-// latest answer, with the place of the sliders that it is for, and `live.ask(place)` asks for another.
+// latest answer, with the place of the controls that it is for, and `live.ask(place)` asks for another.
 // Returns `update`, to be called after an answer, `moveTo`, after a question of any view, and `stop`.
 function startExplorer(element, content, live) {
-  const sliders = [...element.querySelectorAll("input[type=range]")];
+  const controls = [...element.querySelectorAll(".hemafl-control > input, .hemafl-control > select")];
   const canvas = element.querySelector(".hemafl-picture");
   const summary = element.querySelector(".hemafl-summary");
   const numbers = addNumbers(summary);
   const view = { opacity: 0.5, smooth: false };
   const image = imageStore(draw);
-  let shown;    // the picture on the page
+  const stopper = live === undefined ? null : addStopper(summary, () => goTo(recorded));
+  let shown;       // the picture on the page
+  let recorded;    // where the controls stood when a recorded picture was shown last
 
   function elementsOf(picture) {
     if (picture.kind !== "overlay") {
@@ -67,9 +90,9 @@ function startExplorer(element, content, live) {
     if (summary.textContent !== text) summary.textContent = text;
   }
 
-  const place = () => sliders.map((slider) => slider.value).join(",");
+  const place = () => controls.map((control) => control.value).join(",");
 
-  // The picture, if there is one already, and the words of the sliders' setting.
+  // The picture, if there is one already, and the words of the controls' setting.
   function lookUp() {
     const recorded = content.pictures[place()];
     if (recorded !== undefined) {
@@ -80,15 +103,18 @@ function startExplorer(element, content, live) {
     return answer?.place === place() ? answer : undefined;
   }
 
-  function label(slider, i) {
-    const text = content.controls[i][slider.value];
-    slider.setAttribute("aria-valuetext", text);
-    slider.nextElementSibling.textContent = text;
+  function label(control, i) {
+    if (control.type !== "range") return;
+    const text = content.controls[i][control.value];
+    control.setAttribute("aria-valuetext", text);
+    control.nextElementSibling.textContent = text;
   }
 
   function update() {
-    sliders.forEach(label);
+    controls.forEach(label);
     const found = lookUp();
+    if (content.pictures[place()] !== undefined) recorded = place();
+    if (stopper !== null) stopper.hidden = content.pictures[place()] !== undefined || found?.done === true;
     if (found !== undefined) {
       shown = found.picture ?? shown;
       say(found.text);
@@ -100,18 +126,25 @@ function startExplorer(element, content, live) {
   }
 
   function moveTo(there) {
-    there.split(",").forEach((position, i) => { sliders[i].value = position; });
+    there.split(",").forEach((position, i) => { controls[i].value = position; });
     update();
     if (lookUp() === undefined) say("Computing ...");
   }
 
+  // Where the reader is led, as if the controls had been moved.
+  function goTo(there) {
+    moveTo(there);
+    live?.ask(there);
+  }
+
   (content.images ?? []).forEach(image);
   if (content.images !== undefined) element.querySelector(".hemafl-controls").append(...viewControls(element.id, view, draw));
-  for (const slider of sliders) {
-    slider.addEventListener("input", update);
+  for (const control of controls) {
+    control.addEventListener("input", update);
     // While a slider is dragged, nothing is asked for; "change" comes when it is let go.
-    if (live !== undefined) slider.addEventListener("change", () => live.ask(place()));
+    if (live !== undefined) control.addEventListener("change", () => live.ask(place()));
   }
+  if (content.prediction !== undefined) startPrediction(element.querySelector(".hemafl-prediction"), content.prediction, goTo);
   let width = 0;
   const resized = new ResizeObserver(() => {
     if (canvas.clientWidth === width) return;
