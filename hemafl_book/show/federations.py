@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hemafl_book.explorers.heads import (
     ALONE,
     CENTRALISED,
@@ -108,15 +110,19 @@ def picture(found: Outcome, place: str) -> Chart:
 def describe(found: Outcome, place: str) -> str:
     """Return in two sentences what an outcome says of a place."""
     last = found.last(place)
-    learnt = ", ".join(
-        f"{model} {mean:.2f} ({low:.2f} to {high:.2f})"
-        for model, mean, low, high in last.loc[list(LEARNING)].itertuples()
-    )
-    trivial = ", ".join(f"{model} {last.loc[model, 'mean']:.2f}" for model in TRIVIAL)
+    learnt = ", ".join(f"{model} {tell(last.loc[model].to_numpy(dtype=float))}" for model in LEARNING)
+    means = last["mean"].to_dict()
+    trivial = ", ".join(f"{model} {means[model]:.2f}" for model in TRIVIAL)
     return (
         f"After {ROUNDS} rounds, {place}: {learnt}; {trivial}. "
         f"Two hospitals' mixes of kinds lie {found.unlike:.2f} apart on average."
     )
+
+
+def tell(spread: np.ndarray) -> str:
+    """Return a mean with its low and its high end."""
+    mean, low, high = spread.tolist()
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def computed(explore: Callable[..., Outcome]) -> Compute:
