@@ -9,7 +9,6 @@ in the page (`meta`), and holds from a memory stick as from a server.
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -19,34 +18,28 @@ OWN = "'self' file:"
 
 DIRECTIVES = {
     "default-src": "'none'",
-    "img-src": f"{OWN} data: blob:",  # cells in explorers; what plotly offers as a picture
+    "img-src": f"{OWN} data: blob:",  # cells in explorers
     "font-src": f"{OWN} data:",
-    # The theme, MathJax and plotly write styles into elements, for which there are no hashes.
+    # The theme and MathJax write styles into elements, for which there are no hashes.
     "style-src": f"{OWN} 'unsafe-inline'",
     "form-action": OWN,
     "base-uri": "'none'",
 }
 """What every page may do, beside its scripts."""
 
-SEARCH = "search.html"
-"""The page that reads other pages of the book, to show where the words stand in them."""
-
 SCRIPT = re.compile(r"<script(?P<attributes>[^>]*)>(?P<code>.*?)</script>", re.DOTALL)
 HANDLER = re.compile(r"<[^<>]*?\son[a-z]+=(?P<quote>[\"'])(?P<code>.*?)(?P=quote)", re.DOTALL)
 HEAD = re.compile(r"<head[^>]*>")
 
 
-def policy(page: str, reads: Iterable[str] = ()) -> str:
-    """Return the policy of a page's HTML; ``reads`` holds that of the other pages that it reads."""
+def policy(page: str) -> str:
+    """Return the policy of a page's HTML."""
     scripts = [found["code"] for found in SCRIPT.finditer(page) if runs(found["attributes"])]
-    # A browser asks the policy already when it parses a page, not only when it shows it.
-    handlers = {code for each in [page, *reads] for code in handlers_of(each)}
+    handlers = handlers_of(page)
     allowed = sorted({f"'sha256-{digest(code)}'" for code in [*filter(None, scripts), *handlers]})
     # Hashes of handlers, such as the theme's buttons have, count only with this word.
     hashes = ["'unsafe-hashes'", *allowed] if handlers else allowed
     directives = {**DIRECTIVES, "script-src": " ".join([OWN, *hashes])}
-    if reads:
-        directives["connect-src"] = OWN
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
 
@@ -66,9 +59,9 @@ def digest(code: str) -> str:
     return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
-def guard(page: str, reads: Iterable[str] = ()) -> str:
+def guard(page: str) -> str:
     """Return a page's HTML with its policy as the first thing in its head."""
-    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy(page, reads)}">'
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy(page)}">'
     return HEAD.sub(lambda head: f"{head[0]}\n{meta}", page, count=1)
 
 
@@ -81,8 +74,7 @@ def setup(app: Any) -> dict[str, bool]:
 def _guard_all(app: Any, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
-    pages = {path: path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")}
-    for path, page in pages.items():
+    for path in Path(app.outdir).rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
         if "Content-Security-Policy" not in page[:2000] and HEAD.search(page):
-            reads = pages.values() if path.name == SEARCH else ()
-            path.write_text(guard(page, reads), encoding="utf-8")
+            path.write_text(guard(page), encoding="utf-8")

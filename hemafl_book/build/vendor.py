@@ -1,6 +1,6 @@
 """A Sphinx extension that carries third-party scripts into the built book, so that it needs no network.
 
-MathJax and plotly lie in installed packages. They are copied at build time and never committed.
+MathJax lies in an installed package. It is copied at build time and never committed.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 from hemafl_lib.errors import DataError
 
-SCRIPTS = {"sphinx-mathjax-offline": "mathjax/tex-svg.js", "plotly": "package_data/plotly.min.js"}
+SCRIPTS = {"sphinx-mathjax-offline": "mathjax/tex-svg.js"}
 """The script that each package ships, by the end of its path."""
 
 

@@ -1,15 +1,13 @@
 """Figures for a page that is read on a screen, on paper, without a network and by ear.
 
-Two kinds, for two kinds of data. `show` gives an interactive plotly figure and is for numbers that
-are the same on every machine (frozen results). `png` and `montage` give a picture and are for what is
-trained or drawn live: stored pictures are not compared when the notebooks are tested.
+Two kinds, for two kinds of data. `show` gives a figure that the page draws, and plotly in Jupyter; it is
+for numbers that are the same on every machine (frozen results). `png` and `montage` give a picture and are
+for what is trained or drawn live: stored pictures are not compared when the notebooks are tested.
 Every figure has an alternative text that says what it shows.
 """
 
 import base64
-import html
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from hemafl_book.show import figures
 from hemafl_lib.errors import HemaflError, one_line
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,32 +55,19 @@ TEMPLATE = go.layout.Template(
 
 @dataclass(frozen=True)
 class Plot:
-    """An interactive figure with two faces: plotly's own in Jupyter, plain HTML in the built page.
-
-    In the page, ``book.js`` draws it when it scrolls into view, from the script that the book carries.
-    """
+    """A figure with two faces: plotly's own in Jupyter, and in the built page what ``book.js`` draws."""
 
     figure: go.Figure
     name: str
     alt: str
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        figure = go.Figure(self.figure).update_layout(template=TEMPLATE)
-        content = _plain_json(figure)
+        content = _plain_json(go.Figure(self.figure).update_layout(template=TEMPLATE))
         return {
             "text/plain": f"{self.name}: {self.alt}",
-            "text/html": self._html(content),
+            "text/html": figures.markup(self.name, self.alt, figures.read(self.figure)),
             "application/vnd.plotly.v1+json": {**content, "config": {"responsive": True}},
         }
-
-    def _html(self, content: dict[str, Any]) -> str:
-        height = content["layout"].get("height", 420)
-        return (
-            f'<figure class="hemafl-plot" id="{html.escape(self.name)}">'
-            f'<div class="hemafl-plot-canvas" style="min-height:{height}px"></div>'
-            f"<figcaption>{html.escape(self.alt)}</figcaption>"
-            f'<script type="application/json">{script_json(content)}</script></figure>'
-        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +87,7 @@ class Drawing:
 
 
 def show(figure: go.Figure, name: str, alt: str) -> Plot:
-    """Return an interactive plot of deterministic data.
+    """Return a plot of deterministic data; `HemaflError` if the page cannot draw it.
 
     Parameters
     ----------
@@ -276,12 +262,6 @@ def beside_maps(
         seen.set_title(one_line(titles[i], 60), fontsize=9, loc="left", parse_math=False)
         looked.imshow(relevance.clip(min=0), cmap="cividis", vmin=0, interpolation="nearest")
     return png(figure, alt)
-
-
-def script_json(value: Any) -> str:
-    """Return compact JSON that can stand inside a script element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c")
 
 
 def require_name(name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hemafl_book.show import plots
 from hemafl_book.show.explorer import Control, Explorer, Prediction
+from hemafl_book.show.figures import script_json
 from hemafl_book.show.recording import recording
 from hemafl_lib.errors import HemaflError
 
@@ -17,7 +18,7 @@ MAX_BYTES = 300_000
 
 def static_face(explorer: Explorer) -> str:
     """Return the HTML of an explorer; `HemaflError` if its recording is too heavy for a page."""
-    content = plots.script_json(recording(explorer))
+    content = script_json(recording(explorer))
     if len(content.encode()) > MAX_BYTES:
         raise HemaflError(
             f"Explorer '{explorer.name}' would put {len(content.encode()) // 1000} kB on the page (at most "

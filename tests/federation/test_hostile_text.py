@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hemafl_book.show import plots
 from hemafl_book.show.explorer import Control, Explorer
+from hemafl_book.show.figures import script_json
 from hemafl_book.show.live_face import LiveFace
 from hemafl_book.show.pictures import Chart, Series
 from hemafl_book.show.static_face import static_face
@@ -139,12 +140,12 @@ def explorer() -> Explorer:
 )
 def test_markup_in_a_picture_stays_text():
     face = explorer()
-    figure = go.Figure().add_scatter(x=[HOSTILE], y=[1], name=HOSTILE, hovertext=[HOSTILE])
+    figure = go.Figure().add_scatter(x=[1], y=[HOSTILE], name=HOSTILE, hovertext=[HOSTILE])
     plot = plots.show(figure, "hostile", "A hostile <img src=x> name")._repr_mimebundle_()["text/html"]
     for page in (static_face(face), LiveFace(face).markup, plot):
         assert not [tag for tag in ("<script>alert", "<img", "<b>", "<i>") if tag in page]
         assert page.count("<script") == page.count("</script>") <= 1
-    content = plots.script_json({"name": HOSTILE})
+    content = script_json({"name": HOSTILE})
     assert json.loads(content)["name"] == HOSTILE
     assert "</" not in content
 

@@ -205,5 +205,5 @@ def test_no_file_names_this_machine_or_holds_a_photograph(tracked, repository):
 
 def test_vendor_scripts_are_installed_and_not_committed(tracked, tmp_path):
     names = {copy.name for copy in vendor.copy_scripts(tmp_path / "vendor")}
-    assert names == {"tex-svg.js", "plotly.min.js"}
+    assert names == {"tex-svg.js"}
     assert not names & {path.name for path in tracked}

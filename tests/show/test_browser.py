@@ -15,11 +15,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from pathlib import Path
 
 import matplotlib
 import nbformat
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import yaml
@@ -147,6 +149,21 @@ def many(setting):
     )
 
 
+ARMS = pd.DataFrame(
+    [
+        ("centralised, a long name of an arm", "joint", 0.7, 0.6, 0.8),
+        ("FedAvg", "joint", 0.65, 0.5, 0.75),
+        ("FedAvg", "unseen", 0.6, np.nan, np.nan),
+        ("centralised, a long name of an arm", "unseen", np.nan, np.nan, np.nan),
+    ],
+    columns=["arm", "where", "mean", "low", "high"],
+)
+TABLE = pd.DataFrame(
+    {"worst_value": ["0.50 [0.40, 0.60]", "0.60 [0.55, 0.65]"], "seeds": [np.nan, 5.0]},
+    index=pd.Index(["isolated", "FedAvg"], name="arm"),
+)
+
+
 def sample_notebook() -> nbformat.NotebookNode:
     """A chapter with everything that the notebook room can show."""
     rate = [widgets.Control("rate", "Learning rate", [0.25, 0.5, 1.0], "{:.2f}")]
@@ -168,6 +185,10 @@ def sample_notebook() -> nbformat.NotebookNode:
             figure.update_layout(xaxis_title="round"), "recall-by-round", "Recall rises over three rounds."
         ),
     ]
+    arms = plots.intervals(
+        ARMS, ["joint", "unseen"], "balanced accuracy at a hospital that nobody trained on"
+    )
+    shown.append(plots.show(arms, "recall-by-arm", "Recall of two arms, with intervals."))
     cells = [
         nbformat.v4.new_markdown_cell(
             "# Sample\n\n$$\\bar w = \\sum_k \\frac{n_k}{n} w_k$$\n\nand $n = \\sum_k n_k$."
@@ -176,7 +197,23 @@ def sample_notebook() -> nbformat.NotebookNode:
     for item in shown:
         output = nbformat.v4.new_output("display_data", data=item._repr_mimebundle_())
         cells.append(nbformat.v4.new_code_cell("show()", outputs=[output]))
+    for tags in ([], ["draw: recall"], ["fold"]):
+        output = nbformat.v4.new_output("display_data", data={"text/html": TABLE._repr_html_()})
+        metadata = {"tags": tags, "mystnb": {"figure": {"caption": "Recall of the worst."}}}
+        cells.append(nbformat.v4.new_code_cell("table", outputs=[output], metadata=metadata))
+    data, metadata = plots.png(plots.axes()[0], "Empty axes.")._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+    cells.append(nbformat.v4.new_code_cell("picture" + " + 1" * 60, outputs=[output]))
+    cells.append(nbformat.v4.new_markdown_cell(EXPOSED))
     return normalise.normal_form(nbformat.v4.new_notebook(cells=cells))
+
+
+EXPOSED = """## What the paper does not say
+
+### a. With two clients, the median is the mean
+
+A median of two is their mean. Nobody gains.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -321,12 +358,42 @@ def test_a_page_refuses_what_it_was_not_built_with(address, visit):
     assert seen.away(address) == []
 
 
-def test_the_search_finds_a_page_and_breaks_no_rule(address, visit):
+def test_the_search_finds_a_page_and_shows_where_the_word_stands(address, visit):
     seen = visit()
     page = seen.open(address, "search.html?q=aggregator")
-    page.wait_for_selector("ul.search li")
-    page.wait_for_load_state("networkidle")
-    assert [complaint for complaint in seen.complaints if "Security Policy" in complaint] == []
+    excerpt = page.locator("ul.search li p.context").first
+    excerpt.wait_for()
+    assert "aggregator" in excerpt.inner_text().lower()
+    page.get_by_text("Search finished").wait_for()
+    assert page.locator("ul.search li:not(:has(p.context, span))").count() == 0
+    assert seen.complaints == []
+
+
+def test_the_heaviest_page_is_at_most_6_mb(html, pages, visit):
+    """All that a page asks for, whatever is cached: it may come from a slow stick."""
+    weights = {}
+    seen = visit()
+    for name in max_by_html(html, pages, 3):
+        seen.requests.clear()
+        seen.open(html.as_uri(), name).wait_for_load_state("networkidle")
+        asked = {Path(url2path(url)) for url in seen.requests if url.startswith("file:")}
+        weights[name] = sum(path.stat().st_size for path in asked) / 1e6
+    assert max(weights.values()) <= 6, weights
+
+
+def max_by_html(html, pages, count):
+    """The pages with the longest HTML and the most pictures."""
+    return sorted(pages, key=lambda name: weight_of(html, name))[-count:]
+
+
+def weight_of(html, name):
+    page = html / name
+    pictures = re.findall(r'<img[^>]* src="([^":]+)"', page.read_text(encoding="utf-8"))
+    return page.stat().st_size + sum((page.parent / picture).stat().st_size for picture in pictures)
+
+
+def url2path(url):
+    return urllib.parse.unquote(urllib.parse.urlparse(url).path)
 
 
 def test_every_page_fits_a_telephone(html, pages, visit):
@@ -541,16 +608,36 @@ def test_packed_numbers_of_many_clients_come_back_exactly(address, visit):
     assert quiet.count() == 20
 
 
-def test_plots_load_the_books_own_plotly_when_they_come_into_view(address, visit):
-    seen = visit({"width": 1280, "height": 300})
-    page = seen.open(address, "book/papers/sample.html")
-    page.wait_for_selector("mjx-container svg")
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_a_figure_is_drawn_for_its_width_and_says_its_numbers(html, visit, viewport):
+    seen = visit(viewport)
+    page = seen.open(html.as_uri(), "book/papers/sample.html")
+    for name, marks in (("recall-by-round", 6), ("recall-by-arm", 3)):
+        figure = page.locator(f"#{name}")
+        chart = figure.locator("svg[role=img]")
+        assert chart.get_attribute("aria-label") == figure.locator("figcaption").inner_text()
+        assert chart.locator("path[transform]").count() == marks
+        apart = figure.evaluate(INSIDE_AND_APART)
+        assert apart == []
+    figure = page.locator("#recall-by-arm")
+    figure.locator("summary").click()
+    cells = figure.locator("tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells == ["centralised, a long name of an arm", "0.7 (0.6 to 0.8)", ""]
     assert not [url for url in seen.requests if "plotly" in url]
-    page.locator("#recall-by-round").scroll_into_view_if_needed()
-    page.wait_for_selector("#recall-by-round .main-svg .trace")
-    assert page.locator("#recall-by-round .trace").count() >= 2
-    assert [url for url in seen.requests if "plotly" in url] == [f"{address}/_static/vendor/plotly.min.js"]
     assert seen.complaints == []
+
+
+INSIDE_AND_APART = """(figure) => {
+  const box = figure.getBoundingClientRect();
+  const words = [...figure.querySelectorAll("svg[role=img] text")]
+    .map((word) => [word.textContent, word.getBoundingClientRect()]);
+  const out = words.filter(([, at]) => at.left < box.left - 1 || at.right > box.right + 1);
+  const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  const pairs = words.filter(([, a], i) => words.slice(i + 1).some(([, b]) => over(a, b)));
+  return [...out, ...pairs].map(([word]) => word);
+}"""
+"""The words of a chart that leave it or meet another word."""
 
 
 def test_without_scripts_the_page_still_says_what_the_figures_show(html, chromium):
@@ -591,8 +678,94 @@ def test_words_of_figures_stand_out_from_the_ground_by_day_and_by_night(html, vi
         "#skew .hemafl-summary",
         "#skew svg[role=img] text",
         "figcaption",
+        "#recall-by-arm svg[role=img] text",
+        "table.dataframe th",
+        "button.hemafl-way",
+        ".hemafl-map a",
     ):
         assert page.locator(words).first.evaluate(CONTRAST) >= 4.5, words
+    page.goto(f"{html.as_uri()}/{CHAPTER_2}")
+    page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    for words in (".hemafl-claims a", ".hemafl-claims td", ".exercise a.reference"):
+        assert page.locator(words).first.evaluate(CONTRAST) >= 4.5, words
+
+
+def test_a_table_has_words_as_headings_and_is_drawn_or_folded_as_its_cell_says(html, visit):
+    page = visit().open(html.as_uri(), "book/papers/sample.html")
+    tables = page.locator("article table.dataframe")
+    assert tables.count() == 3
+    heads = tables.first.locator("thead th").all_inner_texts()
+    assert heads == ["arm", "worst value", "seeds"]
+    assert tables.first.locator("td").all_inner_texts() == [
+        "0.50 [0.40, 0.60]",
+        "–",
+        "0.60 [0.55, 0.65]",
+        "5.0",
+    ]
+    assert page.locator("article th:empty").count() == 0
+    assert [tables.nth(number).is_visible() for number in range(3)] == [True, False, False]
+    drawn = page.locator("figure.hemafl-plot", has_text="Recall of the worst.")
+    assert drawn.locator("svg[role=img] line[stroke-width='2']").count() == 2, "a whisker an arm"
+
+
+def test_pictures_have_a_visible_caption_and_a_map_opens_what_a_paper_does_not_say(html, visit):
+    page = visit().open(html.as_uri(), "book/papers/sample.html")
+    assert page.locator("figure:has(img[alt='Empty axes.']) figcaption").inner_text() == "Empty axes."
+    place = page.locator("ul.hemafl-map li")
+    assert place.inner_text().split("\n") == [
+        "a. With two clients, the median is the mean",
+        "A median of two is their mean.",
+    ]
+    target = place.locator("a").get_attribute("href")
+    assert page.locator(f"section{target} h3").count() == 1
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_no_line_of_code_is_wider_than_its_column_and_what_scrolls_says_so(html, visit, viewport):
+    page = visit(viewport).open(html.as_uri(), CHAPTER_2)
+    page.wait_for_selector("mjx-container svg")
+    page.wait_for_function("document.querySelector('[data-scrolls]') !== null || innerWidth > 600")
+    silent = page.evaluate("""() => [...document.querySelectorAll("article *")].filter((one) =>
+        ["auto", "scroll"].includes(getComputedStyle(one).overflowX)
+        && one.scrollWidth > one.clientWidth + 1
+        && (one.tagName === "PRE" || one.tabIndex !== 0
+          || getComputedStyle(one, "::before").content === "none"))
+        .map((one) => one.outerHTML.slice(0, 80))""")
+    assert silent == []
+
+
+def test_on_a_telephone_each_claim_begins_with_its_verdict(html, visit):
+    page = visit(PHONE).open(html.as_uri(), CHAPTER_2)
+    for row in page.locator(".hemafl-claims tbody tr").all():
+        boxes = [cell.bounding_box() for cell in row.locator("td").all()]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
+        assert boxes[0]["y"] == min(box["y"] for box in boxes)
+
+
+def test_the_bibliography_and_the_bar_have_roles_that_exist(html):
+    page = (html / "book" / "reference" / "bibliography.html").read_text(encoding="utf-8")
+    assert 'role="doc-' not in page
+    assert page.count('role="listitem"') > 50
+    assert page.count('role="region" aria-label="The book"') == 1
+
+
+def test_buttons_are_called_what_is_written_on_them(html, visit):
+    page = visit().open(html.as_uri(), CHAPTER_2)
+    page.wait_for_selector(".theme-switch-button svg")
+    misnamed = page.evaluate("""() => [...document.querySelectorAll(":is(button, summary)[aria-label]")]
+        .filter((one) => one.textContent.trim() && !one.ariaLabel.includes(one.textContent.trim()))
+        .map((one) => one.outerHTML)""")
+    assert misnamed == []
+    assert page.locator("summary", has_text="Show code cell source").count() > 5
+
+
+def test_nothing_moves_for_those_who_asked_for_rest(html, visit):
+    page = visit().open(html.as_uri(), "book/intro.html")
+    moving = """() => [...document.querySelectorAll("button, a, summary")].filter((one) =>
+        getComputedStyle(one).transitionDuration !== "0s").length"""
+    assert page.evaluate(moving) > 0
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(moving) == 0
 
 
 def test_the_first_page_leads_to_the_book(address, visit):

@@ -1,5 +1,6 @@
 """What notebooks may rely on: checked numbers, frozen results, figures with words, two faces, one form."""
 
+import ast
 import base64
 import io
 import itertools
@@ -23,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hemafl_book import results as frozen
-from hemafl_book.build import normalise
-from hemafl_book.show import CheckError, check, check_table, plots, results, widgets
+from hemafl_book.build import normalise, tables
+from hemafl_book.show import CheckError, check, check_table, figures, plots, results, widgets
 from hemafl_book.show.recording import place_of
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError, HemaflError
@@ -184,8 +185,8 @@ def test_an_interactive_plot_has_two_stable_faces_that_agree():
     assert "<figcaption>Recall rises.</figcaption>" in page
     content = json.loads(re.search(r'<script type="application/json">(.*)</script>', page)[1])
     live = bundle["application/vnd.plotly.v1+json"]
-    assert content["data"] == live["data"]
-    assert content["data"][0]["y"] == [0.5, None, 0.7]
+    assert live["data"][0]["y"] == [0.5, None, 0.7]
+    assert content["series"] == [{"name": "<b>", "x": [0.0, 2.0], "y": [0.5, 0.7]}]
     assert "<b>" not in page
 
 
@@ -833,3 +834,72 @@ def test_two_runs_and_the_normal_form_store_the_same_file_without_the_state_of_w
     assert stored[0] == stored[1]
     (shown,) = normalise.read(path).cells[0].outputs
     assert sorted(shown.data) == ["text/html", "text/plain"]
+
+
+# --- what a reader of the code meets -------------------------------------------------------------
+
+
+def words_or_records(source):
+    """The calls of a cell that hold a text for a picture, or a table that was recorded."""
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call):
+            name, values = (
+                ast.unparse(call.func).split(".")[-1],
+                [*call.args, *(k.value for k in call.keywords)],
+            )
+            texts = [v for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
+            if name in PICTURES and any(len(text.value) > 60 for text in texts):
+                yield name
+            if name == "check_table" and any(isinstance(value, ast.Dict) for value in call.args):
+                yield name
+
+
+PICTURES = ("png", "montage", "beside_maps", "show")
+
+
+def test_texts_of_pictures_and_recorded_tables_stand_in_folded_cells(repository):
+    open_cells, folded = [], 0
+    for path in sorted((repository / "book").rglob("*.ipynb")):
+        for number, cell in enumerate(nbformat.read(path, 4).cells):
+            if cell.cell_type == "code" and list(words_or_records(cell.source)):
+                if "hide-input" in cell.metadata.get("tags", []):
+                    folded += 1
+                else:
+                    open_cells.append(f"{path.name}: {number}")
+    assert open_cells == []
+    assert folded > 40
+
+
+def test_no_table_of_the_book_has_an_empty_heading_an_identifier_or_a_nan(repository):
+    seen = 0
+    for path in sorted((repository / "book").rglob("*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                stored = output.get("data", {}).get("text/html", "")
+                if "dataframe" in stored:
+                    page = tables.shown(stored, cell.metadata.get("tags", []), "What it shows.", "table")
+                    heads = re.findall(r"<th[^>]*>(.*?)</th>", page, re.DOTALL)
+                    assert all(head.strip() and not re.search(r"\w_\w", head) for head in heads), path.name
+                    assert not re.search(">(NaN|None)<", page), path.name
+                    seen += 1
+    assert seen > 100
+
+
+def test_the_picture_of_a_plotly_figure_keeps_its_points_and_leaves_out_what_is_missing():
+    figure = go.Figure(layout={"xaxis": {"title": {"text": "accuracy"}}}).add_vline(0.25)
+    figure.add_scatter(
+        x=[0.5, np.nan],
+        y=["a", "b"],
+        name="joint",
+        error_x={"array": [0.1, np.nan], "arrayminus": [0.2, np.nan]},
+    )
+    joint = {"name": "joint", "x": [0.5], "y": ["a"], "low": [0.3], "high": [0.6]}
+    assert figures.read(figure) == {
+        "kind": "intervals", "series": [joint], "x_title": "accuracy", "marks": [0.25],
+    }  # fmt: skip
+    lines = figures.read(go.Figure([go.Scatter(x=[1, 2, 3], y=[0.0, None, 1.0], name="a")]))
+    assert lines["series"] == [{"name": "a", "x": [1.0, 3.0], "y": [0.0, 1.0]}]
+    assert lines["y_range"] == pytest.approx([-0.04, 1.04])
+    for other in (go.Figure([go.Bar(x=[1], y=[2])]), go.Figure([go.Scatter(x=["a"], y=[1])]), go.Figure()):
+        with pytest.raises(HemaflError, match="the built page draws"):
+            figures.read(other)

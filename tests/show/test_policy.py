@@ -46,13 +46,6 @@ def test_only_what_was_in_the_page_may_run():
     assert "'unsafe-eval'" not in rules["script-src"]
 
 
-def test_only_the_search_reads_other_pages():
-    other = '<html><body><a onclick="leave()">x</a></body></html>'
-    rules = directives(policy(PAGE, reads=[other]))
-    assert rules["connect-src"] == ["'self'", "file:"]
-    assert hash_of("leave()") in rules["script-src"]
-
-
 def test_a_page_without_scripts_of_its_own_allows_none():
     assert directives(policy("<html><head></head></html>"))["script-src"] == ["'self'", "file:"]
 

@@ -1,11 +1,12 @@
-// Draws an explorer's charts as SVG, with a legend and a table of the numbers. Loaded before explorer.js.
+// Draws charts as SVG, with a legend and a table of the numbers. Loaded before explorer.js and figures.js.
 "use strict";
 
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"];
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#808080"];
 const DASHES = ["", "9 5", "2 4", "9 4 2 4", "14 5", "14 4 3 4", "4 4"];
 const OPACITIES = [1, 0.5, 0.15, 0.75, 0.3];    // bars that stay apart in print
 const QUIET = { stroke: "#888888", "stroke-width": 1, "stroke-opacity": 0.6 };    // one of many clients
 const FONT = 13;
+const LETTER = FONT * 0.56;    // about how wide a letter is
 
 function svgElement(name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -35,6 +36,17 @@ function ticks([low, high], count) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
+// A text in lines of at most so many letters, broken at its spaces.
+function broken(text, letters) {
+  const lines = [];
+  for (const word of text.split(" ").filter(Boolean)) {
+    const last = lines.length - 1;
+    if (last >= 0 && lines[last].length + word.length < letters) lines[last] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 function scale([low, high], [from, to]) {
   return (value) => from + ((value - low) / (high - low)) * (to - from);
 }
@@ -51,7 +63,10 @@ function marker(shape, x, y, colour) {
 // Where the axes lie in a chart of a given width, in pixels.
 function layout(picture, width) {
   const height = Math.round(Math.min(340, Math.max(240, width * 0.55)));
-  const frame = { width, left: 60, right: width - 14, top: 18, bottom: height - 52, height };
+  const up = broken(picture.y_title, (height - 70) / LETTER);
+  const along = broken(picture.x_title, (width - 75) / LETTER);
+  const left = 44 + 16 * up.length;
+  const frame = { width, left, right: width - 14, top: 18, bottom: height - 52, height: height + 16 * (along.length - 1), up, along };
   const names = picture.kind === "lines" ? [] : picture.series[0].x;
   const longest = Math.max(0, ...names.map((name) => String(name).length));
   const slot = (frame.right - frame.left) / Math.max(1, names.length);
@@ -76,6 +91,22 @@ function stroke(number) {
   return { stroke: COLOURS[number % COLOURS.length], "stroke-width": 2.5, "stroke-dasharray": DASHES[number % DASHES.length] };
 }
 
+function whisker(number) {
+  return { stroke: COLOURS[number % COLOURS.length], "stroke-width": 2 };
+}
+
+// Calls `draw` whenever an element gets another width, the first time included; returns how to stop it.
+function onWidth(element, draw) {
+  let width;
+  const resized = new ResizeObserver(() => {
+    if (element.clientWidth === width) return;
+    width = element.clientWidth;
+    draw(width);
+  });
+  resized.observe(element);
+  return () => resized.disconnect();
+}
+
 function drawAxes(chart, picture, frame, x, y) {
   const text = (attributes, content) => chart.append(svgElement("text", { "text-anchor": "middle", "font-size": FONT, ...attributes }, content));
   for (const value of ticks(picture.y_range, 5)) {
@@ -83,7 +114,7 @@ function drawAxes(chart, picture, frame, x, y) {
     text({ x: frame.left - 8, y: y(value) + 4, "text-anchor": "end" }, shortNumber(value));
   }
   const places = picture.kind === "lines"
-    ? ticks(picture.x_range, frame.width / 90).map((value) => [x(value), shortNumber(value)])
+    ? ticks(picture.x_range, Math.max(4, frame.width / 90)).map((value) => [x(value), shortNumber(value)])
     : picture.series[0].x.map((name, i) => [x(i), name]).filter((_, i) => i % frame.every === 0);
   for (const [place, name] of places) {
     const tilt = frame.tilted ? { "text-anchor": "end", transform: `rotate(-35 ${place} ${frame.bottom + 14})` } : {};
@@ -91,8 +122,9 @@ function drawAxes(chart, picture, frame, x, y) {
   }
   chart.append(svgElement("path", { class: "frame", d: `M${frame.left} ${frame.top}V${frame.bottom}H${frame.right}` }));
   const middle = (frame.top + frame.bottom) / 2;
-  text({ x: (frame.left + frame.right) / 2, y: frame.height - 8 }, picture.x_title);
-  text({ x: 14, y: middle, transform: `rotate(-90 14 ${middle})` }, picture.y_title);
+  const below = frame.height - 8 - 16 * (frame.along.length - 1);
+  frame.along.forEach((line, i) => text({ x: (frame.left + frame.right) / 2, y: below + 16 * i }, line));
+  frame.up.forEach((line, i) => text({ x: 14 + 16 * i, y: middle, transform: `rotate(-90 ${14 + 16 * i} ${middle})` }, line));
 }
 
 function drawBars(chart, picture, x, y) {
@@ -173,11 +205,13 @@ function drawLegend(picture) {
     legend.append(item);
   };
   const line = (look) => svgElement("line", { x1: 0, x2: 40, y1: 8, y2: 8, ...look });
+  const dot = (s) => marker(s, 20, 8, COLOURS[s % COLOURS.length]);
+  const swatch = {
+    lines: (s) => [line(stroke(s)), dot(s)],
+    intervals: (s) => [line(whisker(s)), dot(s)],
+  }[picture.kind] ?? ((s) => [svgElement("rect", { x: 12, y: 1, width: 16, height: 14, ...fill(s) })]);
   const { loud, quiet } = byLoudness(picture);
-  loud.forEach((series, s) => {
-    if (picture.kind === "lines") add(series.name, line(stroke(s)), marker(s, 20, 8, COLOURS[s % COLOURS.length]));
-    else add(series.name, svgElement("rect", { x: 12, y: 1, width: 16, height: 14, ...fill(s) }));
-  });
+  loud.forEach((series, s) => add(series.name, ...swatch(s)));
   for (const name of new Set(quiet.map((series) => series.name))) add(name, line(QUIET));
   return legend;
 }
@@ -213,4 +247,11 @@ function drawNumbers(picture) {
     }
   }
   return table;
+}
+
+// A fold for the table of a chart's numbers, which is its last child.
+function foldedNumbers() {
+  const numbers = htmlElement("details", { class: "hemafl-numbers" });
+  numbers.append(htmlElement("summary", {}, "The numbers"), htmlElement("div", {}));
+  return numbers;
 }

@@ -30,13 +30,6 @@ function imageStore(loaded) {
   };
 }
 
-function addNumbers(summary) {
-  const numbers = htmlElement("details", { class: "hemafl-numbers" });
-  numbers.append(htmlElement("summary", {}, "The numbers"), htmlElement("div", {}));
-  summary.after(numbers);
-  return numbers;
-}
-
 // A button that ends a computation and goes back to the last recorded setting.
 function addStopper(summary, stop) {
   const button = htmlElement("button", { type: "button", class: "hemafl-stop", hidden: "" }, "Stop and go back");
@@ -63,7 +56,8 @@ function startExplorer(element, content, live) {
   const controls = [...element.querySelectorAll(".hemafl-control > input, .hemafl-control > select")];
   const canvas = element.querySelector(".hemafl-picture");
   const summary = element.querySelector(".hemafl-summary");
-  const numbers = addNumbers(summary);
+  const numbers = foldedNumbers();
+  summary.after(numbers);
   const view = { opacity: 0.5, smooth: false };
   const image = imageStore(draw);
   const stopper = live === undefined ? null : addStopper(summary, () => goTo(recorded));
@@ -145,13 +139,7 @@ function startExplorer(element, content, live) {
     if (live !== undefined) control.addEventListener("change", () => live.ask(place()));
   }
   if (content.prediction !== undefined) startPrediction(element.querySelector(".hemafl-prediction"), content.prediction, goTo);
-  let width = 0;
-  const resized = new ResizeObserver(() => {
-    if (canvas.clientWidth === width) return;
-    width = canvas.clientWidth;
-    draw();
-  });
-  resized.observe(canvas);
+  const stop = onWidth(canvas, draw);
   update();
-  return { update, moveTo, stop: () => resized.disconnect() };
+  return { update, moveTo, stop };
 }
