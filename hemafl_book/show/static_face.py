@@ -6,7 +6,6 @@ In the built page, ``book.js`` brings it to life with the scripts that the live 
 import html
 from typing import Any
 
-from hemafl_book.show import plots
 from hemafl_book.show.explorer import Control, Explorer, Prediction
 from hemafl_book.show.figures import script_json
 from hemafl_book.show.recording import recording
