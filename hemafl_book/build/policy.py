@@ -22,6 +22,7 @@ DIRECTIVES = {
     "font-src": f"{OWN} data:",
     # The theme and MathJax write styles into elements, for which there are no hashes.
     "style-src": f"{OWN} 'unsafe-inline'",
+    "frame-src": OWN,  # the playground's round inside a page
     "form-action": OWN,
     "base-uri": "'none'",
 }

@@ -914,6 +914,15 @@ def test_stored_json_of_the_explorers_is_what_python_computed(html):
     assert stored["pictures"]["2"]["summary"] == lines({"rate": 1.0}).summary
 
 
+def test_the_page_from_scratch_begins_with_a_round_that_trains_and_a_challenge(html, visit):
+    page = visit(DESKTOP).open(html.as_uri(), "book/start/federated_from_scratch.html")
+    page.locator("iframe.hemafl-playground").scroll_into_view_if_needed()
+    round_ = page.frame_locator("iframe.hemafl-playground")
+    round_.locator("#step:not([disabled])").click(timeout=120_000)
+    round_.locator("#told", has_text="Round 1: the shared model reads").wait_for(timeout=120_000)
+    assert round_.locator("#verdict").inner_text() == "Play all 10 rounds."
+
+
 # --- the explorers of chapter 2 -----------------------------------------------------------------------
 
 CHAPTER_2 = "book/papers/attention_cnn.html"

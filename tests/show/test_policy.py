@@ -36,6 +36,7 @@ def test_only_what_was_in_the_page_may_run():
     rules = directives(policy(PAGE))
     assert rules["default-src"] == ["'none'"]
     assert "connect-src" not in rules
+    assert rules["frame-src"] == ["'self'", "file:"]
     scripts = {hash_of('start("a & b");'), hash_of('print("x")')}
     assert set(rules["script-src"]) == {"'self'", "file:", "'unsafe-hashes'", *scripts}
     for name, sources in rules.items():
