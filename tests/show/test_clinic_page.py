@@ -1,6 +1,7 @@
 """The page for own cells in a browser: it answers as Python does, refuses in words, and connects nowhere."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -13,7 +14,7 @@ from builders.browser import MISSING, launched
 from PIL import Image
 
 from hemafl_book.build import apps, clinic_page
-from hemafl_lib import clinic, data
+from hemafl_lib import clinic, data, explain
 from hemafl_lib.clinic import Card, Scope, Sets
 from hemafl_lib.clinic.card import LONGEST_SIDE, MOST_CLASSES, WIDEST
 from hemafl_lib.clinic.page import MOST_PRODUCTS, products
@@ -328,6 +329,50 @@ def test_covering_is_what_it_says(start, models):
     np.testing.assert_allclose(np.reshape(found[0], (16, 16)), falls / counts, atol=LOGITS)
 
 
+def test_forgetting_shuffles_weights_part_by_part_and_holds_the_maps_together(start, models):
+    """The page's likenesses, against the library's for networks with the weights that the page shuffled."""
+    page = start()
+    model, parts = models[1], explain.layer_groups(models[1].network)
+    image = torch.rand(1, 3, 49, 49, generator=torch.Generator().manual_seed(0))
+    maps = torch.cat([cam(model.network, image, target) for target in range(5)])
+    target = int((maps > 0).sum(dim=(1, 2)).argmax())
+    there = maps[[target]].clamp_min(0)
+    found, shuffled = page.evaluate(
+        """([image, target]) => {
+          const model = state.models[1];
+          const picture = Float32Array.from(image);
+          const plain = (network) => Object.fromEntries(
+            Object.entries(network.tensors).map(([name, values]) => [name, [...values]]));
+          const forgot = (last, draw) => PARTS.slice(0, last + 1).reduce(
+            (network, part) => forgetful(network, part, draw), model.network);
+          const map = contributions(model, run(model.network, picture), target);
+          const draws = Array.from({ length: FORGETTINGS }, (_, draw) => draw);
+          return [
+            forgettingTest(model, picture, target, map),
+            PARTS.map((_, last) => draws.map((draw) => plain(forgot(last, draw)))),
+          ];
+        }""",
+        [image.flatten().tolist(), target],
+    )
+    assert page.evaluate("PARTS") == parts
+    before = {name: value for name, value in model.network.state_dict().items() if value.is_floating_point()}
+    for last, networks in enumerate(shuffled):
+        likenesses = []
+        for tensors in networks:
+            mixed = {name: torch.tensor(tensors[name]).reshape(value.shape) for name, value in before.items()}
+            for name, value in before.items():
+                torch.testing.assert_close(mixed[name].flatten().sort().values, value.flatten().sort().values)
+                if value.unique().numel() > 5:  # of a few values the order may be the same by chance
+                    kept = "running" in name or not name.startswith(tuple(parts[: last + 1]))
+                    assert torch.allclose(mixed[name], value, atol=1e-6) == kept, name
+            network = copy.deepcopy(model.network)
+            network.load_state_dict(mixed, strict=False)
+            likeness = float(explain.rank_correlation(cam(network, image, target).clamp_min(0), there))
+            likenesses += [likeness] if likeness == likeness else []
+        assert found[last] == (pytest.approx(np.mean(likenesses), abs=1e-3) if likenesses else None)
+    assert sum(value is not None for value in found) > 1
+
+
 def choose(page, *paths):
     page.locator("#files").set_input_files([str(path) for path in paths])
 
@@ -359,6 +404,7 @@ def test_a_chosen_picture_gets_the_answers_of_python_and_nothing_is_asked_of_any
         assert {text.removeprefix("● not ruled out: ") for text in marked} == within
     for number in range(3):
         page.locator(".deletion", has_text="in random order").nth(number).wait_for()
+        page.locator(".forgetting", has_text="the likeness to this map:").nth(number).wait_for()
     assert [url for url in page.asked[asked:] if not url.startswith(("blob:", "data:"))] == []
     assert page.complaints == []
 
@@ -490,6 +536,7 @@ def test_words_claim_no_more_than_was_measured(start):
       return {
         one: setInWords(state.models[0], { set: [2] }),
         tests: [test(0.1, 0.4), test(0.3, 0.3), test(0.45, 0.6)],
+        forgotten: [[0.5, null, 0.1], [0.2, 0.4], [0.2, -0.4], [0.2, null]].map(forgettingInWords),
         border: mapInWords("monocyte", border, 8),
         nucleus: nucleusInWords(0.5, 0.3),
         nuclei: [["white cells", "monocyte"], ["white cells", "platelet"], ["leukaemia fields", "pro"]].map(
@@ -502,6 +549,9 @@ def test_words_claim_no_more_than_was_measured(start):
     one = said["one"].replace("\N{NO-BREAK SPACE}", " ")
     assert one.startswith("Of its 5 classes only monocyte is left.")
     assert "miss the truth in about 10 % of home's cells, more often elsewhere, and always" in one
+    verdicts = [each.split("? ")[1].split(". With")[0] for each in said["forgotten"]]
+    assert verdicts == ["Yes", *["No, it shows the picture more than the model"] * 2, "Yes, none is left"]
+    assert ": 0.50, no map, 0.10 (rank correlation" in said["forgotten"][0]
     verdicts = [each.split("? ")[1].split(":")[0] for each in said["tests"]]
     assert verdicts == [
         "Yes",
@@ -737,7 +787,8 @@ def test_each_control_changes_the_map_and_what_is_said_of_it(start):
         seen.append(drawn(page))
     assert [i for i in range(1, len(seen)) if seen[i] == seen[i - 1]] == []
     assert "monocyte rather than eosinophil" in sentence.inner_text()
-    page.wait_for_function("() => document.querySelector('.deletion').textContent === ''")
+    for test in (".deletion", ".forgetting"):
+        page.wait_for_function(f"() => document.querySelector('{test}').textContent === ''")
     page.uncheck("#shared")
     assert "Each map by its own largest value" in page.locator(".legend").inner_text()
     page.get_by_role("checkbox", name="centralised").uncheck()

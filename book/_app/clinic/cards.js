@@ -43,11 +43,12 @@ function modelCard(model, number) {
     says: part("says", "p"),
     inside: part("inside", "p"),
     deletion: part("deletion", "p"),
+    forgetting: part("forgetting", "p"),
     cover: part("cover"),
   };
   const unchecked = model.fromFile ? [htmlElement("span", { class: "small" }, " from your file; nobody checked its scores")] : [];
   const heading = htmlElement("h3", { id: `model-${number}` }, capital(model.card.arm), ...unchecked);
-  const tests = htmlElement("div", { class: "tests" }, htmlElement("h4", {}, "How far to trust the map"), parts.inside, parts.deletion, parts.cover);
+  const tests = htmlElement("div", { class: "tests" }, htmlElement("h4", {}, "How far to trust the map"), parts.inside, parts.deletion, parts.forgetting, parts.cover);
   const card = htmlElement("article", { class: "card", "aria-labelledby": heading.id }, heading, parts.map, parts.answer, parts.says, tests);
   return { card, parts };
 }
@@ -128,16 +129,17 @@ function scopeInWords({ scope }) {
 
 // What the colours mean, and how much full colour is.
 function legendOf(view, top) {
-  const ramp = (colour, words) => {
+  const lines = "repeating-linear-gradient(135deg, #fff 0 1.5px, transparent 1.5px 7px), ";
+  const ramp = (colour, words, over = "") => {
     const band = htmlElement("span", { class: "ramp", "aria-hidden": "true" });
-    band.style.backgroundImage = `linear-gradient(to right, rgba(${colour}, 0), rgba(${colour}, ${view.opacity}))`;
+    band.style.backgroundImage = `${over}linear-gradient(to right, rgba(${colour}, 0), rgba(${colour}, ${view.opacity}))`;
     return htmlElement("span", {}, band, ` ${words}`);
   };
   const full = top === null ? "each map by its own largest value" : `full colour: ${top.toPrecision(2)} of the log-odds a square`;
   const line = htmlElement("span", { class: "line-key", "aria-hidden": "true" });
   return [
     ramp(FOR, "speaks for it"),
-    ...(view.signed ? [ramp(AGAINST, "speaks against it")] : []),
+    ...(view.signed ? [ramp(AGAINST, "speaks against it", view.smooth ? "" : lines)] : []),
     htmlElement("span", {}, line, ` at least half of the map's largest${view.signed ? " (dashed: against)" : ""}`),
     htmlElement("span", {}, capital(`${full}.`)),
     htmlElement("span", {}, "A map is as coarse as its squares. It shows what the model used, not what is there."),

@@ -76,7 +76,24 @@ function drawGrey(context, picture) {
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
 }
 
-// The map over the picture: orange speaks for the class, blue against it, full colour is the value `top`. The
+// White lines across a square, so that who sees no colours can tell what speaks against the class.
+function hatch(context, x, y, width, height, strength) {
+  context.save();
+  context.beginPath();
+  context.rect(x, y, width, height);
+  context.clip();
+  context.beginPath();
+  for (let at = -height; at < width; at += 14) {
+    context.moveTo(x + at, y + height);
+    context.lineTo(x + at + height, y);
+  }
+  context.strokeStyle = `rgba(255, 255, 255, ${strength})`;
+  context.lineWidth = 3;
+  context.stroke();
+  context.restore();
+}
+
+// The map over the picture: orange speaks for the class, hatched blue against it, full colour is the value `top`. The
 // lines go round what has at least half of the map's own largest value, dashed for what speaks against.
 function drawMap(canvas, picture, { map, side }, view, top, nucleus) {
   const context = canvas.getContext("2d");
@@ -90,6 +107,7 @@ function drawMap(canvas, picture, { map, side }, view, top, nucleus) {
     context.fillStyle = `rgba(${value > 0 ? FOR : AGAINST}, ${strength})`;
     const [x, y] = [(i % fine) * width, Math.floor(i / fine) * height];
     context.fillRect(Math.floor(x), Math.floor(y), Math.ceil(x + width) - Math.floor(x), Math.ceil(y + height) - Math.floor(y));
+    if (value < 0 && !view.smooth) hatch(context, x, y, width, height, strength);
   });
   const highest = Math.max(...map.map((value) => (view.signed ? Math.abs(value) : value)));
   if (nucleus) outline(context, nucleus, Math.sqrt(nucleus.length), [2, 5]);

@@ -142,6 +142,63 @@ function deletionTest(model, image, target, map, side) {
   };
 }
 
+// The parts of a network that have weights, the last first: hemafl_lib.explain.layer_groups.
+const PARTS = ["head", "embed.0", "blocks.2", "blocks.1", "blocks.0"];
+const FORGETTINGS = 5;    // draws of the weights that a model forgets
+
+// A network of which one part has forgotten what it learned: each of its tensors is shuffled. What training
+// noted of its pictures (running means and variances) is no weight and stays.
+function forgetful(network, part, seed) {
+  const tensors = { ...network.tensors };
+  Object.keys(tensors).forEach((name, i) => {
+    if (!name.startsWith(`${part}.`) || name.includes(".running_")) return;
+    const values = tensors[name];
+    tensors[name] = Float64Array.from(shuffled(values.length, 1000 * seed + i + 1), (place) => values[place]);
+  });
+  return { ...network, tensors };
+}
+
+// The rank of each value, from 1; equal values share theirs.
+function ranksOf(values) {
+  const order = Array.from(values.keys()).sort((a, b) => values[a] - values[b]);
+  const ranks = new Float64Array(values.length);
+  for (let i = 0; i < order.length;) {
+    let end = i;
+    while (end < order.length && values[order[end]] === values[order[i]]) end += 1;
+    for (let k = i; k < end; k += 1) ranks[order[k]] = (i + 1 + end) / 2;
+    i = end;
+  }
+  return ranks;
+}
+
+// Whether two maps put what speaks for a class in the same order: Spearman's rank correlation of their positive
+// parts; null where one of them is flat.
+function likeness(first, second) {
+  const centredRanks = (map) => {
+    const ranks = ranksOf(map.map((value) => Math.max(0, value)));
+    return ranks.map((rank) => rank - (map.length + 1) / 2);
+  };
+  const [a, b] = [centredRanks(first), centredRanks(second)];
+  const product = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+  const size = Math.sqrt(product(a, a) * product(b, b));
+  return size > 0 ? product(a, b) / size : null;
+}
+
+// Does the map change when the model forgets what it learned (Adebayo et al. 2018)? The parts are shuffled one
+// after the other; for each the mean likeness of the map to the one on screen, null where none is left of any draw.
+function forgettingTest(model, image, target, map) {
+  const found = PARTS.map(() => []);
+  for (let draw = 0; draw < FORGETTINGS; draw += 1) {
+    let { network } = model;
+    PARTS.forEach((part, i) => {
+      network = forgetful(network, part, draw);
+      const alike = likeness(map, contributions({ ...model, network }, run(network, image), target));
+      if (alike !== null) found[i].push(alike);
+    });
+  }
+  return found.map((values) => (values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : null));
+}
+
 // What each place is worth to the class: the mean fall of its calibrated log-odds while a window of two by two
 // squares over it is painted with the mean colour. There are 16 squares a side. `tell` hears how far it is.
 function occlusion(model, image, target, tell) {

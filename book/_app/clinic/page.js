@@ -424,7 +424,7 @@ function drawCard(entry, { model, found, card, parts }, made, view, top) {
   if (!made) {
     const silent = found.alarms.length > 0;
     parts.says.textContent = silent ? "Its map is withdrawn with the answer." : `This model does not know the class ${byId("target").value}.`;
-    for (const part of [parts.map, parts.inside, parts.deletion, parts.cover]) part.replaceChildren();
+    for (const part of [parts.map, parts.inside, parts.deletion, parts.forgetting, parts.cover]) part.replaceChildren();
     return;
   }
   const what = whatIsAsked(model, made.about);
@@ -454,15 +454,24 @@ function testLater(entry, maps) {
 }
 
 function testMap(entry, model, found, parts, { about, map, side }) {
-  // Covering measures one class; a contrast of two is another map, of which it says nothing.
-  if (about.against !== null) return parts.deletion.replaceChildren();
+  // The tests measure one class; a contrast of two is another map, of which they say nothing.
+  if (about.against !== null) {
+    for (const part of [parts.deletion, parts.forgetting]) part.replaceChildren();
+    return;
+  }
   const what = model.card.classes[about.target];
-  const key = `${model.card.name} ${about.target}`;
-  const tell = (test) => { parts.deletion.textContent = deletionInWords(what, test); };
+  const ask = { model, image: found.image, target: about.target, map, side };
+  testOnce(entry, parts.deletion, "deletion", ask, (test) => deletionInWords(what, test), `Covering squares, to see whether ${what} hangs on them ...`);
+  testOnce(entry, parts.forgetting, "forgetting", ask, forgettingInWords, "Shuffling weights, to see whether the map changes ...");
+}
+
+// Writes what a test says into its place; it is done once for each picture, model and class.
+function testOnce(entry, part, job, ask, inWords, meanwhile) {
+  const key = `${job} ${ask.model.card.name} ${ask.target}`;
+  const tell = (test) => { part.textContent = inWords(test); };
   if (entry.tests.has(key)) return tell(entry.tests.get(key));
-  parts.deletion.textContent = `Covering squares, to see whether ${what} hangs on them ...`;
-  const { image } = found;
-  return tester.ask("deletion", { model, image, target: about.target, map, side }, (test) => {
+  part.textContent = meanwhile;
+  return tester.ask(job, ask, (test) => {
     entry.tests.set(key, test);
     tell(test);
   });

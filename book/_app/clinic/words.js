@@ -113,6 +113,16 @@ function deletionInWords(what, test) {
   return `Does ${what} hang on these squares? ${verdict}: cover them, the strongest first, and ${what} keeps ${percent(test.map)} on average; from the middle outwards ${percent(test.middle)}, in random order ${percent(test.random)}.`;
 }
 
+const UNLIKE = 0.3;    // rank correlations up to this count as no likeness
+
+// Does the map come from what the model learned?
+function forgettingInWords(alike) {
+  const told = alike.map((value) => (value === null ? "no map" : value.toFixed(2).replace("-", "\u2212"))).join(", ");
+  const last = alike[alike.length - 1];
+  const verdict = last === null ? "Yes, none is left" : Math.abs(last) > UNLIKE ? "No, it shows the picture more than the model" : "Yes";
+  return `Does the map change when the model forgets? ${verdict}. With its weights shuffled from the last layer to the first, one more each time, the likeness to this map: ${told} (rank correlation; 1 is the same order of places). It should come near 0.`;
+}
+
 const MEASURED = { colours: "its colours", features: "what the network measures in it" };
 const UNCHECKED = "Nobody checks whether this picture is of the kind that the model knows: it answers a flower as surely as a cell.";
 const DRAWN_ONLY = "Trained on drawn images only: its answer to a real picture means nothing.";

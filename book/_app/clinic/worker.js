@@ -3,6 +3,7 @@
 
 const JOBS = {
   deletion: ({ model, image, target, map, side }) => deletionTest(model, image, target, map, side),
+  forgetting: ({ model, image, target, map }) => forgettingTest(model, image, target, map),
   occlusion: ({ model, image, target }, tell) => occlusion(model, image, target, tell),
 };
 
