@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -35,7 +35,7 @@ class Timing:
 
 
 def in_turn(
-    work: dict[str, Callable[[], Parameters]], repetitions: int
+    work: Mapping[str, Callable[[], Parameters]], repetitions: int
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Time every variant ``repetitions`` times, one after the other in turn.
 
