@@ -653,16 +653,22 @@ def test_without_scripts_the_page_still_says_what_the_figures_show(html, chromiu
 CONTRAST = """
 (element) => {
   const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-  const brightness = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => linear(value / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const brightness = ([r, g, b]) => {
+    const [red, green, blue] = [r, g, b].map((value) => linear(value / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
-  const groundOf = (one) => getComputedStyle(one).backgroundColor;
-  let ground = element;
-  while (/, 0\\)$|^transparent$/.test(groundOf(ground))) ground = ground.parentElement;
+  // The colour behind an element: grounds that let something through lie over what is behind them.
+  const behind = (one) => {
+    if (one === null) return [255, 255, 255];
+    const [r, g, b, opacity = 1] = parts(getComputedStyle(one).backgroundColor);
+    if (opacity === 1) return [r, g, b];
+    const below = behind(one.parentElement);
+    return [r, g, b].map((value, i) => opacity * value + (1 - opacity) * below[i]);
+  };
   const style = getComputedStyle(element);
-  const words = element instanceof SVGElement ? style.fill : style.color;
-  const [dark, light] = [words, groundOf(ground)].map(brightness).sort((a, b) => a - b);
+  const words = parts(element instanceof SVGElement ? style.fill : style.color);
+  const [dark, light] = [words, behind(element)].map(brightness).sort((a, b) => a - b);
   return (light + 0.05) / (dark + 0.05);
 }
 """
