@@ -77,11 +77,11 @@ def measure(*, images: int = 16, repetitions: int = 3) -> Report:
     cells = smear.simulate(images, size=48, masks=False)
     model = AttentionCNN(len(cells.classes)).eval()
     pictures, target = to_float(cells.images), cells.labels
-    own = {
+    own: dict[tuple[str, str], Ask] = {
         (method, ""): partial(relevance, method=method)
         for method in dict.fromkeys(name for name, _ in OTHERS)
     }
-    work = {
+    work: dict[str, Callable[[], Parameters]] = {
         " ".join(name).strip(): partial(as_arrays, ask, model, pictures, target)
         for name, ask in {**own, **OTHERS}.items()
     }
