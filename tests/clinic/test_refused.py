@@ -1,0 +1,60 @@
+"""Single cells are cut out of fields as they lie, and the share of refused pictures is that of answers."""
+
+import numpy as np
+import pytest
+import torch
+
+from hemafl_book.clinic import refused
+from hemafl_book.clinic.explorer.models import FOLDER
+from hemafl_lib import data
+from hemafl_lib.clinic import answer, load
+
+SIDE = 224
+
+
+def a_field(*spots):
+    """A light field with round dark nuclei, each (row, column, radius), and a grey plasm of its own."""
+    down, across = np.mgrid[:SIDE, :SIDE]
+    field = np.full((3, SIDE, SIDE), 240, np.uint8)
+    for row, column, radius in spots:
+        away = np.hypot(down - row, across - column)
+        field[:, away < 1.3 * radius] = 170
+        field[:, away < radius] = 60
+    return torch.from_numpy(field)
+
+
+def test_the_largest_whole_nucleus_is_in_the_middle_of_its_square():
+    cell = refused.cut_out(a_field((100, 90, 20), (160, 170, 14), (10, 10, 30)))
+    assert cell.shape[1] == cell.shape[2] == pytest.approx(2 * 40, abs=4)
+    dark = np.argwhere(cell[0].numpy() == 60)
+    assert dark.mean(axis=0) == pytest.approx([cell.shape[1] / 2] * 2, abs=2)
+    assert np.ptp(dark[:, 0]) == pytest.approx(40, abs=2)
+
+
+def test_a_nucleus_that_is_cut_or_long_gives_no_cell():
+    assert refused.cut_out(a_field((5, 100, 25))) is None
+    long = a_field((100, 60, 14))
+    for column in range(60, 140):
+        long[:, 90:110, column] = 60
+    assert refused.cut_out(long) is None
+
+
+def test_a_cell_is_as_large_as_the_models_read_it():
+    assert refused.sized(a_field((112, 112, 20))).shape == (3, refused.SIZE, refused.SIZE)
+
+
+def test_the_share_refused_is_that_of_the_answers():
+    model = load(FOLDER / "white-cells" / "federated")
+    noise = torch.randint(
+        0, 256, (4, 3, model.size, model.size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    assert refused.share_refused(model, noise) == answer(model, noise).out_of_scope.mean() == 1
+
+
+@pytest.mark.real
+def test_blasts_can_be_cut_out_of_the_real_fields(real_data):
+    if "taleqani" not in data.available(real_data):
+        pytest.skip("HEMAFL_DATA does not hold 'taleqani'")
+    found = dict(refused.blasts(real_data))
+    assert all(cells.shape[1:] == (3, refused.SIZE, refused.SIZE) for cells in found.values())
+    assert min(map(len, found.values())) > refused.COUNT // 2
