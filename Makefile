@@ -74,7 +74,8 @@ book: $(READY)  ## build the book as web pages that need no network
 
 pdf: $(READY)  ## print the book as one PDF through Chromium, build/book.pdf; SOLUTIONS=1 unfolds the solutions
 	$(BIN)/jupyter-book build --builder singlehtml --path-output build/print .
-	$(BIN)/python -m hemafl_book.build.pdf build/print/_build/singlehtml/book/intro.html build/book.pdf $(if $(SOLUTIONS),--solutions)
+	cd build/print/_build/singlehtml && cp book/intro.html book.html  # its links are those of a page at the top
+	$(BIN)/python -m hemafl_book.build.pdf build/print/_build/singlehtml/book.html build/book.pdf $(if $(SOLUTIONS),--solutions)
 	@echo "The next 'make book' links to it from the first page."
 
 test: $(READY)  ## check everything: style, types, library, notebooks and the built book in a browser
