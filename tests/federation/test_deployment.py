@@ -433,7 +433,7 @@ def test_the_bundle_for_hospitals_holds_settings_only(repository, tmp_path):
         ({"aggregator": "FedWizard"}, "'FedWizard' is unknown"),
         ({"classes": "all"}, "classes='all' is unknown"),
         ({"loss": "cox"}, "loss='cox' is unknown; choose one of"),
-        ({"rounds": None}, "'rounds' is missing"),
+        ({"rounds": 0}, "rounds=0 is not allowed"),
         ({"learning-rate": 0.0}, "learning_rate=0.0 is not allowed"),
         ({"size": "64"}, "size='64' is not allowed"),
     ],

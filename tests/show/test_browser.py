@@ -521,7 +521,10 @@ def test_a_cell_and_its_map_follow_the_keyboard(address, visit):
     page.keyboard.press("Home")
     page.keyboard.press("Tab")
     page.keyboard.press("End")
-    assert explorer.locator("output").all_inner_texts() == [cells[1], methods[0], "100 %"]
+    chosen = explorer.locator("select").evaluate_all(
+        "(lists) => lists.map((list) => list.selectedOptions[0].text)"
+    )
+    assert [*chosen, *explorer.locator("output").all_inner_texts()] == [cells[1], methods[0], "100 %"]
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert explorer.get_by_role("checkbox").is_checked()
@@ -534,10 +537,10 @@ def test_a_cell_and_its_map_follow_the_mouse_on_a_telephone(html, visit):
     page = visit(PHONE).open(html.as_uri(), "book/papers/sample.html")
     explorer = page.locator("#places")
     explorer.locator("canvas").wait_for()
-    slide_by_mouse(page, explorer.get_by_label("Cell"), 1)
-    slide_by_mouse(page, explorer.get_by_label("Method"), 0.5)
-    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 0)
     cells, methods = (control.values for control in PLACES)
+    explorer.get_by_label("Cell").select_option(cells[1])
+    explorer.get_by_label("Method").select_option(methods[1])
+    slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 0)
     setting = {"cell": cells[1], "method": methods[1]}
     assert_shows(explorer, setting, 0, smooth=False)
     slide_by_mouse(page, explorer.get_by_label("Opacity of the map"), 1)

@@ -118,7 +118,7 @@ def test_every_check_of_chapter_2_on_its_own_cells_knows_which_they_are(reposito
     """Only what is computed again from a recording stays on the simulated cells of that recording."""
     calls = checks_of(repository / "book" / "papers" / "attention_cnn.ipynb")
     without = [ast.unparse(call.args[0]) for call, _ in calls if not keyword(call, "on")]
-    assert without == ["f'{name}, computed again'"]
+    assert without == ["'federated, computed again'"]
 
 
 # --- how loose the book's checks are ---------------------------------------------------------------

@@ -216,15 +216,19 @@ function drawLegend(picture) {
   return legend;
 }
 
-// The columns of the table of numbers: a series, and the two ends of its band. Names are counted where several
-// have the same.
-function columnsOf(picture) {
+// The names of the series, counted where several have the same.
+function columnNames(picture) {
   const names = picture.series.map((series) => series.name);
   const count = (list, name) => list.filter((other) => other === name).length;
-  return picture.series.flatMap((series, i) => {
-    const name = count(names, series.name) > 1 ? `${series.name} ${count(names.slice(0, i + 1), series.name)}` : series.name;
-    const rows = series.band ? { [name]: series.y, "from": series.low, "to": series.high } : { [name]: series.y };
-    return Object.entries(rows).map(([title, numbers]) => ({ title, x: series.x, numbers }));
+  return names.map((name, i) => (count(names, name) > 1 ? `${name} ${count(names.slice(0, i + 1), name)}` : name));
+}
+
+// The columns of the table of numbers: a series, and the two ends of its band.
+function columnsOf(picture) {
+  return columnNames(picture).flatMap((name, i) => {
+    const { x, y, low, high, band } = picture.series[i];
+    const rows = band ? { [name]: y, "from": low, "to": high } : { [name]: y };
+    return Object.entries(rows).map(([title, numbers]) => ({ title, x, numbers }));
   });
 }
 
