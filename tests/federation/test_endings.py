@@ -196,6 +196,19 @@ def test_ctrl_c_ends_flowers_engine_at_any_moment(without_ray, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_ctrl_c_while_the_engines_thread_begins_ends_it(monkeypatch):
+    begin, ended = threading.Thread.start, threading.Event()
+
+    def start(thread):
+        begin(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        ray_engine.wait_for(lambda: ended.wait(SECONDS), ended, [])
+    assert ended.is_set()
+
+
 SCRIPT = """
 import signal
 from builders.federated import linear, sites

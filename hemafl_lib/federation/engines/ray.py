@@ -158,8 +158,10 @@ def wait_for(engine: Callable[[], object], ended: threading.Event, failures: lis
             done.set()
 
     # Flower's threads are made by this one, and are like it no reason for the process to go on.
-    threading.Thread(target=run, name="ray engine", daemon=True).start()
+    thread = threading.Thread(target=run, name="ray engine", daemon=True)
     try:
+        # On a busy machine the thread runs long before this returns, and Ctrl-C may come meanwhile.
+        thread.start()
         while not done.wait(POLL):
             pass
     except BaseException:
