@@ -414,6 +414,12 @@ def test_the_app_for_hospitals_trains_on_what_each_node_holds(repository, tmp_pa
     assert outcome["refused"] == []
 
 
+def test_flowers_programs_find_each_other_where_python_is_not_on_the_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    path = flower_environment(tmp_path)["PATH"]
+    assert all(shutil.which(name, path=path) for name in ("flwr-serverapp", "flwr-clientapp"))
+
+
 def test_the_bundle_for_hospitals_holds_settings_only(repository, tmp_path):
     """What ``flwr build`` packs is what ``flwr run`` sends."""
     shutil.copytree(repository / "hospitals", tmp_path / "hospitals")

@@ -875,17 +875,19 @@ def test_the_picture_of_a_round_stands_still_where_it_should(html, chromium):
 def test_a_reader_hides_the_code_of_all_pages_and_sees_what_it_shows(address, visit):
     seen = visit()
     page = seen.open(address, "book/papers/sample.html")
-    assert page.locator("div.cell_input").first.is_visible()
+    code = page.locator("div.cell_input").first
+    assert code.is_visible()
     page.get_by_role("button", name="Hide the code").click()
-    assert not page.locator("div.cell_input").first.is_visible()
+    assert not code.is_visible()
     assert page.locator("#skew .hemafl-summary").is_visible()
     page.reload()
-    assert not page.locator("div.cell_input").first.is_visible(), "remembered"
+    code.wait_for(state="hidden")  # remembered
     page.get_by_role("button", name="Show the code").press("Enter")
-    assert page.locator("div.cell_input").first.is_visible()
+    assert code.is_visible()
     page.goto(f"{address}/book/papers/sample.html?code=hidden")
-    assert not page.locator("div.cell_input").first.is_visible(), "as the link says"
+    code.wait_for(state="hidden")  # as the link says
     page.goto(f"{address}/book/papers/sample.html?code=shown")
+    code.wait_for()
     assert seen.complaints == []
 
 

@@ -26,7 +26,13 @@ from flwr.serverapp import ServerApp
 
 from hemafl_lib.errors import FederationError, Stopped
 from hemafl_lib.federation.engines.deployment import keys
-from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports, wait_until
+from hemafl_lib.federation.engines.deployment.programs import (
+    Program,
+    Programs,
+    free_ports,
+    places_of_programs,
+    wait_until,
+)
 from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.flower_private import SuperLink, Tasks
 from hemafl_lib.federation.site_app import SiteApp, store_app
@@ -218,10 +224,10 @@ def deploy() -> Iterator[Deployment]:
 
 
 def flower_environment(folder: Path) -> dict[str, str]:
-    """Return the environment of the programs: this process's modules, Flower's files in ``folder``."""
+    """Return the environment of the programs: this one's modules and PATH, Flower's files in ``folder``."""
     modules = [os.path.abspath(path) for path in sys.path if not path.endswith(".zip")]
     home, path = str(folder / "flower"), os.pathsep.join(modules)
-    return {**os.environ, **FLOWER, "FLWR_HOME": home, "PYTHONPATH": path}
+    return {**os.environ, **FLOWER, "FLWR_HOME": home, "PYTHONPATH": path, "PATH": places_of_programs()}
 
 
 def run_deployment(

@@ -109,10 +109,14 @@ def wait_until(condition: Callable[[], bool], program: Program, what: str, deadl
         time.sleep(0.1)
 
 
+def places_of_programs() -> str:
+    """Return the PATH of the programs, Python's folder first: Flower's programs start each other."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def find_program(name: str) -> str:
     """Return the path of a program that stands beside Python or on the PATH."""
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = shutil.which(name, path=places)
+    found = shutil.which(name, path=places_of_programs())
     if found is None:
         raise FederationError(f"the program {name} is not installed; run pip install 'flwr[simulation]'.")
     return found
