@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hemafl_lib.clinic import Place
+from hemafl_lib.clinic import Card, Place
 from hemafl_lib.data.cohort import ImageCohort, Provenance
 from hemafl_lib.models import Norm
 from hemafl_lib.partition import Site
@@ -31,6 +31,8 @@ class Material:
         Hospitals that no arm is trained on.
     beyond
         Images that are none of these cells, uint8[M, 3, S, S], by their kind.
+    tried
+        More such images, and badly taken ones, on which nothing is chosen.
     data
         Where all of it comes from.
     """
@@ -41,6 +43,12 @@ class Material:
     unseen: Sequence[Place]
     beyond: Mapping[str, Tensor]
     data: tuple[Provenance, ...]
+    tried: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def nothing(card: Card) -> str:
+    """Say nothing."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class Family:
     name
         As the card says it.
     title, about
-        What the card says of each model, see `hemafl_lib.clinic.Card`; "{arm}" stands for how it was trained.
+        What the card says of each model, see `hemafl_lib.clinic.Card`; "{arm}" stands in the title for how it
+        was trained, and "{refused}" in what it is about for what ``refusals`` says.
     classes
         As the card shows them, in the order of the cohorts' classes.
     simulated
@@ -61,6 +70,8 @@ class Family:
         Returns the cells; its argument is the folder of real data.
     recipe, rounds, norm, width, seed
         How each arm trains.
+    refusals
+        Says in words what a measured card counts as refused.
     first_rounds
         Rounds of the training on drawn cells that comes before, where there are such.
     """
@@ -77,6 +88,7 @@ class Family:
     norm: Norm = "batch"
     width: int = 16
     seed: int = 0
+    refusals: Callable[[Card], str] = nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from hemafl_book.fingerprint import fingerprint
 from hemafl_book.results import today
 from hemafl_lib import __version__, federation
 from hemafl_lib.clinic import Card, Place, SavedModel, Views, measured, save
+from hemafl_lib.clinic.measuring import replace_in
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.models import AttentionCNN, load_model, save_model
@@ -154,7 +155,7 @@ def described(family: Family, material: Material, arm: str, network: nn.Module) 
         Place("all hospitals", "joint", everywhere.test),
         *material.unseen,
     ]
-    return measured(
+    model = measured(
         network,
         card,
         size=home.train.size,
@@ -162,6 +163,8 @@ def described(family: Family, material: Material, arm: str, network: nn.Module) 
         judged=[replace(place, cells=named(place.cells, family)) for place in judged],
         views=views_of(home, material),
     )
+    about = family.about.format(refused=family.refusals(model.card))
+    return replace(model, card=replace_in(model.card, about=about))
 
 
 def views_of(home: Site[ImageCohort], material: Material) -> Views:
@@ -172,6 +175,7 @@ def views_of(home: Site[ImageCohort], material: Material) -> Views:
         held_out=torch.cat([home.validation.images, material.spare]),
         home=home.test.images,
         beyond=material.beyond,
+        tried=material.tried,
     )
 
 

@@ -28,13 +28,21 @@ OVEREXPOSED = 1.6
 
 def outside(cells: Tensor) -> dict[str, Tensor]:
     """Return what is out of scope, uint8[M, 3, S, S] a kind; among it are home's ``cells``, taken badly."""
-    some, side = cells[:COUNT], cells.shape[-1]
+    side = cells.shape[-1]
     return {
         "photographs": photographs(side),
         "noise": noise(side),
         "one colour": plain_colours(side),
-        "blurred": gaussian_blur(some, kernel_size=2 * (side // 4) + 1, sigma=side / 16),
-        "overexposed": (some.float() * OVEREXPOSED).clamp_max(255).to(torch.uint8),
+        **badly_taken(cells[:COUNT]),
+    }
+
+
+def badly_taken(cells: Tensor) -> dict[str, Tensor]:
+    """Return cells, uint8[N, 3, S, S], out of focus and in too much light."""
+    side = cells.shape[-1]
+    return {
+        "blurred": gaussian_blur(cells, kernel_size=2 * (side // 4) + 1, sigma=side / 16),
+        "overexposed": (cells.float() * OVEREXPOSED).clamp_max(255).to(torch.uint8),
     }
 
 

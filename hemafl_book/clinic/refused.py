@@ -1,29 +1,32 @@
-"""What do the white-cell models refuse? Blasts, which they have no class for, and badly taken pictures.
+"""Pictures of which the white-cell models are asked whether they refuse them, and on which nothing is chosen.
 
-``python -m hemafl_book.clinic.refused`` prints the table of the page *Your own cells*; it needs the real
-data. The blasts are single cells cut out of the fields of leukaemia smears of another hospital. A model may
-refuse them for their stain as well as for their kind: the same table shows how many good cells of hospitals
-with another stain it refuses.
+They are blasts, which the models have no class for, and badly taken pictures. The blasts are single cells cut
+out of the fields of leukaemia smears of another hospital. A model may refuse them for their stain as well as
+for their kind: its scores say how many good cells of hospitals with another stain it refuses.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from hemafl_book.clinic.explorer.models import FOLDER
-from hemafl_book.clinic.explorer.nucleus import likely_nucleus
-from hemafl_book.clinic.make import ARMS, slug
-from hemafl_book.clinic.outside import COUNT, outside
-from hemafl_book.clinic.white_cells import SIZE, material
+from hemafl_book.clinic.nucleus import likely_nucleus
+from hemafl_book.clinic.outside import COUNT, badly_taken
 from hemafl_lib import data
-from hemafl_lib.clinic import SavedModel, answer, load
+from hemafl_lib.clinic import Card
 from hemafl_lib.data.images import resize
+
+DIAGNOSES: Mapping[str, str] = {
+    "early": "early pre-B blasts",
+    "pre": "pre-B blasts",
+    "pro": "pro-B blasts",
+    "benign": "haematogones",
+}
+"""The classes of the fields, and what their cells are."""
 
 FIELD = 224
 """Side in pixels of the fields."""
@@ -51,48 +54,39 @@ def cut_out(field: Tensor) -> Tensor | None:
     return None if best is None else best[1]
 
 
-def blasts(root: Path | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield each diagnosis of the leukaemia fields with at most `COUNT` single cells, uint8[N, 3, S, S]."""
+def blasts(size: int, root: Path | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield each of `DIAGNOSES` with at most `COUNT` single cells, uint8[N, 3, size, size]."""
     fields = data.load_images("taleqani", size=FIELD, root=root)
-    for label, name in enumerate(fields.classes):
-        rows = np.flatnonzero(fields.labels.numpy() == label)
+    for name, diagnosis in DIAGNOSES.items():
+        rows = np.flatnonzero(fields.labels.numpy() == fields.classes.index(name))
         some = rows[np.linspace(0, len(rows) - 1, min(2 * COUNT, len(rows))).astype(int)]
         cells = [cell for row in some if (cell := cut_out(fields.images[row])) is not None][:COUNT]
-        yield name, torch.stack([sized(cell) for cell in cells])
+        yield diagnosis, torch.stack([sized(cell, size) for cell in cells])
 
 
-def sized(cell: Tensor) -> Tensor:
-    """Return an image uint8[3, H, H] as the models read it."""
+def sized(cell: Tensor, size: int) -> Tensor:
+    """Return an image uint8[3, H, H] with ``size`` pixels a side."""
     image = Image.fromarray(cell.permute(1, 2, 0).numpy())
-    return torch.from_numpy(np.array(resize(image, SIZE))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(resize(image, size))).permute(2, 0, 1).contiguous()
 
 
-def kinds(root: Path | None) -> Mapping[str, Tensor]:
-    """Return all that is asked: blasts, and of each hospital good cells, blurred and overexposed ones."""
-    whole = material(root)
-    places = {site.name: site.test.images for site in whole.sites}
-    places |= {place.where: place.cells.inputs for place in whole.unseen}
-    asked = {f"blasts: {name}": cells for name, cells in blasts(root)}
+def tried(places: Mapping[str, Tensor], size: int, root: Path | None) -> dict[str, Tensor]:
+    """Return blasts, and of each place's good cells, uint8[N, 3, S, S], blurred and overexposed ones."""
+    asked = dict(blasts(size, root))
     for name, cells in places.items():
-        asked[f"{name}: good"] = cells
         some = cells[np.linspace(0, len(cells) - 1, min(COUNT, len(cells))).astype(int)]
-        faults = outside(some)
-        asked |= {f"{name}: {fault}": faults[fault] for fault in ("blurred", "overexposed")}
+        asked |= {f"{fault}, {name}": images for fault, images in badly_taken(some).items()}
     return asked
 
 
-def share_refused(model: SavedModel, cells: Tensor) -> float:
-    """Return the share of images uint8[N, 3, S, S] to which a model gives no answer."""
-    return float(answer(model, cells).out_of_scope.mean())
-
-
-def table(root: Path | None) -> pd.DataFrame:
-    """Return the share that each of the white-cell models refuses, one row a kind of picture."""
-    asked = kinds(root)
-    models = {arm: load(FOLDER / "white-cells" / slug(arm)) for arm in ARMS}
-    shares = {arm: [share_refused(model, cells) for cells in asked.values()] for arm, model in models.items()}
-    return pd.DataFrame({"pictures": [len(cells) for cells in asked.values()], **shares}, index=list(asked))
-
-
-if __name__ == "__main__":
-    print(table(data.known_root()).round(2).to_string())
+def table(cards: Mapping[str, Card]) -> str:
+    """Return in Markdown what the cards of models say that they refuse, one column an arm."""
+    shares = [
+        {f"good cells of {score.where}": score.flagged for score in card.scores if score.kind != "joint"}
+        | {each.of: each.share for each in card.refused}
+        for card in cards.values()
+    ]
+    kinds = [kind for kind in shares[-1] if all(kind in each for each in shares)]
+    rows = [["no answer to", *cards], ["---"] * (1 + len(cards))]
+    rows += [[kind, *(f"{100 * (each[kind] or 0):.0f} %" for each in shares)] for kind in kinds]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

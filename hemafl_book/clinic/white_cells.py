@@ -14,10 +14,11 @@ import torch
 
 from hemafl_book.clinic.family import Family, Material
 from hemafl_book.clinic.outside import of_another_kind, outside
+from hemafl_book.clinic.refused import DIAGNOSES, tried
 from hemafl_book.papers import blood_morphology
 from hemafl_lib import data, partition
 from hemafl_lib.augmentation import Augmentation
-from hemafl_lib.clinic import Place
+from hemafl_lib.clinic import Card, Place
 from hemafl_lib.data import smear
 from hemafl_lib.data.cohort import ImageCohort
 from hemafl_lib.seeds import numpy_generator
@@ -40,6 +41,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The classes, and the cell types of each."""
 
+STRANGERS: Mapping[str, str] = {"Tecom": "tecom", "BCCD": "bccd", "CellaVision": "cellavision"}
+"""Hospitals that no arm sees, and the names of their data sets."""
+
 DRAWN = "drawn hospitals"
 DRAWN_HOSPITALS, DRAWN_CELLS, SPARE_CELLS = 10, 150, 15
 SEED = 0
@@ -55,9 +59,7 @@ def material(root: Path | None) -> Material:
     sites = partition.natural(seen, validation=0.15, test=0.15, seed=SEED)
     drawn = drawn_cells(DRAWN_CELLS, SEED)
     fields = data.load_images("taleqani", size=SIZE, root=root)
-    strange = {
-        name: data.load_images(name, size=SIZE, root=root) for name in ("tecom", "bccd", "cellavision")
-    }
+    strange = {name: data.load_images(name, size=SIZE, root=root) for name in STRANGERS.values()}
     second = grouped(data.load_images("barcelona", size=SIZE, root=root).of_site("barcelona-2"))
     others = {name: grouped(cohort) for name, cohort in strange.items()}
     return Material(
@@ -67,15 +69,22 @@ def material(root: Path | None) -> Material:
         unseen=[
             Place(f"{UNSEEN} (Barcelona's cells, stain drawn)", "related", cells.of_site(UNSEEN)),
             Place("Barcelona's second batch, own stain", "related", second),
-            Place("Tecom", "unseen", others["tecom"]),
-            Place("BCCD", "unseen", others["bccd"]),
-            Place("CellaVision", "unseen", others["cellavision"]),
+            *(Place(name, "unseen", others[key]) for name, key in STRANGERS.items()),
         ],
         beyond={
             **outside(sites[0].test.images),
             **of_another_kind(fields.images, "fields of leukaemia smears"),
         },
         data=(cells.provenance, drawn.provenance, *(cohort.provenance for cohort in others.values())),
+        tried=tried(
+            {
+                "home": sites[0].test.images,
+                "Barcelona's second batch": second.images,
+                **{name: others[key].images for name, key in STRANGERS.items()},
+            },
+            SIZE,
+            root,
+        ),
     )
 
 
@@ -103,6 +112,25 @@ def drawn_cells(each: int, seed: int) -> ImageCohort:
     return grouped(replace(cells, site=np.full(len(cells), DRAWN)))
 
 
+def refusals(card: Card) -> str:
+    """Return what a card counts as refused of cells that it has no class for, and of blurred ones."""
+    of_kind = {each.of: percent(each.share) for each in card.refused}
+    good = {score.where: percent(score.flagged) for score in card.scores if score.flagged is not None}
+    blasts = ", ".join(f"{of_kind[kind]} of {kind}" for kind in DIAGNOSES.values())
+    return (
+        "Of single cells cut out of the leukaemia smears of one other hospital it gives no answer to "
+        f"{blasts}: for their stain as much as for their kind, because it gives none to {good['Tecom']} of "
+        f"Tecom's and {good['BCCD']} of BCCD's good cells either. No other cell without a class was tried; "
+        "expect it to be called something else. Of blurred cells of home it refuses "
+        f"{of_kind['blurred, home']}."
+    )
+
+
+def percent(share: float) -> str:
+    """Return a share as it is read."""
+    return f"{100 * share:.0f} %"
+
+
 FAMILY = Family(
     name="white cells",
     title="White cells of Barcelona, eight classes: {arm}",
@@ -111,9 +139,10 @@ FAMILY = Family(
         "Mendeley Data snkd93bnjr, CC BY 4.0), dealt to made-up hospitals whose stains are drawn; "
         "before, on SIMULATED cells of ten drawn hospitals, whose stains it takes for known, too. It reads "
         "a picture of a single cell that fills about half of the view. There is no class for blasts, "
-        "reactive or malignant lymphocytes, plasma cells or smudge cells, and nobody tested whether such a "
-        "cell is refused. Erythroblasts and platelets are classes here, though they are no white cells."
+        "reactive or malignant lymphocytes, plasma cells or smudge cells. {refused} Erythroblasts "
+        "and platelets are classes here, though they are no white cells."
     ),
+    refusals=refusals,
     classes=tuple(GROUPS),
     simulated=False,
     material=material,

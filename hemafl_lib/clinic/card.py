@@ -112,6 +112,17 @@ class Scope(Checked):
         return self
 
 
+class Refused(Checked):
+    """The share of ``pictures`` of a kind, which is no cell of the classes or badly taken, without an answer.
+
+    Nothing was chosen on these pictures, unlike on those that a `Scope` counts.
+    """
+
+    of: Name
+    pictures: Annotated[int, Field(ge=1)]
+    share: Probability
+
+
 class Card(Checked):
     """Everything that is said of a saved model.
 
@@ -125,9 +136,9 @@ class Card(Checked):
         Whether it was trained on drawn cells only.
     classes, sites
         Names of the classes in the order of the logits, and of the hospitals that trained it.
-    scores, sets, scope
+    scores, sets, scope, refused
         See the classes of these names; ``sets`` is None and ``scope`` empty where nothing was held out to
-        choose them on.
+        choose them on, and ``refused`` is empty where nothing was tried.
     temperature
         Probabilities are the softmax of the logits divided by this.
     code, data, made, version
@@ -146,6 +157,7 @@ class Card(Checked):
     temperature: Temperature
     sets: Sets | None = None
     scope: tuple[Scope, ...]
+    refused: tuple[Refused, ...] = ()
     code: Text
     data: Text
     made: Text

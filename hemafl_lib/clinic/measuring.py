@@ -6,14 +6,14 @@ much they do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
 from hemafl_lib.clinic.answers import Answers, answer, from_logits, logits_of
-from hemafl_lib.clinic.card import Card, Kind, Scope, Score, Sets
+from hemafl_lib.clinic.card import Card, Kind, Refused, Scope, Score, Sets
 from hemafl_lib.clinic.saved import SavedModel, as_saved
 from hemafl_lib.clinic.scope import Of, fit_scope, numbers_of
 from hemafl_lib.data.cohort import ImageCohort, LabelledCohort
@@ -58,12 +58,15 @@ class Views:
         Images of the same hospitals that had no part in either: how often are they flagged?
     beyond
         Images that are none of these cells, by their kind.
+    tried
+        More such images, or badly taken ones, by their kind: how many of them get no answer?
     """
 
     training: Tensor
     held_out: Tensor
     home: Tensor
     beyond: Mapping[str, Tensor]
+    tried: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def measured(
@@ -115,6 +118,7 @@ def measured(
     if views is not None:
         scopes = tuple(scope_of(of, model, views) for of in scopes_for(network))
         model = replace(model, card=replace_in(model.card, scope=scopes))
+        model = replace(model, card=replace_in(model.card, refused=refused(model, views.tried)))
     scores = tuple(score(model, place.where, place.kind, enough(place.cells), read, seed) for place in judged)
     return replace(model, card=replace_in(model.card, scores=scores))
 
@@ -150,6 +154,14 @@ def scope_of(of: Of, model: SavedModel, views: Views) -> Scope:
     )
     beyond = {name: numbers_of(of, model.network, images) for name, images in views.beyond.items()}
     return fit_scope(of, training, held_out, home, beyond)
+
+
+def refused(model: SavedModel, tried: Mapping[str, Tensor]) -> tuple[Refused, ...]:
+    """Return how many of each kind of images, uint8[N, 3, S, S], get no answer of a model."""
+    return tuple(
+        Refused(of=kind, pictures=len(images), share=float(answer(model, images).out_of_scope.mean()))
+        for kind, images in tried.items()
+    )
 
 
 def score(

@@ -18,12 +18,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from hemafl_lib.clinic.answers import answer
 from hemafl_lib.clinic.pictures import Bad, Picture, find_files, read
 from hemafl_lib.clinic.saved import SavedModel
-from hemafl_lib.clinic.tables import OUT_OF_SCOPE, as_csv, rows_of
+from hemafl_lib.clinic.tables import DISCLAIMER, OUT_OF_SCOPE, as_csv, rows_of
 from hemafl_lib.errors import DataError, ModelError
 from hemafl_lib.files import check_folder, replace_file, write_text
 from hemafl_lib.progress import bar
@@ -39,11 +40,6 @@ STRONGEST = 0.85
 
 MOST = 500
 """Pictures that one report holds at most: all are in memory together."""
-
-DISCLAIMER = (
-    "Not a medical device. A map shows where the model looked, not that its answer is right; do not base any "
-    "decision about a patient on it."
-)
 
 COLUMNS = (
     "cells of",
@@ -133,11 +129,18 @@ def explain(
             continue
         beside = side_by_side(each.picture.original, each.overlay)
         path = folder / f"{number:03d}-{each.picture.path.stem[:60]}.png"
-        replace_file(path, partial(beside.save, format="PNG"))
+        replace_file(path, partial(beside.save, format="PNG", pnginfo=described()))
     table = pd.DataFrame([{**each.row, "explained": each.explained} for each in explained])
     write_text(folder / "answers.csv", as_csv(table))
     write_text(folder / "report.html", page(model, explained, bad, method))
     return bad
+
+
+def described() -> PngInfo:
+    """Return what a picture file says of itself where a viewer shows it."""
+    info = PngInfo()
+    info.add_text("Description", DISCLAIMER)
+    return info
 
 
 def find_maps() -> ModuleType:
@@ -239,7 +242,10 @@ def score_table(model: SavedModel) -> str:
         f"<tr><td>{html.escape(score.where)}</td><td>{score.kind}</td><td>{score.cells}</td>"
         f"<td>{score.balanced_accuracy:.2f} ({score.low:.2f} to {score.high:.2f})</td>"
         f"<td>{score.chance:.2f}</td>"
-        + "".join(f"<td>{share(x)}</td>" for x in (score.calibration_error, score.coverage, score.flagged))
+        + "".join(
+            f"<td>{html.escape(share(x))}</td>"
+            for x in (score.calibration_error, score.coverage, score.flagged)
+        )
         + "</tr>"
         for score in model.card.scores
     )
@@ -251,7 +257,12 @@ def score_table(model: SavedModel) -> str:
 
 def share(value: float | None) -> str:
     """Return a share in per cent; a dash where the card does not say it."""
-    return "-" if value is None else f"{value:.0%}"
+    return "-" if value is None else percent(value)
+
+
+def percent(value: float) -> str:
+    """Return a share as it is read: never quite nothing nor quite all."""
+    return "<1%" if 0 < value < 0.005 else ">99%" if 0.995 <= value < 1 else f"{value:.0%}"
 
 
 def section(model: SavedModel, each: Explained) -> str:
@@ -283,7 +294,7 @@ def sentence(model: SavedModel, row: pd.Series) -> str:
             f'<p class="warning">{html.escape(row["scope"].capitalize())}: this is no image of the kind '
             "that the model knows, and its answer, which is not given, means nothing.</p>"
         )
-    answered = f"{html.escape(row['class'])}, {row['probability']:.0%}."
+    answered = f"{html.escape(row['class'])}, {html.escape(percent(row['probability']))}."
     if model.card.sets is None:
         return f"<p>{answered}</p>"
     held = html.escape(row["set"])

@@ -16,6 +16,12 @@ from hemafl_lib.progress import bar
 AT_A_TIME = 64
 """Pictures that are in memory together."""
 
+DISCLAIMER = (
+    "Not a medical device. A map shows where the model looked, not that its answer is right; do not base any "
+    "decision about a patient on it."
+)
+"""What everything says that leaves this room."""
+
 OUT_OF_SCOPE = "out of scope"
 """What a row says of a picture that is no image of the kind that the model knows."""
 
@@ -114,9 +120,12 @@ def scope_in_words(said: Answers, row: int) -> str:
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV; a text that a spreadsheet could take for a formula gets an apostrophe first."""
+    """Return a table as CSV, with the disclaimer in a last column ``note``.
+
+    A text that a spreadsheet could take for a formula gets an apostrophe first.
+    """
+    table = table.assign(note=DISCLAIMER)
     texts = table.select_dtypes(exclude="number")
-    table = table.copy()
     for name in texts:
         table[name] = texts[name].astype(str).str.replace(FORMULA, r"'\g<0>", regex=True)
     return table.to_csv(index=False)

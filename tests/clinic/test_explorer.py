@@ -14,7 +14,7 @@ from hemafl_book.clinic.explorer import cells, covering, drawing, reading_list, 
 from hemafl_book.clinic.explorer.desk import DRAWN_CELLS, first_desk
 from hemafl_book.clinic.explorer.looking import Question, Seen, View, largest
 from hemafl_book.clinic.explorer.models import METHODS, Asked, layers, relevance
-from hemafl_book.clinic.explorer.nucleus import likely_nucleus
+from hemafl_book.clinic.nucleus import likely_nucleus
 from hemafl_lib import clinic, explain
 from hemafl_lib.errors import DataError, ExplanationError, ModelError
 
@@ -161,22 +161,49 @@ def test_the_most_disputed_and_the_least_sure_cells_come_first(desk):
         sorting.in_order(desk.cells, list(desk.asked.values()), "beauty")
 
 
-def test_a_covered_region_has_the_mean_colour_and_the_rest_stays():
-    pixels = torch.randint(0, 256, (3, 10, 10), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    painted = covering.covered(pixels, covering.Region(0, 50, 50, 100))
-    assert torch.equal(painted[:, :5], pixels[:, :5])
-    assert torch.equal(painted[:, :, 5:], pixels[:, :, 5:])
+def test_covered_places_have_the_mean_colour_and_the_rest_stays():
+    pixels = torch.randint(0, 256, (3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    places = covering.covered_places([0, 1, 17])  # two squares of the first row, one of the second
+    inside = torch.from_numpy(covering.enlarged(places, 32))
+    assert inside.nonzero().tolist() == [
+        *([row, column] for row in (0, 1) for column in (0, 1, 2, 3)),
+        *([row, column] for row in (2, 3) for column in (2, 3)),
+    ]
+    painted = covering.covered(pixels, places)
+    assert torch.equal(painted[:, ~inside], pixels[:, ~inside])
     mean = pixels.float().mean(dim=(1, 2)).round()
-    assert (painted[:, 5:, :5].float() == mean[:, None, None]).all()
-    with pytest.raises(ExplanationError, match="choose one of at least"):
-        covering.Region(5, 5, 0, 10)
+    assert (painted[:, inside].float() == mean[:, None]).all()
+    for nonsense in ([], [256], [-1]):
+        with pytest.raises(ExplanationError, match="draw over the picture"):
+            covering.covered_places(nonsense)
 
 
 def test_a_picture_painted_out_whole_is_out_of_scope_and_said_to_be(desk):
     model = next(iter(desk.models.values()))
-    before, after = covering.before_and_after(model, desk.cell, covering.Region(0, 100, 0, 100))
+    whole = covering.covered_places(range(covering.GRID**2))
+    before, after = covering.before_and_after(model, desk.cell, whole)
     assert after.out_of_scope[0]
     assert "mean little" in covering.in_words(model, before, after)
+    shown = np.asarray(covering.shown(desk.cell, model.size, whole))
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 1
+
+
+def test_a_zoom_shows_the_same_part_of_picture_and_map():
+    picture = Image.new("RGB", (100, 60), "white")
+    picture.paste((0, 0, 0), (75, 30, 100, 60))  # the last quarter across, the lower half
+    relevance = torch.zeros(2, 4)
+    relevance[1, 3] = 1
+    near = drawing.Zoom(2, across=100, down=100)
+    taken = np.asarray(drawing.enlarged(picture, near))
+    assert (taken[16:, 144:] == 0).all()
+    assert (taken[:, :112] == 255).all()
+    mapped = np.asarray(drawing.overlay(picture, relevance, 1.0, opacity=1.0, zoom=near))
+    assert (mapped[:, 128:] == (230, 120, 0)).all()
+    assert (mapped[:, :112] == 255).all()
+    for across in (0, 50, 100):  # a part never lies beyond the picture
+        row, column = drawing.Zoom(3, across, 0).start(256)
+        assert 0 <= row <= 512
+        assert 0 <= column <= 512
 
 
 def test_the_report_card_answers_each_question_once_with_numbers(desk, seen):
@@ -320,8 +347,9 @@ def test_families_sources_and_places_turn_as_the_reader_does(desk):
 
 
 def test_a_cell_of_each_class_stands_beside_the_answer(desk):
-    found = cells.references(desk.cells)
+    found = cells.references(desk.examples)
     assert set(found) == set(desk.classes)
+    assert desk.show([replace(desk.cell, known=None)]).examples == desk.examples  # beside own pictures, too
     assert found["neutrophil"] is desk.cells[0]
     assert screen.reference_row(found, SIZE).count("<img") == len(found)
 

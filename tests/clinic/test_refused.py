@@ -1,13 +1,14 @@
-"""Single cells are cut out of fields as they lie, and the share of refused pictures is that of answers."""
+"""Single cells are cut out of fields as they lie, and the page says of what is refused what the cards say."""
 
 import numpy as np
 import pytest
 import torch
 
-from hemafl_book.clinic import refused
+from hemafl_book.clinic import refused, white_cells
 from hemafl_book.clinic.explorer.models import FOLDER
+from hemafl_book.clinic.make import ARMS, slug
 from hemafl_lib import data
-from hemafl_lib.clinic import answer, load
+from hemafl_lib.clinic import answer, load, measuring
 
 SIDE = 224
 
@@ -39,8 +40,8 @@ def test_a_nucleus_that_is_cut_or_long_gives_no_cell():
     assert refused.cut_out(long) is None
 
 
-def test_a_cell_is_as_large_as_the_models_read_it():
-    assert refused.sized(a_field((112, 112, 20))).shape == (3, refused.SIZE, refused.SIZE)
+def test_a_cell_is_as_large_as_it_is_asked_for():
+    assert refused.sized(a_field((112, 112, 20)), 48).shape == (3, 48, 48)
 
 
 def test_the_share_refused_is_that_of_the_answers():
@@ -48,13 +49,28 @@ def test_the_share_refused_is_that_of_the_answers():
     noise = torch.randint(
         0, 256, (4, 3, model.size, model.size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    assert refused.share_refused(model, noise) == answer(model, noise).out_of_scope.mean() == 1
+    (counted,) = measuring.refused(model, {"noise": noise})
+    assert (counted.of, counted.pictures) == ("noise", 4)
+    assert counted.share == answer(model, noise).out_of_scope.mean() == 1
+
+
+def test_the_page_and_the_words_of_the_cards_say_what_was_counted(repository):
+    cards = {arm: load(FOLDER / "white-cells" / slug(arm)).card for arm in ARMS}
+    assert refused.table(cards) in (repository / "book" / "clinic" / "own_cells.md").read_text()
+    for card in cards.values():
+        of_kind = {each.of: each for each in card.refused}
+        assert set(refused.DIAGNOSES.values()) < set(of_kind)
+        assert white_cells.refusals(card) in card.about
+        blasts = of_kind["pro-B blasts"]
+        assert blasts.pictures > refused.COUNT // 2
+        assert f"{100 * blasts.share:.0f} % of pro-B blasts" in card.about
 
 
 @pytest.mark.real
 def test_blasts_can_be_cut_out_of_the_real_fields(real_data):
     if "taleqani" not in data.available(real_data):
         pytest.skip("HEMAFL_DATA does not hold 'taleqani'")
-    found = dict(refused.blasts(real_data))
-    assert all(cells.shape[1:] == (3, refused.SIZE, refused.SIZE) for cells in found.values())
+    found = dict(refused.blasts(48, real_data))
+    assert found.keys() == set(refused.DIAGNOSES.values())
+    assert all(cells.shape[1:] == (3, 48, 48) for cells in found.values())
     assert min(map(len, found.values())) > refused.COUNT // 2

@@ -55,7 +55,10 @@ def test_predict_prints_its_table_where_no_file_is_named(place):
 
 def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet():
     table = pd.DataFrame({"file": ["=WEBSERVICE(1)", "-a.png", "b=c.png"], "p": [-1.0, 0.5, 0.2]})
-    assert clinic.as_csv(table).splitlines()[1:] == ["'=WEBSERVICE(1),-1.0", "'-a.png,0.5", "b=c.png,0.2"]
+    rows = clinic.as_csv(table).splitlines()[1:]
+    expected = ["'=WEBSERVICE(1),-1.0,", "'-a.png,0.5,", "b=c.png,0.2,"]
+    assert [row.partition('"')[0] for row in rows] == expected
+    assert all("Not a medical device" in row for row in rows)
 
 
 def test_where_no_file_is_a_picture_the_command_fails(place):

@@ -22,7 +22,8 @@ DRAWN_CELLS = "drawn cells"
 class Desk:
     """Models by name, the family whose cells are shown, the open cells in order, and the question.
 
-    ``place`` is that of the cell that is looked at.
+    ``place`` is that of the cell that is looked at; ``examples`` are cells of known classes, to hold it
+    against.
     """
 
     models: Mapping[str, SavedModel]
@@ -30,6 +31,7 @@ class Desk:
     cells: tuple[Cell, ...]
     question: Question
     place: int = 0
+    examples: tuple[Cell, ...] = ()
 
     @property
     def cell(self) -> Cell:
@@ -74,9 +76,12 @@ class Desk:
 
     def open(self, source: str) -> "Desk":
         """Return the desk with the cells of one of its `sources`."""
-        if source == DRAWN_CELLS:
-            return self.show(drawn(self.family, arms(self.models, self.family)))
-        return self.show(real(self.family, source))
+        cells = (
+            drawn(self.family, arms(self.models, self.family))
+            if source == DRAWN_CELLS
+            else real(self.family, source)
+        )
+        return replace(self.show(cells), examples=tuple(cells))
 
     def sort(self, order: str) -> "Desk":
         """Return the desk with its cells in an order of `ORDERS`, the first of them looked at."""

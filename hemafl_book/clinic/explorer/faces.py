@@ -12,7 +12,7 @@ from hemafl_book.clinic.explorer.looking import largest
 from hemafl_book.clinic.explorer.panel import Panel
 from hemafl_book.show.plots import Drawing, png
 from hemafl_book.show.widgets import WIDGET_VIEW
-from hemafl_lib.clinic.report import square
+from hemafl_lib.clinic.report import percent, square
 
 INCHES = 2.3
 """Width of a picture in the recorded face."""
@@ -43,7 +43,7 @@ def first_picture(desk: Desk) -> Drawing:
     grid[0].imshow(square(taken))
     grid[0].set_title(f"the picture:\n{desk.cell.name}", fontsize=8, loc="left")
     for axes, each, scale in zip(grid[1:], seen, largest(seen, together=True), strict=True):
-        said = f"{each.row['class']}, {each.row['probability']:.0%}" if each.in_scope else "no answer"
+        said = f"{each.row['class']}, {percent(each.row['probability'])}" if each.in_scope else "no answer"
         shown = square(taken) if each.relevance is None else overlay(taken, each.relevance, scale)
         axes.imshow(shown)
         axes.set_title(f"{each.model.card.arm}:\n{said}", fontsize=8, loc="left")

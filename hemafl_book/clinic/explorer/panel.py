@@ -8,11 +8,13 @@ from typing import Any
 import ipywidgets as w
 
 from hemafl_book.clinic.explorer import covering, reading_list, saving, screen
+from hemafl_book.clinic.explorer.accessible import Accessible
 from hemafl_book.clinic.explorer.cells import own, references
 from hemafl_book.clinic.explorer.desk import Desk
+from hemafl_book.clinic.explorer.drawing import Zoom
 from hemafl_book.clinic.explorer.looking import MOST, Question, Seen, View
 from hemafl_book.clinic.explorer.models import METHODS, layers
-from hemafl_book.clinic.explorer.slider_names import SliderNames
+from hemafl_book.clinic.explorer.painter import Painter
 from hemafl_book.clinic.explorer.sorting import ORDERS
 from hemafl_book.clinic.explorer.trust import QUESTIONS, Measure, case_of, measures
 from hemafl_lib.data.images import FORMATS
@@ -21,6 +23,7 @@ from hemafl_lib.explain import READ_FEATURE_MAPS
 
 WIDE = {"width": "auto", "max_width": "40rem"}
 HALF = {"width": "auto", "min_width": "9rem", "flex": "1 1 9rem"}
+MORE = {"width": "auto", "min_width": "9rem", "flex": "1 1 20rem"}
 LABELLED = {"description_width": "9rem"}
 SHORT = {"description_width": "2rem"}
 ANSWER, NO_CLASS, LAST_LAYER, NOBODY = (
@@ -33,6 +36,9 @@ BOOK = Path(__file__).resolve().parents[3]
 """Where relative names begin, wherever the notebook runs."""
 
 THIS, ALL = "this cell", "all open cells"
+
+CLOSEST = 6
+"""How many times a part of a picture can be enlarged."""
 
 
 class Panel:
@@ -48,6 +54,7 @@ class Panel:
         self.desk = desk
         self.seen: list[Seen] = []
         self.measured: list[Measure] = []
+        self.painted = ""
         self.quiet = False
         self.uploads = tempfile.TemporaryDirectory(prefix="hemafl-")
         self.status = w.HTML()
@@ -69,7 +76,7 @@ class Panel:
                 self.main,
                 self._folded(),
                 self.cards,
-                SliderNames(),
+                Accessible(),
             ]
         )
         self._offer()
@@ -102,7 +109,7 @@ class Panel:
         self.layer = self._choice("Layer", [LAST_LAYER], self._ask)
         self.views = [
             (
-                self._choice(f"{number}. model", [NOBODY], self._ask, HALF),
+                self._choice(f"{number}. model", [NOBODY], self._ask, MORE),
                 self._choice("by", self._methods(), self._ask, HALF, SHORT),
             )
             for number in range(1, MOST + 1)
@@ -126,9 +133,15 @@ class Panel:
         self.width = w.IntSlider(
             256, min=128, max=512, step=64, description="Size", style=LABELLED, continuous_update=False
         )
+        part = {"min": 0, "max": 100, "step": 5, "style": LABELLED, "continuous_update": False}
+        self.zoom = w.IntSlider(
+            1, min=1, max=CLOSEST, description="Zoom", style=LABELLED, continuous_update=False
+        )
+        self.across = w.IntSlider(50, description="Zoom across, %", **part)
+        self.down = w.IntSlider(50, description="Zoom down, %", **part)
         self.smooth = w.Checkbox(False, description="smooth (shows more than was computed)", indent=False)
         self.together = w.Checkbox(True, description="one scale for the maps of a method", indent=False)
-        controls = [self.opacity, self.width, self.smooth, self.together]
+        controls = [self.opacity, self.width, self.zoom, self.across, self.down, self.smooth, self.together]
         for control in controls:
             self._on(control, self.draw)
         self.look_box = w.HBox(controls, layout=w.Layout(flex_flow="row wrap"))
@@ -143,11 +156,10 @@ class Panel:
         self.trust_button = self._button("Measure this map", self._measure)
 
     def _make_cover(self) -> None:
-        across = {"min": 0, "max": 100, "layout": WIDE, "style": LABELLED, "continuous_update": False}
-        self.across = w.IntRangeSlider(value=(35, 65), description="Across, in %", **across)
-        self.down = w.IntRangeSlider(value=(35, 65), description="Down, in %", **across)
+        self.painter = Painter()
         self.covered = w.HTML()
         self.cover_button = self._button("Paint it out and ask again", self._cover)
+        self.wipe_button = self._button("Wipe all", self._wipe)
 
     def _make_notes(self) -> None:
         self.mark = w.ToggleButtons(options=reading_list.MARKS, value=None, description="I", style=LABELLED)
@@ -169,7 +181,7 @@ class Panel:
     def _folded(self) -> w.Accordion:
         parts = {
             "How far to trust a map": [self.judged, self.trust_button, self.progress, self.trust],
-            "Paint a region out": [self.across, self.down, self.cover_button, self.covered],
+            "Paint places out": [self.painter, w.HBox([self.cover_button, self.wipe_button]), self.covered],
             "A cell of each class": [self.reference],
             "Reading list": [self.mark, self.remark, self.notes_folder, self.note_button, self.noted],
             "Save a report": [self.extent, self.report_folder, self.report_button, self.reported],
@@ -203,7 +215,7 @@ class Panel:
     def refresh(self) -> None:
         """Ask the models, and show what they say."""
         self.say("Computing ...")
-        self.measured, self.mark.value = [], None
+        self.measured, self.painted, self.mark.value = [], "", None
         self.trust.value = self.covered.value = self.noted.value = self.reported.value = ""
         self.seen = self.desk.look()
         self.judged.options = [
@@ -215,7 +227,8 @@ class Panel:
         self.trust_button.disabled = not self.judged.options
         self.draw()
         size = self.seen[0].model.size
-        self.reference.value = screen.framed(screen.reference_row(references(self.desk.cells), size))
+        self.reference.value = screen.framed(screen.reference_row(references(self.desk.examples), size))
+        self.painter.squares, self.painter.picture = [], screen.picture_of(self.desk.cell, size)
         self.warnings.value = screen.framed(screen.warnings(self.desk.asked))
         self.cards.value = screen.framed(screen.cards(self.desk.asked))
         self.say(f"Cell {self.desk.place + 1} of {len(self.desk.cells)}.")
@@ -228,7 +241,8 @@ class Panel:
     @property
     def look(self) -> screen.Look:
         """How maps are to be drawn."""
-        return screen.Look(self.opacity.value, self.smooth.value, self.together.value, self.width.value)
+        zoom = Zoom(self.zoom.value, self.across.value, self.down.value)
+        return screen.Look(self.opacity.value, self.smooth.value, self.together.value, self.width.value, zoom)
 
     def say(self, text: str) -> None:
         """Show a sentence where the reader waits for one."""
@@ -311,15 +325,19 @@ class Panel:
         self.say("The map is measured.")
 
     def _cover(self) -> None:
-        region = covering.Region(*self.across.value, *self.down.value)
+        places = covering.covered_places(self.painter.squares)
         cell, asked = self.desk.cell, self.desk.asked
         told = "".join(
-            screen.said_by(name, covering.in_words(model, *covering.before_and_after(model, cell, region)))
+            screen.said_by(name, covering.in_words(model, *covering.before_and_after(model, cell, places)))
             for name, model in asked.items()
         )
-        image = covering.shown(cell, self.seen[0].model.size, region)
-        picture = screen.figure(image, 256, f"{cell.name}, a region painted out", "painted out")
+        image = covering.shown(cell, self.seen[0].model.size, places)
+        picture = screen.figure(image, 256, f"{cell.name}, places painted out", "painted out")
+        self.painted = f"<h3>Places painted out</h3>{picture}{told}"
         self.covered.value = screen.framed(picture + told)
+
+    def _wipe(self) -> None:
+        self.painter.squares = []
 
     def _note(self) -> None:
         if self.mark.value is None:
@@ -333,8 +351,9 @@ class Panel:
     def _report(self) -> None:
         cells = [self.desk.cell] if self.extent.value == THIS else self.desk.cells
         folder = folder_of(self.report_folder.value)
-        card = screen.report_card(self.measured) if self.measured and len(cells) == 1 else ""
-        for done in saving.save(self.desk, cells, self.look, folder, card):
+        card = screen.report_card(self.measured) if self.measured else ""
+        more = card + self.painted if len(cells) == 1 else ""
+        for done in saving.save(self.desk, cells, self.look, folder, more):
             self.reported.value = screen.line(f"{done:.0%} done")
         self.reported.value = screen.line(f"Saved {saving.REPORT} and {saving.TABLE} in {folder}.")
 

@@ -11,7 +11,7 @@ from hemafl_book.clinic.explorer.desk import Desk
 from hemafl_book.clinic.explorer.looking import look
 from hemafl_book.clinic.explorer.models import METHODS
 from hemafl_book.clinic.explorer.screen import STYLE, Look, cards, figures, probability_table, warnings
-from hemafl_lib.clinic import DISCLAIMER, as_csv
+from hemafl_lib.clinic import as_csv
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import check_folder, write_text
 
@@ -29,7 +29,9 @@ PAGE = """<!doctype html>
 <style>{style} body {{ margin: 2rem auto; max-width: 75rem; padding: 0 1rem }}
 section {{ break-inside: avoid }}
 @page {{ margin: 15mm }}
-@media print {{ body {{ margin: 0; max-width: none }} .hint {{ display: none }} }}</style>
+@media print {{ body {{ margin: 0; max-width: none }} .hint {{ display: none }}
+body.hemafl-desk {{ font-size: 10px }}
+.hemafl-desk figure {{ width: 23% !important; margin-right: 1% }} }}</style>
 </head><body class="hemafl-desk">
 <h1>What models say of cells, and where they looked</h1>
 <p class="hint">For a PDF, print this page to a file. A picture grows when it is clicked.</p>
@@ -79,6 +81,6 @@ def save(desk: Desk, cells: Sequence[Cell], look_of: Look, folder: Path, more: s
             for each in seen
         ]
         yield number / len(cells)
-    content = warnings(desk.asked) + "".join(sections) + more + cards(desk.asked)
+    content = warnings(desk.asked) + "".join(sections) + more + cards(desk.asked, unfolded=True)
     write_text(folder / REPORT, PAGE.format(style=STYLE, content=content))
-    write_text(folder / TABLE, as_csv(pd.DataFrame(rows).assign(note=DISCLAIMER)))
+    write_text(folder / TABLE, as_csv(pd.DataFrame(rows)))

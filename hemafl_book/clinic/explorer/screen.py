@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from hemafl_book.clinic.explorer.cells import Cell, picture
-from hemafl_book.clinic.explorer.drawing import overlay
+from hemafl_book.clinic.explorer.drawing import WHOLE, Zoom, enlarged, overlay
 from hemafl_book.clinic.explorer.looking import Question, Seen, largest
 from hemafl_book.clinic.explorer.models import METHODS
 from hemafl_book.clinic.explorer.trust import Measure
 from hemafl_lib.clinic import SavedModel, warnings_of
-from hemafl_lib.clinic.report import data_uri, score_table, sentence, square
+from hemafl_lib.clinic.report import data_uri, percent, score_table, sentence, square
 
 STYLE = """
 .hemafl-desk { font: 15px/1.45 system-ui, sans-serif; color: inherit; max-width: 100% }
@@ -40,25 +40,28 @@ class Look:
     """How maps are drawn.
 
     ``opacity`` is that of the largest relevance, 0 to 1; ``smooth`` blends the squares; ``together`` gives
-    the maps of one method one scale; ``width`` is that of a picture in pixels.
+    the maps of one method one scale; ``width`` is that of a picture in pixels; ``zoom`` says which part of
+    picture and maps is shown.
     """
 
     opacity: float = 0.85
     smooth: bool = False
     together: bool = True
     width: int = 256
+    zoom: Zoom = WHOLE
 
 
 def figures(cell: Cell, seen: Sequence[Seen], question: Question, look: Look) -> str:
     """Return the picture and, beside it, what each view shows."""
     taken = picture(cell, seen[0].model.size).original
     scales = largest(seen, look.together)
+    part = "" if look.zoom.times == 1 else f", a part of it {look.zoom.times} times as large"
     parts = [
         figure(
-            square(taken),
+            enlarged(taken, look.zoom),
             look.width,
-            f"{cell.name}, as it was taken",
-            f"<strong>{html.escape(cell.name)}</strong>",
+            f"{cell.name}, as it was taken{part}",
+            f"<strong>{html.escape(cell.name)}</strong>{part}",
         )
         + "".join(
             view_figure(taken, each, scale, question, look) for each, scale in zip(seen, scales, strict=True)
@@ -75,7 +78,7 @@ def view_figure(taken: Image.Image, seen: Seen, scale: float, question: Question
     if seen.relevance is None:
         why = f'<p class="warning">{html.escape(seen.refused)}</p>' if seen.refused else ""
         return f'<figure style="width: {look.width}px"><figcaption>{title}</figcaption>{said}{why}</figure>'
-    drawn = overlay(taken, seen.relevance, scale, opacity=look.opacity, smooth=look.smooth)
+    drawn = overlay(taken, seen.relevance, scale, opacity=look.opacity, smooth=look.smooth, zoom=look.zoom)
     rather = f" rather than for {question.against}" if question.against else ""
     speaks = f"speaks for {seen.explained}{rather}"
     against = ", hatched blue against" if float(seen.relevance.min()) < 0 else ""
@@ -92,6 +95,11 @@ def figure(image: Image.Image, width: int, alt: str, caption: str, below: str = 
         f'<figure style="width: {width}px"><img tabindex="0" title="{ENLARGE}" {shown}>'
         f"<figcaption>{caption}</figcaption>{below}</figure>"
     )
+
+
+def picture_of(cell: Cell, size: int) -> str:
+    """Return a cell as it was taken, as text that a page can hold."""
+    return data_uri(square(picture(cell, size).original))
 
 
 def verdict(seen: Sequence[Seen]) -> str:
@@ -139,18 +147,17 @@ def probability(seen: Seen, name: str) -> str:
     if not seen.in_scope or name not in seen.model.card.classes:
         return "-"
     star = " *" if name in seen.row["set"].split("; ") else ""
-    return f"{percent(seen.row[f'p {name}'])}{star}"
+    return f"{html.escape(percent(seen.row[f'p {name}']))}{star}"
 
 
-def percent(share: float) -> str:
-    """Return a share as it is read: never quite nothing nor quite all."""
-    return "<1%" if 0 < share < 0.005 else ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+def cards(models: Mapping[str, SavedModel], *, unfolded: bool = False) -> str:
+    """Return what the cards say of the models: what they are, and how good they are where.
 
-
-def cards(models: Mapping[str, SavedModel]) -> str:
-    """Return what the cards say of the models: what they are, and how good they are where."""
+    They are folded, but ``unfolded`` on what may be printed: paper cannot unfold.
+    """
+    fold = "<details open>" if unfolded else "<details>"
     return "".join(
-        f"<details><summary>{html.escape(name)}: what it is, and how good it is where</summary>"
+        f"{fold}<summary>{html.escape(name)}: what it is, and how good it is where</summary>"
         f"<p>{html.escape(model.card.title)}. {html.escape(model.card.about)}</p>"
         f"{score_table(model)}</details>"
         for name, model in models.items()

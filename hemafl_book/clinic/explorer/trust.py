@@ -15,11 +15,12 @@ from torch import Tensor
 from hemafl_book.clinic.explorer.cells import Cell, picture
 from hemafl_book.clinic.explorer.looking import Question, Seen, number_of
 from hemafl_book.clinic.explorer.models import METHODS, Asked, relevance
-from hemafl_book.clinic.explorer.nucleus import likely_nucleus
+from hemafl_book.clinic.nucleus import likely_nucleus
 from hemafl_book.clinic.samples import FIELDS
 from hemafl_lib import explain
 from hemafl_lib.augmentation import Augmentation, augment
 from hemafl_lib.clinic import SavedModel
+from hemafl_lib.clinic.report import percent
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.explain.stability import shift
 from hemafl_lib.seeds import torch_generator
@@ -135,9 +136,9 @@ def in_deletion(case: Case) -> Measure:
     return Measure(
         "Does the answer hang on these places?",
         verdict,
-        f"Cover them, the strongest first, and the class keeps {best:.0%} on average; from the middle "
-        f"outwards {middle:.0%}, where the picture has edges first {edges:.0%}, in random order "
-        f"{chance.mean():.0%}. Less is better.",
+        f"Cover them, the strongest first, and the class keeps {percent(best)} on average; from the middle "
+        f"outwards {percent(middle)}, where the picture has edges first {percent(edges)}, in random order "
+        f"{percent(float(chance.mean()))}. Less is better.",
     )
 
 
@@ -150,9 +151,9 @@ def in_insertion(case: Case) -> Measure:
     return Measure(
         "Are these places enough for the answer?",
         verdict,
-        f"Put them back into a blurred picture, the strongest first, and the class has {best:.0%} on "
-        f"average; from the middle outwards {middle:.0%}, where the picture has edges first {edges:.0%}, in "
-        f"random order {chance.mean():.0%}. More is better.",
+        f"Put them back into a blurred picture, the strongest first, and the class has {percent(best)} on "
+        f"average; from the middle outwards {percent(middle)}, where the picture has edges first "
+        f"{percent(edges)}, in random order {percent(float(chance.mean()))}. More is better.",
     )
 
 
@@ -202,8 +203,8 @@ def on_the_nucleus(case: Case) -> Measure | None:
     return Measure(
         "Does it lie on the nucleus?",
         verdict,
-        f"{share:.0%} of what speaks for the class lies on {what}; of a spot in the middle "
-        f"{blind:.0%} would.",
+        f"{percent(share)} of what speaks for the class lies on {what}; of a spot in the middle "
+        f"{percent(blind)} would.",
     )
 
 

@@ -1,12 +1,13 @@
-"""Names for the handles of sliders, which the widgets leave without one for a screen reader."""
+"""What widgets leave out for a screen reader: names for sliders' handles, and the main part of a page."""
 
 import anywidget
 
 
-class SliderNames(anywidget.AnyWidget):
+class Accessible(anywidget.AnyWidget):
     """Gives every handle the label of its slider, of two handles with "from" and "to"; it shows nothing.
 
-    Sliders in a folded part are made when it unfolds, so the page is watched.
+    Sliders in a folded part are made when it unfolds, so the page is watched. In the app of Voila, whose page
+    has no landmark, the cells become its main part.
     """
 
     _esm = """
@@ -22,6 +23,7 @@ class SliderNames(anywidget.AnyWidget):
     }
     function render({ el }) {
       el.hidden = true;
+      document.querySelector("#rendered_cells")?.setAttribute("role", "main");
       const watch = new MutationObserver(name);
       watch.observe(document.body, { childList: true, subtree: true });
       name();
