@@ -42,13 +42,25 @@ def settings() -> Config:
     return config
 
 
+def opening(url: str) -> str:
+    """Return the HTML that leads on to the app, which keeps the theme that its address names."""
+    return (
+        f"<meta charset='utf-8'><script>const page = new URL({json.dumps(url)}); "
+        "if (matchMedia('(prefers-color-scheme: dark)').matches) page.searchParams.set('theme', 'dark'); "
+        "location = page;</script>"
+    )
+
+
 class Explorer(Voila):
     """Voila that opens the browser with its token, by a file that only the reader can read."""
 
     def launch_browser(self) -> None:
-        """Open the page; the token is in no command, which other users could see."""
+        """Open the page, dark where the browser asks for it.
+
+        The token is in no command, which other users could see.
+        """
         with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False, encoding="utf-8") as file:
-            file.write(f"<meta charset='utf-8'><script>location = {json.dumps(self.display_url)}</script>")
+            file.write(opening(self.display_url))
         threading.Thread(target=webbrowser.open, args=[Path(file.name).as_uri()], daemon=True).start()
 
 

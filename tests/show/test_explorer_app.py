@@ -134,10 +134,20 @@ def test_every_list_and_every_handle_of_a_slider_has_a_name(page):
         .map((one) => one.outerHTML)""")
     assert unnamed == []
     assert page.get_by_role("slider", name="Opacity").count() == 1
-    unfold(page, "Paint a region out")
-    for end in ("from", "to"):
-        page.get_by_role("slider", name=f"Across, in %, {end}").wait_for()
-    unfold(page, "Paint a region out")
+
+
+def test_places_are_painted_out_with_the_keys_alone(page):
+    unfold(page, "Paint places out")
+    canvas = page.get_by_role("application")
+    canvas.focus()
+    for key in ("Space", "Shift+ArrowRight", "Shift+ArrowDown", "ArrowDown", "Space"):
+        page.keyboard.press(key)
+    page.get_by_text("Row 11, column 10: painted. 4 of 256 squares are painted.").wait_for()
+    page.get_by_role("button", name="Paint it out and ask again").click()
+    assert page.get_by_text(re.compile("goes from .* to")).first.inner_text()
+    page.get_by_role("button", name="Wipe all").click()
+    page.get_by_text("0 of 256 squares are painted.").wait_for()
+    unfold(page, "Paint places out")
 
 
 def test_it_is_served_to_this_machine_and_connects_nowhere_else(page, app):
