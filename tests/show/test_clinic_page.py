@@ -6,10 +6,12 @@ import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import torch
+from builders import firefox
 from builders.browser import MISSING, launched
 from PIL import Image
 
@@ -271,6 +273,78 @@ def test_pixels_and_logits_are_those_of_python(start, models, pictures, number):
     assert [result["alarm"] for result in found] == said.out_of_scope.tolist()
     own = clinic.answer(models[number], here)
     assert logits.argmax(axis=1).tolist() == own.predicted.tolist()
+
+
+@pytest.fixture(scope="module")
+def in_firefox():
+    if firefox.MISSING:
+        pytest.skip(firefox.MISSING)
+    with firefox.launched() as browser:
+        yield browser
+
+
+def test_firefox_makes_of_two_hundred_pictures_what_python_makes(
+    in_firefox, address, models, pictures, tmp_path
+):
+    """The page with a script more, which its policy would not let run, and therefore without the policy."""
+    number, model = 1, models[1]
+    files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in pictures]
+    asked = f"""<script>(async () => {{
+      while (!document.body.dataset.ready) await new Promise((done) => setTimeout(done, 50));
+      try {{
+        document.body.dataset.found = JSON.stringify(await ({READ})({json.dumps([files, number])}));
+      }} catch (error) {{
+        document.body.dataset.found = JSON.stringify(String(error));
+      }}
+    }})();</script></body>"""
+    page = Path(unquote(urlsplit(address).path)).read_text()
+    page, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert policies == 1
+    (tmp_path / "page.html").write_text(page.replace("</body>", asked))
+    in_firefox.open((tmp_path / "page.html").as_uri())
+    found = json.loads(in_firefox.wait_for("return document.body.dataset.found"))
+    assert isinstance(found, list), found
+    flat = [np.frombuffer(base64.b64decode(result["pixels"]), np.uint8) for result in found]
+    same = torch.from_numpy(np.stack(flat)).reshape(-1, 3, model.size, model.size)
+    apart = (same.int() - read_here(pictures, model.size).int()).abs().amax(dim=(1, 2, 3)).tolist()
+    for path, most in zip(pictures, apart, strict=True):
+        assert most <= (0 if is_exact(path) else 1), path.name
+    said = clinic.answer(model, same)
+    assert np.abs(np.array([result["logits"] for result in found]) - said.logits.numpy()).max() <= LOGITS
+    assert [result["set"] for result in found] == [np.flatnonzero(row).tolist() for row in said.sets]
+    assert [result["alarm"] for result in found] == said.out_of_scope.tolist()
+
+
+def test_firefox_answers_a_chosen_picture_refuses_a_broken_one_and_connects_nowhere(
+    in_firefox, address, models, pictures, tmp_path
+):
+    in_firefox.open(address)
+    in_firefox.wait_for("return document.body.dataset.ready")
+    (tmp_path / "notes.png").write_bytes(b"no picture")
+    in_firefox.choose("#files", tmp_path / "notes.png", pictures[0])
+    in_firefox.wait_for(
+        f"return document.querySelector('#which').textContent === {json.dumps(pictures[0].name)}"
+    )
+    answers = in_firefox.evaluate(
+        "return [...document.querySelectorAll('.answer strong')].map((one) => one.textContent)"
+    )
+    said = [clinic.answer(model, read_here(pictures[:1], model.size)) for model in models[:3]]
+    assert answers == [
+        model.card.classes[each.predicted[0]] for model, each in zip(models, said, strict=False)
+    ]
+    assert "notes.png is no picture" in in_firefox.evaluate(
+        "return document.querySelector('#messages').textContent"
+    )
+    in_firefox.wait_for("return /in random order/.test(document.querySelector('.deletion').textContent)")
+    in_firefox.evaluate("""
+        document.addEventListener("securitypolicyviolation", (event) => {
+          document.body.dataset.refused = event.effectiveDirective;
+        });
+        const picture = document.createElement("img");
+        picture.src = "https://hospital.example/pixel.png";
+        document.body.append(picture);
+    """)
+    assert in_firefox.wait_for("return document.body.dataset.refused") == "img-src"
 
 
 def test_a_map_is_the_class_activation_map_in_calibrated_log_odds(start, models, pictures):
@@ -611,7 +685,7 @@ def test_a_model_is_used_when_it_is_dropped(start, models, pictures, tmp_path):
     assert page.get_by_role("checkbox", name="a fourth (your file)").is_checked()
     assert "from your file; nobody checked its scores" in article.locator("h3").inner_text()
     assert article.locator(".alarm").inner_text().startswith("Nobody checks whether this picture is")
-    assert page.evaluate("() => tableOfAnswers().includes('\"not checked\"\\r\\n')")
+    assert page.evaluate('() => tableOfAnswers().includes(\'"not checked","Not a medical\')')
     assert page.evaluate("() => state.entries.every((entry) => !entry.tests.has('old'))")
     page.evaluate(drop, content.replace("drawn/a fourth", "drawn/federated"))
     page.wait_for_selector("#messages >> text=drawn/federated is the name of a model of the book; save yours")
@@ -673,6 +747,10 @@ BAD_MODELS = {
     "wandering": (
         broken(lambda model: model["card"].update(sites=1001 * ["north"])),
         "the sites of its card are no list of at most 1000 names",
+    ),
+    "turned": (
+        broken(lambda model: model["card"].update(arm="\u202elartnec")),
+        "its card lacks a name, family or arm of at most 200 plain letters",
     ),
     "nameless": (
         broken(lambda model: model["card"].update(classes=["a"])),
@@ -870,6 +948,39 @@ def test_the_printed_report_names_models_remark_and_disclaimer(start):
     assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) == 1
 
 
+def test_the_reading_of_many_files_can_be_stopped(start, pictures):
+    page = start()
+    choose(page, *pictures[:150])
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_selector("text=The reading was stopped after")
+    read = page.locator("[aria-label=Yours] .cell").count()
+    assert read < 150
+    assert f"after {read} of 150 files" in page.locator("#messages").inner_text()
+    choose(page, *pictures[:150])
+    page.wait_for_function("(count) => state.entries.filter((each) => each.own).length > count", arg=read)
+    page.get_by_role("button", name="Remove my pictures").click()
+    page.wait_for_selector("text=The reading was stopped after")
+    assert page.locator("[aria-label=Yours] .cell").count() == 0
+    assert page.complaints == []
+
+
+def test_a_text_that_is_pasted_or_dropped_is_told_what_to_do(start):
+    page = start()
+    page.evaluate("""() => {
+      const text = new DataTransfer();
+      text.setData("text/plain", "a neutrophil");
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: text, bubbles: true }));
+      document.dispatchEvent(new DragEvent("drop", { dataTransfer: text, bubbles: true, cancelable: true }));
+      const paste = new ClipboardEvent("paste", { clipboardData: text, bubbles: true });
+      document.querySelector("#remark").dispatchEvent(paste);
+    }""")
+    said = page.locator("#messages .refused span").all_inner_texts()
+    assert [re.split("; ", each)[0] for each in said] == [
+        "What was pasted holds no picture",
+        "What was dropped holds no file",
+    ]
+
+
 def test_own_pictures_can_be_saved_as_a_table_and_removed(start, models, pictures, tmp_path):
     page = start()
     formula = tmp_path / "=1+2.png"
@@ -880,7 +991,11 @@ def test_own_pictures_can_be_saved_as_a_table_and_removed(start, models, picture
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the answers").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
-    assert lines[0] == '"picture","model","answer","probability","cannot be ruled out","outside its scope"'
+    assert (
+        lines[0]
+        == '"picture","model","answer","probability","cannot be ruled out","outside its scope","note"'
+    )
+    assert all("Not a medical device" in line for line in lines[1:])
     assert len(lines) == 1 + 2 * 3
     assert sum(line.startswith('"\'=1+2.png",') for line in lines) == 3
     page.get_by_role("button", name="Remove my pictures").click()

@@ -77,7 +77,9 @@ function productsOf(network) {
   return Object.entries(shapesOf(network)).reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, places(name, shape)), 0);
 }
 
-const isName = (value) => typeof value === "string" && value.length > 0 && value.length <= LONGEST.name;
+// Letters that turn the text around them, or are no letters, could make a name look like another.
+const UNSEEN = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
+const isName = (value) => typeof value === "string" && value.length > 0 && value.length <= LONGEST.name && !UNSEEN.test(value);
 const isRemark = (value) => value === undefined || (typeof value === "string" && value.length <= LONGEST.text);
 const isShare = (value) => isNumber(value) && value >= 0 && value <= 1;
 const isList = (value, most, fits) => Array.isArray(value) && value.length <= most && value.every(fits);
@@ -100,7 +102,7 @@ function checkNetwork(network) {
 }
 
 function checkCard(card, network) {
-  demand(card && ["name", "family", "arm"].every((key) => isName(card[key])), `its card lacks a name, family or arm of at most ${LONGEST.name} letters`);
+  demand(card && ["name", "family", "arm"].every((key) => isName(card[key])), `its card lacks a name, family or arm of at most ${LONGEST.name} plain letters`);
   const told = ["title", "about", "made", "version", "code", "data"].find((key) => !isRemark(card[key]));
   demand(told === undefined, `'${told}' of its card is no text of at most ${LONGEST.text} letters`);
   demand(typeof card.simulated === "boolean", "its card does not say whether it was trained on drawn images only");

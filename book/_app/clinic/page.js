@@ -112,6 +112,23 @@ const isOblong = ({ width, height }) => Math.max(width, height) > MOST_OBLONG * 
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 let taking = Promise.resolve();
+let stops = 0;    // how often a person has stopped the reading
+const MANY = 10;    // files from which on it is told how far the reading is
+
+function stopReading() {
+  stops += 1;
+}
+
+// Tells how far the reading of many files is, with a button to stop it.
+function readingOf(count) {
+  if (count < MANY) return { tell: () => {}, end: () => {} };
+  const words = htmlElement("span");
+  const stop = htmlElement("button", { type: "button" }, "Stop");
+  stop.addEventListener("click", stopReading);
+  const message = htmlElement("p", { class: "told", "aria-live": "off" }, words, stop);
+  byId("messages").append(message);
+  return { tell: (done) => { words.textContent = `Reading ${done} of ${count} ...`; }, end: () => message.remove() };
+}
 
 // Takes in pictures and models, one after the other, also of two drops.
 function take(files) {
@@ -123,20 +140,29 @@ function take(files) {
 // What cannot be used is said, and the rest goes on.
 async function takeEach(list) {
   if (list.length > MOST_AT_ONCE) say(`${list.length} files came and the first ${MOST_AT_ONCE} are read; give the rest afterwards.`, "refused");
-  const oblong = [];
-  let first = null;
-  for (const file of list.slice(0, MOST_AT_ONCE)) {
+  const files = list.slice(0, MOST_AT_ONCE);
+  const [oblong, before, progress] = [[], stops, readingOf(files.length)];
+  let [first, due, count] = [null, 0, 0];
+  for (const [i, file] of files.entries()) {
+    if (stops !== before) break;
+    progress.tell(i + 1);
     try {
       if (/\.json$/i.test(file.name)) {
         await addModel(await readModelFile(file));
       } else {
         const decoded = await decode(file);
+        if (stops !== before) break;
         const note = isOblong(decoded) ? `It is ${SQUASHED}.` : "";
         const entry = newEntry(decoded, { file, label: file.name, note, own: true });
         state.entries.push(entry);
         if (note) oblong.push(entry.label);
         first ??= entry;
-        drawGallery();
+        count += 1;
+        const began = performance.now();
+        if (began > due) {    // of many pictures most time goes to reading, not to drawing them anew
+          drawGallery();
+          due = performance.now() + 10 * (performance.now() - began);
+        }
       }
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -144,11 +170,14 @@ async function takeEach(list) {
     }
     await pause();
   }
+  progress.end();
+  if (count > 0) drawGallery();
   if (oblong.length > 0) say(`${oblong.length > 3 ? `${oblong.length} of the pictures` : listed(oblong)} ${oblong.length > 1 ? "are" : "is"} ${SQUASHED}.`);
-  if (first) {
+  if (stops !== before) say(`The reading was stopped after ${count} of ${files.length} files; give the rest again.`);
+  if (state.entries.includes(first)) {
     show(first);
     comeIntoView();
-    say(list.length === 1 ? `${first.label} is read; it stays in this browser.` : "The pictures are read; they stay in this browser.");
+    if (stops === before) say(list.length === 1 ? `${first.label} is read; it stays in this browser.` : "The pictures are read; they stay in this browser.");
   }
 }
 
@@ -247,6 +276,7 @@ function moveInGallery(event) {
 }
 
 function forget() {
+  stopReading();
   state.entries = state.entries.filter((entry) => !entry.own);
   for (const entry of state.entries) entry.remark = "";
   byId("messages").replaceChildren();
@@ -522,14 +552,14 @@ function quoted(value) {
 
 // One row a picture and model of the family.
 function tableOfAnswers() {
-  const rows = [["picture", "model", "answer", "probability", "cannot be ruled out", "outside its scope"]];
+  const rows = [["picture", "model", "answer", "probability", "cannot be ruled out", "outside its scope", "note"]];
   for (const entry of galleryEntries().filter(({ own }) => own)) {
     for (const model of shownModels()) {
       const found = answerOf(entry, model);
       const silent = found.alarms.length > 0;
       const outside = silent ? "yes" : model.card.scope.length === 0 ? "not checked" : "no";
       const set = found.set.map((c) => model.card.classes[c]).join("; ");
-      rows.push([entry.label, model.card.name, ...(silent ? ["", "", ""] : [model.card.classes[found.best], found.probabilities[found.best].toFixed(3), set]), outside]);
+      rows.push([entry.label, model.card.name, ...(silent ? ["", "", ""] : [model.card.classes[found.best], found.probabilities[found.best].toFixed(3), set]), outside, DISCLAIMER]);
     }
   }
   return `${rows.map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
@@ -564,10 +594,12 @@ function listenToFiles() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     veil.hidden = true;
-    take(event.dataTransfer.files);
+    if (event.dataTransfer.files.length > 0) take(event.dataTransfer.files);
+    else say("What was dropped holds no file; save the picture first, then drop its file.", "refused");
   });
   document.addEventListener("paste", (event) => {
     if (event.clipboardData.files.length > 0) take(event.clipboardData.files);
+    else if (!event.target.matches?.("input, textarea")) say("What was pasted holds no picture; copy the picture itself, or drop its file.", "refused");
   });
 }
 

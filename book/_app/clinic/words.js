@@ -127,6 +127,8 @@ const MEASURED = { colours: "its colours", features: "what the network measures 
 const UNCHECKED = "Nobody checks whether this picture is of the kind that the model knows: it answers a flower as surely as a cell.";
 const DRAWN_ONLY = "Trained on drawn images only: its answer to a real picture means nothing.";
 
+const DISCLAIMER = "Not a medical device. An answer is no diagnosis, and nothing here is advice for the care of a patient.";
+
 const NO_NUMBERS = "Its weights are so large that it computes no numbers: it answers nothing.";
 
 // Why a model gives no answer.
