@@ -1,5 +1,14 @@
-"""What a saliency map costs: the library's methods beside those of Captum and of pytorch-grad-cam."""
+"""What a saliency map costs: the library's methods beside those of Captum and of pytorch-grad-cam.
 
+Counted are seconds of one core, in one thread. On a machine of two cores (torch 2.14.1, Captum 0.9.0,
+grad-cam 1.5.7, 16 pictures of 48 pixels, median of five in turn) the library took of the time of Captum:
+integrated gradients 0.66, occlusion 0.69, gradient SHAP 0.57, but guided Grad-CAM 1.35 and Grad-CAM 2.1. Of
+that of pytorch-grad-cam: Grad-CAM 0.52, Grad-CAM++ 0.86, LayerCAM 0.76, HiResCAM 0.83, Score-CAM 0.80. What
+Grad-CAM takes longer than Captum's are about 13 ms a call: for a copy of the model, so that its hooks and
+mode stay as they are, and to find the layer, which Captum has to be told. The maps themselves take as long.
+"""
+
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -71,7 +80,7 @@ def measure(*, images: int = 16, repetitions: int = 3) -> Report:
     images
         Pictures of 48 pixels a side; the network is the attention CNN of 34,000 parameters.
     repetitions
-        How often each variant runs, in turn with the others.
+        How often each variant runs, in turn with the others; the median of its seconds counts.
     """
     before = machine()
     cells = smear.simulate(images, size=48, masks=False)
@@ -86,7 +95,7 @@ def measure(*, images: int = 16, repetitions: int = 3) -> Report:
         for name, ask in {**own, **OTHERS}.items()
     }
     torch.set_num_threads(1)
-    timings, skipped = in_turn(work, repetitions)
+    timings, skipped = in_turn(work, repetitions, time.process_time)
     rows = [
         compare(method, package, timings) for method, package in OTHERS if f"{method} {package}" in timings
     ]
