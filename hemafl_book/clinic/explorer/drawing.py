@@ -39,9 +39,8 @@ WHOLE = Zoom()
 def enlarged(original: Image.Image, zoom: Zoom) -> Image.Image:
     """Return what a zoom shows of a picture, as a square of `SIDE` pixels, as the model sees its shape."""
     row, column = zoom.start(SIDE)
-    ends = (column, row, column + SIDE, row + SIDE)
-    sides = (original.width, original.height)
-    box = tuple(end * sides[i % 2] / (SIDE * zoom.times) for i, end in enumerate(ends))
+    across, down = (side / (SIDE * zoom.times) for side in original.size)
+    box = (column * across, row * down, (column + SIDE) * across, (row + SIDE) * down)
     return original.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
 
 
