@@ -19,11 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hemafl_book.explorers.drawn_cells import FEATURES, STRANGE, DrawnCells, Hospital, row_numbers
+from hemafl_book.explorers.drawn_cells import STRANGE, DrawnCells, Hospital, row_numbers
 from hemafl_book.explorers.repetitions import BETWEEN, repeated, summarise
+from hemafl_book.explorers.softmax import scores, step, with_one
 from hemafl_book.explorers.sweep import Sweep
 from hemafl_lib import partition
-from hemafl_lib.aggregation import Aggregator, FedAvg, aggregate, begin
+from hemafl_lib.aggregation import Aggregator, FedAvg, Parameters, aggregate, begin
 from hemafl_lib.partition import total_variation
 
 SEEDS = range(10)
@@ -172,13 +173,38 @@ Part = tuple[np.ndarray, np.ndarray]
 # Training
 
 
-def play(parts: Sequence[Part], aggregator: Aggregator, classes: int) -> list[np.ndarray]:
-    """Return the server's weights float32[81, C] before the first round and after each."""
-    current = {"head": np.zeros((FEATURES + 1, classes), dtype=np.float32)}
+Arrive = Callable[[Sequence[Parameters], np.ndarray, int], Sequence[Parameters | None]]
+"""What reaches the aggregator, None where a reply is refused.
+
+It is told of what hospitals have trained, what the server had sent them, and the number of the round.
+"""
+
+
+def as_sent(
+    replies: Sequence[Parameters], current: np.ndarray, round_number: int
+) -> Sequence[Parameters | None]:
+    """Let everything arrive that hospitals have trained."""
+    return replies
+
+
+def play(
+    parts: Sequence[Part],
+    aggregator: Aggregator,
+    classes: int,
+    arrive: Arrive = as_sent,
+) -> list[np.ndarray]:
+    """Return the server's weights float32[F + 1, C] before the first round and after each."""
+    current = {"head": np.zeros((parts[0][0].shape[1] + 1, classes), dtype=np.float32)}
     state, seen = begin(aggregator, current), [current["head"]]
-    for _ in range(ROUNDS):
-        replies = [{"head": descend(current["head"], *part)} for part in parts]
-        current, state = aggregate(aggregator, current, replies, [len(part[1]) for part in parts], state)
+    for number in range(1, ROUNDS + 1):
+        trained = [{"head": descend(current["head"], *part)} for part in parts]
+        replies = arrive(trained, current["head"], number)
+        kept = [
+            (reply, len(part[1])) for reply, part in zip(replies, parts, strict=True) if reply is not None
+        ]
+        current, state = aggregate(
+            aggregator, current, [reply for reply, _ in kept], [count for _, count in kept], state
+        )
         seen.append(current["head"])
     return seen
 
@@ -187,21 +213,8 @@ def descend(weights: np.ndarray, features: np.ndarray, labels: np.ndarray) -> np
     """Return the weights after `STEPS` steps of gradient descent on the mean cross-entropy of all rows."""
     inputs, wanted = with_one(features), np.eye(weights.shape[1], dtype=np.float32)[labels]
     for _ in range(STEPS):
-        found = inputs @ weights
-        grown = np.exp(found - found.max(axis=1, keepdims=True))
-        wrong = grown / grown.sum(axis=1, keepdims=True) - wanted
-        weights = weights - RATE / len(labels) * (inputs.T @ wrong)
+        weights = step(weights, inputs, wanted, RATE)
     return weights
-
-
-def scores(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Return the scores float32[N, C]; the last row of the weights is the bias."""
-    return with_one(features) @ weights
-
-
-def with_one(features: np.ndarray) -> np.ndarray:
-    """Return the features with a column of ones for the bias."""
-    return np.hstack([features, np.ones((len(features), 1), dtype=features.dtype)])
 
 
 def explore(
@@ -237,12 +250,26 @@ def explore(
         Set it from another thread to end with `hemafl_lib.errors.Stopped`.
     """
     tasks = [Task(cells, deal, stain, tuple(places), seed) for seed in seeds]
+    return compare(tasks, lambda task: train_together(task, aggregator), report=report, stop=stop)
+
+
+def compare(
+    tasks: Sequence[Task],
+    together: Callable[[Task], pd.DataFrame],
+    *,
+    report: Report = lambda done: None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Sum up what ``together`` returns of each task, accuracies by round and place, and what is `beside`.
+
+    ``report`` and ``stop`` are as in `explore`.
+    """
 
     def once(number: int) -> pd.DataFrame:
-        together = train_together(tasks[number], aggregator)
-        return pd.concat([long({FEDERATED: together}), beside(tasks[number])], ignore_index=True)
+        found = long({FEDERATED: together(tasks[number])})
+        return pd.concat([found, beside(tasks[number])], ignore_index=True)
 
-    done = list(repeated(len(seeds), once, report, lambda: stop is not None and stop.is_set()))
+    done = list(repeated(len(tasks), once, report, lambda: stop is not None and stop.is_set()))
     curves = summarise(pd.concat(done), ["place", "model", "round"])
     return Outcome(curves, float(np.mean([unlike(task) for task in tasks])))
 

@@ -7,20 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders.drawn import CELLS, draw_features
-from torch import nn
+from builders.drawn import CELLS, draw_features, run_of_parts
 
 from hemafl_book.explorers import drawn_cells, heads
 from hemafl_book.explorers import heterogeneity as explorer
 from hemafl_book.explorers.heads import LabelSkew, OneSmall, Task
 from hemafl_book.results import load
-from hemafl_lib import federation
 from hemafl_lib.aggregation import FedAdam, FedAvg, FedMedian
-from hemafl_lib.augmentation import UNCHANGED
-from hemafl_lib.data.cohort import TableCohort
 from hemafl_lib.errors import Stopped
-from hemafl_lib.partition import Site
-from hemafl_lib.training import Recipe
 
 PLACES = (heads.OWN, heads.WORST, heads.SMALLEST, heads.LARGEST, heads.SHARED, heads.UNSEEN)
 
@@ -93,38 +87,11 @@ def test_its_rounds_are_those_of_the_library(rule):
     given = task()
     names = [one.name for one in given.hospitals()]
     parts = [given.part(one) for one in given.hospitals()]
-    model = nn.Linear(80, 4)
-    nn.init.zeros_(model.weight)
-    nn.init.zeros_(model.bias)
-    run = federation.run(
-        [site_of(name, *part) for name, part in zip(names, parts, strict=True)],
-        model=model,
-        aggregator=rule,
-        recipe=Recipe(
-            optimiser="sgd", learning_rate=heads.RATE, momentum=0.0, weight_decay=0.0, batch_size=10_000,
-            local_epochs=heads.STEPS, augmentation=UNCHANGED,
-        ),
-        rounds=heads.ROUNDS,
-        evaluate=False,
-        progress=False,
-    )  # fmt: skip
+    run = run_of_parts(parts, rule, names)
     there = np.vstack([run.parameters["weight"].T, run.parameters["bias"]])
     here = heads.play(parts, rule, 4)[-1]
     assert np.abs(there).max() > 0.1
     np.testing.assert_allclose(here, there, atol=1e-4)
-
-
-def site_of(name, features, labels):
-    names = np.full(len(labels), name)
-    train = TableCohort(
-        site=names,
-        patient=names,
-        provenance=CELLS.provenance,
-        features=torch.from_numpy(features),
-        feature_names=tuple(map(str, range(80))),
-        label=torch.from_numpy(labels),
-    )
-    return Site(name, train, train.take([]), train.take([]))
 
 
 def test_places_say_whose_cells_they_hold():
