@@ -1002,7 +1002,7 @@ def test_the_slider_of_who_holds_what_leads_to_the_recorded_counts(html, visit, 
     recorded = partition_explorer.SWEEP.read(results.get("explorer-partition"))
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
     explorer = page.locator("#partition-explorer")
-    for setting in moves(page, explorer, partition_explorer.CONTROLS, (5, "Dirichlet 0.3"), by):
+    for setting in moves(page, explorer, partition_explorer.CONTROLS, (5, "Dirichlet 0.1"), by):
         counts = recorded[setting].counts
         assert shown_numbers(explorer) == {site: list(row) for site, *row in counts.itertuples()}
         assert explorer.locator("svg[role=img] rect").count() == counts.size
