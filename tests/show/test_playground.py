@@ -523,6 +523,14 @@ def test_a_setting_that_protects_nobody_is_not_played(page, address):
     assert page.is_disabled("#play")
 
 
+def test_a_hospital_that_is_alone_and_bad_is_judged_all_the_same(page, address):
+    opened(page, address, "hospitals=1&patients=2&bad=mislabels")
+    page.click("#step")
+    until(page, "run.rounds.length === 1 && run.rivals[0]?.alone")
+    assert "one alone" in page.inner_text("#scores")
+    assert "NaN" not in page.inner_text("body")
+
+
 def test_a_challenge_is_played_and_checks_itself(page, address):
     opened(page, address, "challenge=find&bad=opposite&hidden=yes&seed=3&aggregator=FedMedian&patients=8")
     assert page.inner_text("#verdict") == "Play a round first."

@@ -152,6 +152,6 @@ function playAlone(run) {
     const byStain = scoresOf(run, predictAll(run, current));
     return { joint: jointAccuracy(byStain), own: ownAccuracy(byStain, hospitals[h]) };
   });
-  const honest = judged.filter((_, h) => bad?.hospital !== h);
-  return { round, alone: { joint: mean(honest.map(({ joint }) => joint)), own: judged.map(({ own }) => own) } };
+  const honest = judged.filter((_, h) => bad?.hospital !== h), counted = honest.length > 0 ? honest : judged;
+  return { round, alone: { joint: mean(counted.map(({ joint }) => joint)), own: judged.map(({ own }) => own) } };
 }
