@@ -1,5 +1,7 @@
 """The command ``hemafl``.
 
+What a command needs it imports itself: PyTorch and Flower take seconds to load, and help needs neither.
+
 Budget: 550 lines.
 """
 
@@ -14,15 +16,11 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from hemafl_book import explorers, papers
 from hemafl_book.cli_federation import federation_app, hospital_app
-from hemafl_lib import data
-from hemafl_lib.data import cache, own
-from hemafl_lib.data.cards import BUILT_IN, CARDS
 from hemafl_lib.errors import HemaflError
 
 if TYPE_CHECKING:
-    from hemafl_lib.clinic.pictures import Bad  # loads PyTorch
+    from hemafl_lib.clinic.pictures import Bad
 
 
 class OneSentence(TyperGroup):
@@ -82,6 +80,9 @@ def main() -> None:
 @data_app.command("list")
 def list_cohorts(root: Root = None) -> None:
     """List every cohort of images and every table, and say which can be loaded now."""
+    from hemafl_lib import data
+    from hemafl_lib.data.cards import BUILT_IN
+
     here = set(data.available(root))
     for kind in ("images", "tables"):
         table = data.catalogue(kind).rename_axis(None)
@@ -94,6 +95,8 @@ def list_cohorts(root: Root = None) -> None:
 @data_app.command("card")
 def show_card(name: Name) -> None:
     """Print a cohort's data card."""
+    from hemafl_lib import data
+
     typer.echo(data.card(name).text())
 
 
@@ -105,6 +108,8 @@ def fetch(
     trust: Annotated[bool, typer.Option("--trust", help="Accept a file without a known checksum.")] = False,
 ) -> None:
     """Download a cohort that needs no account; a download that was cut goes on where it stopped."""
+    from hemafl_lib import data
+
     fetched = data.fetch(name, root, sha256=sha256, trust=trust, progress=True)
     typer.echo(f"{name} is in {fetched.folder}; licence: {data.card(name).licence}.")
     typer.echo(f"SHA-256 of the download: {fetched.sha256}")
@@ -123,6 +128,9 @@ def check(
 
     With a mapping, every problem is named with its row or file, and what will leave the hospital.
     """
+    from hemafl_lib import data
+    from hemafl_lib.data import own
+
     own_mapping = None if mapping is None else own.read_mapping(mapping)
     reports = data.check(path) if own_mapping is None else own.check_own(path, own_mapping)
     typer.echo("\n".join(report.text() for report in reports))
@@ -141,6 +149,7 @@ def draft_mapping(
     ] = None,
 ) -> None:
     """Write a first draft of a mapping file by looking at a folder; a person then reads and completes it."""
+    from hemafl_lib.data import own
     from hemafl_lib.files import check_target, write_text
 
     if out is not None and out.exists():
@@ -160,6 +169,8 @@ def draft_mapping(
 @data_app.command("clear")
 def clear() -> None:
     """Delete the decoded images that were kept to load faster."""
+    from hemafl_lib.data import cache
+
     typer.echo(f"{cache.clear()} holds no images any more.")
 
 
@@ -174,7 +185,9 @@ def list_names() -> None:
 
 def registries() -> dict[str, dict[str, str]]:
     """Return what there is of each kind: a few words about it, by its name."""
-    from hemafl_lib.aggregation import AGGREGATORS  # loads PyTorch and Flower, as others below
+    from hemafl_book import explorers, papers
+    from hemafl_lib.aggregation import AGGREGATORS
+    from hemafl_lib.data.cards import CARDS
     from hemafl_lib.federation.engines import ENGINES
     from hemafl_lib.models import MODELS
     from hemafl_lib.partition import SCHEMES
@@ -278,6 +291,7 @@ def run(
     from hemafl_book.papers import running
     from hemafl_book.papers.changes import Changes
     from hemafl_book.papers.where import Where
+    from hemafl_lib import data
 
     changes = Changes(
         aggregator=aggregator,
@@ -311,7 +325,7 @@ def run_hospitals(
     folder: Annotated[Path, typer.Option("--app", help="Folder of the app's settings.")] = Path("hospitals"),
 ) -> None:
     """Train over hospitals as 'flwr run --stream' does, and end with exit code 1 if the run failed."""
-    from hemafl_book.hospitals import run_and_follow  # loads PyTorch and Flower
+    from hemafl_book.hospitals import run_and_follow
 
     run_and_follow(folder, superlink, run_config, typer.echo)
 
@@ -333,7 +347,7 @@ def predict_pictures(
 
     A file that cannot be read gets one sentence; the exit code is 1 if none can. Not a medical device.
     """
-    from hemafl_lib import clinic  # loads PyTorch
+    from hemafl_lib import clinic
     from hemafl_lib.files import check_target, write_text
 
     if out is not None:
@@ -368,7 +382,7 @@ def explain_pictures(
 
     A file that cannot be read gets one sentence; the exit code is 1 if none can. Not a medical device.
     """
-    from hemafl_lib import clinic  # loads PyTorch
+    from hemafl_lib import clinic
 
     saved = clinic.load(model)
     bad = clinic.explain(saved, files, out, method=method, target=target)
@@ -389,7 +403,7 @@ def export_model(
     out: Annotated[Path, typer.Option(help="The file; its folder is made if need be.")],
 ) -> None:
     """Write a saved model as one file, for the standalone page or for another program."""
-    from hemafl_lib import clinic  # loads PyTorch
+    from hemafl_lib import clinic
 
     clinic.export(clinic.load(model), to, out)
     typer.echo(f"{out} holds the model.")
@@ -407,7 +421,8 @@ def make_models(
     root: Root = None,
 ) -> None:
     """Train the models that come with the book, measure them, and write them with their cards."""
-    from hemafl_book.clinic import FAMILIES, make  # loads PyTorch and Flower
+    from hemafl_book.clinic import FAMILIES, make
+    from hemafl_lib import data
 
     for family in families or FAMILIES:
         make.make(family, out, checkpoint, data.known_root(root), typer.echo)
@@ -419,6 +434,8 @@ def sweep(
     out: Out,
 ) -> None:
     """Compute what an explorer shows in the built page, for every setting of its sliders."""
+    from hemafl_book import explorers
+
     explorers.record(explorer, out, typer.echo)
 
 
@@ -430,6 +447,7 @@ def show_status(
 ) -> None:
     """Say of each frozen result whether it is fresh, and else why not; exit code 1 unless all are."""
     from hemafl_book.frozen import status, subjects
+    from hemafl_lib import data
 
     found = status.all_statuses(subjects.find([]), folder, data.known_root(root))
     typer.echo((status.study_table(found) if studies else status.table(found)).to_string(na_rep="-"))
@@ -450,6 +468,7 @@ def confirm_results(
     """Compute one seed of each study again; where it gives the frozen numbers, the result says so."""
     from hemafl_book.frozen import confirm, subjects
     from hemafl_book.papers.where import Where
+    from hemafl_lib import data
 
     for subject in subjects.find(names):
         confirm.confirm(
@@ -474,6 +493,7 @@ def make_results(
     """Compute the stale results of papers and explorers; after an interruption the same command goes on."""
     from hemafl_book.frozen import make, subjects
     from hemafl_book.papers.where import Where
+    from hemafl_lib import data
     from hemafl_lib.parallel import cores
 
     where = Where(root=data.data_root(root))
@@ -496,7 +516,7 @@ def judge_claims(
 
     With a chapter, say of each claim what was found, in which tables, and by which rule, with its source.
     """
-    from hemafl_book.papers import claims  # loads PyTorch
+    from hemafl_book.papers import claims
 
     if chapter is None:
         for one in claims.judge_all(claims.read_frozen()):
@@ -521,6 +541,6 @@ def bench(context: typer.Context) -> None:
             "the benches are not installed with the package; run them from a checkout of the book."
         )
     sys.path.insert(0, str(checkout))
-    from benchmarks.__main__ import main as run_bench  # loads PyTorch and Flower
+    from benchmarks.__main__ import main as run_bench
 
     run_bench(context.args)

@@ -38,6 +38,7 @@ from hemafl_lib.federation.client import Job, client_app, partition_of
 from hemafl_lib.federation.engines.polled_grid import PolledGrid
 from hemafl_lib.federation.exchange import exchanged_names, get_arrays, set_arrays, trained_names
 from hemafl_lib.federation.fingerprint import content_hash
+from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.federation.round_check import RoundCheck
 from hemafl_lib.federation.server import Server
 from hemafl_lib.federation.strategy import AggregatorStrategy
@@ -155,6 +156,7 @@ def answer(message: Message, context: Context) -> Message:
     it stays in this node's log.
     """
     try:
+        check_kind(message)
         run = read_settings(RunSettings, context.run_config)
         site = own_site(context, run)
         return client_app(run.job(), {partition_of(context): site}.__getitem__)(message, context)

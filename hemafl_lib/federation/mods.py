@@ -28,6 +28,7 @@ from hemafl_lib.settings import NotNegative, Positive, Settings, Whole
 __all__ = [
     "AddNoise",
     "ClipUpdate",
+    "Defence",
     "Mod",
     "ScaleUpdate",
     "UpdateMod",
@@ -46,6 +47,11 @@ class UpdateMod(Settings):
 
     A subclass overrides `change`. By itself it changes nothing. A setting that is not allowed raises
     `FederationError`.
+
+    It changes what a site answers to "train" and lets everything else pass. Against a server that is not
+    trusted that is not enough: Flower hands "train.default" to the same function as "train", so that such a
+    server gets the plain update past the mod. **Who defends a site subclasses** `Defence`, which refuses such
+    a message. The nodes of this library refuse it before any mod does.
 
     Attributes
     ----------
@@ -85,7 +91,10 @@ class UpdateMod(Settings):
 
 @dataclass(frozen=True)
 class Defence(UpdateMod):
-    """An update mod against the server: what it does to an update, no kind of question leaves out."""
+    """An update mod against the server: what it does to an update, no kind of question leaves out.
+
+    Subclass this one, and not `UpdateMod`, for a mod of your own that protects a site, whatever node runs it.
+    """
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """As `UpdateMod`; raise `FederationError` for a message whose type names a function."""

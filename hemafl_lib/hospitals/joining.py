@@ -1,31 +1,32 @@
-"""A hospital's programs: a SuperNode that calls the server, and the app of the installed library beside it.
+"""A hospital's programs: a SuperNode that calls the server, and this one, which answers its messages.
 
 The app is the one of this library, whatever a server sends. What the programs write, keys included, lies in a
 folder that goes when they end, however they end; images are decoded in memory only.
 """
 
+import itertools
 import json
 import secrets
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hemafl_lib.data import own
-from hemafl_lib.errors import FederationError
+from hemafl_lib.errors import FederationError, one_line
 from hemafl_lib.federation.engines.deployment import keys
-from hemafl_lib.federation.engines.deployment.deployment import NODE, flower_environment
+from hemafl_lib.federation.engines.deployment.deployment import flower_environment
+from hemafl_lib.federation.engines.deployment.node import LONGEST, answer_one
 from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports
+from hemafl_lib.federation.engines.pauses import Pauses
+from hemafl_lib.federation.flower_private import Tasks
 from hemafl_lib.hospitals.folder import PRIVATE, Bundle, open_bundle
+from hemafl_lib.hospitals.node import app
 from hemafl_lib.hospitals.serving import HERE, shown
 
-APP = "hemafl_lib.hospitals.node:app"
 SECRET = "hospital.secret"
 RETRY = 5.0
-"""Seconds before a program that has ended is started again."""
-
-POLL = 0.5
-"""Seconds between two looks at the programs."""
+"""Seconds before a SuperNode that has ended is started again."""
 
 NOT_YET = "[code: 2004]"
 """What Flower says where the server does not let a node in."""
@@ -34,7 +35,7 @@ NO_TRUST = "CERTIFICATE_VERIFY_FAILED"
 
 
 def join(bundle: Path, data: Path, mapping: Path | None, say: Callable[[str], object]) -> None:
-    """Take part with the data of a folder until interrupted; ``say`` the commands and what happens.
+    """Take part with the data of a folder until interrupted; ``say`` the command and what happens.
 
     Parameters
     ----------
@@ -49,15 +50,11 @@ def join(bundle: Path, data: Path, mapping: Path | None, say: Callable[[str], ob
         If the bundle or the data will not do, or the server cannot prove who it is.
     """
     mapping = mapping or data / "mapping.toml"
-    check_data(data, mapping)
     with Programs() as programs:
         told = open_bundle(bundle, programs.folder)
+        check_data(data, mapping)
         keys.write_secret(programs.folder / SECRET, secrets.token_bytes(32))
-        commands = commands_of(told, programs.folder, data, mapping)
-        for command in commands.values():
-            say(shown(command))
-        say(f"{told.name} calls the server at {told.address}; Ctrl-C ends it.")
-        keep_running(programs, commands, say)
+        keep_running(programs, partial(supernode_command, told, programs.folder, data, mapping), told, say)
 
 
 def check_data(data: Path, mapping: Path) -> None:
@@ -69,9 +66,8 @@ def check_data(data: Path, mapping: Path) -> None:
         own.check_folders(data, known)
 
 
-def commands_of(told: Bundle, folder: Path, data: Path, mapping: Path) -> dict[str, list[str]]:
-    """Return what starts the hospital's two programs, by their names."""
-    (port,) = free_ports(1)
+def supernode_command(told: Bundle, folder: Path, data: Path, mapping: Path, port: int) -> list[str]:
+    """Return what starts the hospital's SuperNode; this program finds it at a port of this machine."""
     config = {
         "partition-id": told.number,
         "num-partitions": told.hospitals,
@@ -80,39 +76,49 @@ def commands_of(told: Bundle, folder: Path, data: Path, mapping: Path) -> dict[s
         "mapping": str(mapping.absolute()),
         "secure": told.secure,
     }
-    supernode = [
+    return [
         *("flower-supernode", "--superlink", told.address, "--host", HERE, "--port", str(port)),
         *("--root-certificates", str(folder / keys.AUTHORITY)),
         *("--auth-supernode-private-key", str(folder / PRIVATE)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(folder / SECRET)),
         *("--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())),
     ]
-    beside = [*(sys.executable, "-m", NODE), f"{HERE}:{port}", str(folder / SECRET), APP]
-    return {"SuperNode": supernode, "client app": beside}
 
 
-def keep_running(programs: Programs, commands: dict[str, list[str]], say: Callable[[str], object]) -> None:
-    """Start the programs, and again whenever one has ended; return never, but for an error."""
-    environment = flower_environment(programs.folder)
-    running: dict[str, Program] = {}
+def keep_running(
+    programs: Programs, command: Callable[[int], list[str]], told: Bundle, say: Callable[[str], object]
+) -> None:
+    """Start a SuperNode and answer its messages, and again whenever it has ended; return never."""
+    environment, secret = flower_environment(programs.folder), (programs.folder / SECRET).read_bytes()
     said = ""
-    try:
-        while True:
-            for name, command in commands.items():
-                program = running.get(name)
-                if program is not None and program.exit_code() is None:
-                    continue
-                if program is not None:
-                    reason = why_it_ended(program)
-                    if reason != said:
-                        say(reason)
-                        said = reason
-                    time.sleep(RETRY)
-                running[name] = programs.start(name, command, environment)
-            time.sleep(POLL)
-    finally:
-        for program in running.values():
-            program.end()
+    for start in itertools.count():
+        (port,) = free_ports(1)
+        if start == 0:
+            say(shown(command(port)))
+            say(f"{told.name} calls the server at {told.address}; Ctrl-C ends it.")
+        supernode = programs.start("SuperNode", command(port), environment)
+        try:
+            with Tasks(f"http://{HERE}:{port}", secret) as tasks:
+                answer_messages_of(supernode, tasks, say)
+        finally:
+            supernode.end()
+        reason = why_it_ended(supernode)
+        if reason != said:
+            say(reason)
+            said = reason
+        time.sleep(RETRY)
+
+
+def answer_messages_of(supernode: Program, tasks: Tasks, say: Callable[[str], object]) -> None:
+    """Answer the messages of a SuperNode until it has ended."""
+    pauses = Pauses(LONGEST)
+    while supernode.exit_code() is None:
+        try:
+            answered = answer_one(tasks, app)
+        except Exception as error:  # the SuperNode ended meanwhile, or gave up the message: the next may do
+            say(f"a message was not answered ({type(error).__name__}: {one_line(error)}); going on.")
+            answered = None
+        pauses.answered() if answered else pauses.pause()
 
 
 def why_it_ended(program: Program) -> str:

@@ -23,6 +23,7 @@ from hemafl_lib.federation.client import Job, client_app
 from hemafl_lib.federation.exchange import from_record
 from hemafl_lib.federation.flower_private import Mod
 from hemafl_lib.federation.hospital import RunSettings, failure, read_settings
+from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.hospitals.settings import APPS, DeepSurvRun, TableRun
 from hemafl_lib.partition import Site, split
 from hemafl_lib.secure import SecureAggregation
@@ -55,6 +56,7 @@ class NodeConfig(Settings):
 def answer(message: Message, context: Context) -> Message:
     """Do what the server asks, or say in one sentence why not."""
     try:
+        check_kind(message)
         return app_of(message, context)(message, context)
     except DataError as error:
         reason = "its own data cannot be used as they are; 'hemafl data check' says there what is wrong"

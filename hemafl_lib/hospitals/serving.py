@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def serve(federation: Federation, host: str, say: Callable[[str], object]) -> No
 
     ``host`` is the address of this machine on which it listens. Raises `FederationError` if a program ends.
     """
+    check_port(host, federation.port)
     with Programs() as programs:
         environment = flower_environment(programs.folder)
         command = superlink_command(federation, host)
@@ -51,6 +53,17 @@ def serve(federation: Federation, host: str, say: Callable[[str], object]) -> No
             finally:
                 for program in (beside, superlink):
                     program.end()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise `FederationError` unless this machine can listen there."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise FederationError(
+            f"this machine cannot listen at {host}:{port} ({error.strerror}); end what listens there, give "
+            "another --host, or make a federation with another --address."
+        ) from None
 
 
 def superlink_command(federation: Federation, host: str) -> list[str]:

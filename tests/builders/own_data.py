@@ -1,4 +1,4 @@
-"""Two hospitals' own tables and images: other names, units, codes and folders for the same things."""
+"""Three hospitals' own tables and images: other names, units, codes and folders for the same things."""
 
 from pathlib import Path
 
@@ -79,7 +79,41 @@ SNE = "segmented_neutrophil"
 LY = "lymphocyte"
 """
 
-MAPPINGS = {"north": NORTH, "south": SOUTH}
+WEST = """
+smallest_count = 1
+
+[table]
+file = "registry.csv"
+patient = "pid"
+
+[table.outcome]
+kind = "survival"
+event = "dead"
+codes = { "1" = 1, "0" = 0 }
+time = "followup"
+unit = "days"
+
+[table.features.male]
+column = "gender"
+codes = { male = 1, female = 0 }
+
+[table.features.haemoglobin]
+column = "hb"
+unit = "mmol/l"
+
+[table.features.age]
+column = "AGE"
+unit = "years"
+
+[images]
+suffixes = [".png"]
+
+[images.classes]
+neutro = "segmented_neutrophil"
+lympho = "lymphocyte"
+"""
+
+MAPPINGS = {"north": NORTH, "south": SOUTH, "west": WEST}
 
 
 def patients(count: int, seed: int) -> list[tuple]:
@@ -142,4 +176,23 @@ def south(folder: Path, count: int = 40, pictures: int = 24) -> Path:
         kind = ("SNE", "LY")[number % 2]
         tiny_layouts.save(folder / "cells" / kind / f"{number}.jpg", 100 + number)
     (folder / "mapping.toml").write_text(SOUTH, encoding="utf-8")
+    return folder / "mapping.toml"
+
+
+def west_table(count: int = 40, seed: int = 3) -> list[list[str]]:
+    """Return the rows of the west's table: mmol/l, days of follow-up, English words."""
+    rows = [["pid", "AGE", "gender", "hb", "followup", "dead"]]
+    for number, (age, male, blood, days, event) in enumerate(patients(count, seed)):
+        kind = ("female", "male")[male]
+        rows.append([f"W{number}", f"{age}", kind, f"{blood / 1.6114:.3f}", f"{days}", f"{event}"])
+    return rows
+
+
+def west(folder: Path, count: int = 40, pictures: int = 24) -> Path:
+    """Write the west's table, images and mapping; return the mapping's path."""
+    write_table(folder / "registry.csv", west_table(count), ",")
+    for number in range(pictures):
+        kind = ("neutro", "lympho")[number % 2]
+        tiny_layouts.save(folder / kind / f"{number}.png", 200 + number)
+    (folder / "mapping.toml").write_text(WEST, encoding="utf-8")
     return folder / "mapping.toml"

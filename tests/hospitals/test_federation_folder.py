@@ -19,7 +19,7 @@ from hemafl_book.cli import app
 from hemafl_lib import hospitals
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines.deployment.deployment import flower_environment
-from hemafl_lib.federation.engines.deployment.programs import Programs
+from hemafl_lib.federation.engines.deployment.programs import Programs, free_ports
 from hemafl_lib.hospitals import joining, serving
 from hemafl_lib.hospitals.folder import Bundle
 
@@ -122,17 +122,14 @@ def test_the_server_registers_whom_it_does_not_know(made):
 
 def test_the_hospitals_node_is_told_where_its_data_lie_and_shows_its_key(tmp_path):
     told = Bundle("fed", "fl.example.org:443", "north", 0, 3, True)
-    commands = joining.commands_of(told, tmp_path, tmp_path / "data", tmp_path / "mapping.toml")
-    supernode, beside = commands.values()
+    supernode = joining.supernode_command(told, tmp_path, tmp_path / "data", tmp_path / "mapping.toml", 7)
     config = supernode[supernode.index("--node-config") + 1]
     values = dict(part.split("=", 1) for part in shlex.split(config))
     assert values["data-folder"] == str(tmp_path / "data")
     assert (values["site"], values["partition-id"], values["num-partitions"]) == ("north", "0", "3")
     assert values["secure"] == "true"
+    assert "--host 127.0.0.1 --port 7" in " ".join(supernode)
     assert "--isolation process" in " ".join(supernode)
-    assert beside[-1] == "hemafl_lib.hospitals.node:app"
-    assert beside[-3].startswith("127.0.0.1:")
-    assert beside[-2] == supernode[supernode.index("--superexec-auth-secret-file") + 1]
 
 
 @pytest.mark.survives(
@@ -150,13 +147,44 @@ def test_join_looks_at_the_data_first(made, tmp_path):
     assert "flower-supernode" not in done.output
 
 
-@pytest.mark.parametrize(
-    ("log", "sentence"),
-    [("[code: 2004] Failed to activate SuperNode.", "counts as present"), ("killed", "starting it again")],
+class Ends(Exception):
+    """Ends a program that would go on for ever."""
+
+
+@pytest.mark.survives(
+    "A hospital's SuperNode ends, its messages cannot be read, or the server does not let it in",
+    "it is started again at another port, and why is said once",
 )
-def test_a_program_that_ends_is_started_again_and_why_is_said(log, sentence):
-    program = SimpleNamespace(name="SuperNode", last_lines=lambda count: log, exit_code=lambda: 1)
-    assert sentence in joining.why_it_ended(program)
+def test_a_supernode_that_ends_is_started_again_and_why_is_said(tmp_path, monkeypatch):
+    (tmp_path / joining.SECRET).write_bytes(b"0" * 32)
+    logs = iter(["[code: 2004] Failed to activate SuperNode.", "[code: 2004] Again.", "killed"])
+    ports, said = [], []
+
+    def start(name, command, environment):
+        log, codes = next(logs, None), iter([None, 1, 1])
+        if log is None:
+            raise Ends
+        return SimpleNamespace(
+            name=name, last_lines=lambda count: log, exit_code=lambda: next(codes, 1), end=lambda: None
+        )
+
+    def command(port):
+        ports.append(port)
+        return ["flower-supernode", str(port)]
+
+    def broken(tasks, app):
+        raise RuntimeError("no message\nfor you")
+
+    monkeypatch.setattr(joining, "answer_one", broken)
+    monkeypatch.setattr(joining, "RETRY", 0.0)
+    told = Bundle("fed", "fl.example.org:443", "north", 0, 3, True)
+    with pytest.raises(Ends):
+        joining.keep_running(SimpleNamespace(folder=tmp_path, start=start), command, told, said.append)
+    assert said[0] == f"flower-supernode {ports[0]}"
+    assert [line for line in said if "counts as present" in line] == [said[3]]
+    assert said[2] == said[4] == "a message was not answered (RuntimeError: no message for you); going on."
+    assert said[-1] == "SuperNode ended (exit code 1); starting it again."
+    assert len(set(ports)) > 1
 
 
 def test_a_server_that_is_another_ends_the_hospital():
@@ -220,6 +248,19 @@ def test_a_server_that_was_never_started_is_said(made):
     assert "holds no federation" in hemafl("federation", "serve", made.parent).output
 
 
+@pytest.mark.survives(
+    "The server's port is taken, for example by the same federation's server",
+    "one sentence with the port; no program is started",
+)
+def test_a_port_in_use_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        hospitals.create(tmp_path / "fed", ["north"], f"localhost:{port}", secure=False)
+        done = hemafl("federation", "serve", tmp_path / "fed")
+    assert (done.exit_code, f"cannot listen at 127.0.0.1:{port} (" in done.output) == (1, True)
+    assert "flower-superlink" not in done.output
+
+
 @pytest.mark.deployment
 @pytest.mark.slow
 def test_the_node_asks_the_proxy_for_the_way(made, tmp_path):
@@ -227,7 +268,8 @@ def test_the_node_asks_the_proxy_for_the_way(made, tmp_path):
     told = hospitals.open_bundle(made / "bundles" / "north.zip", tmp_path)
     elsewhere = dataclasses.replace(told, address="fl.example.org:443")
     (tmp_path / joining.SECRET).write_bytes(b"0" * 32)
-    command = joining.commands_of(elsewhere, tmp_path, tmp_path, tmp_path / "mapping.toml")["SuperNode"]
+    (port,) = free_ports(1)
+    command = joining.supernode_command(elsewhere, tmp_path, tmp_path, tmp_path / "mapping.toml", port)
     with socket.create_server(("127.0.0.1", 0)) as proxy, Programs() as programs:
         proxy.settimeout(300)
         way = f"http://127.0.0.1:{proxy.getsockname()[1]}"

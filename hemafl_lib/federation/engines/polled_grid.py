@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from hemafl_lib.federation.engines.pauses import Pauses
 from hemafl_lib.federation.flower_private import RunGrid, node_absence
 
-POLL = 0.1
-"""Seconds between two questions for replies."""
+LONGEST = 0.5
+"""Seconds of the longest pause between two questions for replies; a SuperNode looks for them every 3 s."""
 
 
 class PolledGrid(RunGrid):
@@ -66,8 +67,10 @@ class PolledGrid(RunGrid):
         waiting = dict(zip(self.push_messages(messages), messages, strict=True)) if messages else {}
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
         replies: list[Message] = []
+        pauses = Pauses(LONGEST)
         while waiting:
             for reply in self.pull_messages(waiting):
+                pauses.answered()
                 message = waiting.pop(reply.metadata.reply_to_message_id)
                 # The SuperLink answers for a node that is away, and in its own name.
                 replies.append(Message(reply.error, reply_to=message) if reply.has_error() else reply)
@@ -77,5 +80,5 @@ class PolledGrid(RunGrid):
                 if reason is not None:
                     replies.append(node_absence(waiting.pop(number), reason))
             if waiting:
-                time.sleep(POLL)
+                pauses.pause()
         return replies

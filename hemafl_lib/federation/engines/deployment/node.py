@@ -23,13 +23,14 @@ import httpx
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from hemafl_lib.federation.engines.pauses import Pauses
 from hemafl_lib.federation.flower_private import PATIENCE, Tasks, client_failure
 from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.federation.site_app import load_app
 from hemafl_lib.federation.stored_sites import StoredSites
 
-POLL = 0.1
-"""Seconds between two questions for a message."""
+LONGEST = 1.0
+"""Seconds of the longest pause between two questions for a message."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -71,17 +72,21 @@ def main(address: str, secret: str, name: str) -> None:
 
 def answer_messages(client_app: ClientApp, url: str, secret: bytes) -> None:
     """Answer the messages of the SuperNode at ``url`` until it has been silent for `PATIENCE` seconds."""
-    answer = functools.partial(reply_or_failure, client_app)
-    last_heard = time.monotonic()
+    last_heard, pauses = time.monotonic(), Pauses(LONGEST)
     with Tasks(url, secret) as tasks:
         while time.monotonic() < last_heard + PATIENCE:
-            try:
-                answered = tasks.answer(answer)
+            answered = answer_one(tasks, client_app)
+            if answered is not None:
                 last_heard = time.monotonic()
-            except httpx.TransportError:
-                answered = False
-            if not answered:
-                time.sleep(POLL)
+            pauses.answered() if answered else pauses.pause()
+
+
+def answer_one(tasks: Tasks, client_app: ClientApp) -> bool | None:
+    """Answer a message, if there is any; return whether there was, and None if nobody could be asked."""
+    try:
+        return tasks.answer(functools.partial(reply_or_failure, client_app))
+    except httpx.TransportError:
+        return None
 
 
 def reply_or_failure(client_app: ClientApp, message: Message, context: Context) -> tuple[Message, bool]:
