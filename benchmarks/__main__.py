@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import engines, maps, prefix, scale, wires
+from benchmarks import commands, engines, maps, prefix, scale, wires
 from benchmarks.timing import Report
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import check_target, read_json, write_json
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "prefix": prefix.measure,
     "wires": wires.measure,
     "maps": maps.measure,
+    "commands": commands.measure,
 }
 
 

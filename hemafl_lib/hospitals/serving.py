@@ -25,7 +25,7 @@ NODES, FLOWER_HOME, LINK = "nodes.json", "flower", "server"
 DEADLINE = 120.0
 """Seconds for the SuperLink to come up."""
 
-POLL = 1.0
+POLL = 2.0
 """Seconds between two looks at who is there."""
 
 

@@ -1,7 +1,6 @@
 """The page "Join with your own data": its commands, in programs of their own over TLS, from empty folders."""
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -18,14 +17,18 @@ from builders import own_data
 from typer.testing import CliRunner
 
 from hemafl_book.cli import app
-from hemafl_lib import federation, statistics
+from hemafl_lib import clinic, data, federation, statistics
 from hemafl_lib.data import own
 from hemafl_lib.federation.engines.deployment.programs import find_program, free_ports
-from hemafl_lib.hospitals.settings import DeepSurvRun
+from hemafl_lib.federation.exchange import exchanged_names, get_arrays
+from hemafl_lib.federation.hospital import RunSettings
+from hemafl_lib.hospitals.settings import SurvivalRun, read_run_file
 from hemafl_lib.partition import Site, split
 
 PATIENCE = 600.0
 """Seconds until a test gives up; on an idle machine every wait takes less than a minute."""
+
+NAMES = ("north", "south", "west")
 
 RUNS = (
     "federation init",
@@ -61,6 +64,36 @@ def files(page: str) -> dict[str, str]:
     """Return the files that the page shows, by the name in the comment of their first line."""
     blocks = re.findall(r"^```toml\n# (\S+\.toml)[^\n]*\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     return dict(blocks)
+
+
+def transcripts(page: str) -> dict[str, list[str]]:
+    """Return the lines of each transcript of the page by its caption."""
+    blocks = re.findall(
+        r"^```\{code-block\} text\n:caption: (.*?)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    return {caption: text.splitlines() for caption, text in blocks}
+
+
+def is_said(line: str, said: str) -> bool:
+    """Return whether a line of a transcript was said, whatever its numbers; "..." stands for anything."""
+    number = r"-?\d+(\.\d+)?(e-?\d+)?"
+    parts = [re.sub(r"\d+(\\\.\d+)?", lambda _: number, re.escape(part)) for part in line.split("...")]
+    return re.search(f"^{'.*'.join(parts)}$", said, re.MULTILINE) is not None
+
+
+def test_what_the_page_shows_of_a_check_is_what_the_command_says(page, tmp_path, monkeypatch):
+    own_data.north(tmp_path / "north", pictures=16)
+    (tmp_path / "north" / "mapping.toml").write_text(files(page)["mapping.toml"])
+    monkeypatch.chdir(tmp_path)
+    shown = transcripts(page)["What the north sees, of forty drawn patients"]
+    assert here(command(page, "data check")).splitlines() == shown
+
+
+def test_a_line_is_said_whatever_its_numbers():
+    assert is_said("round 1 of 2: loss 1.41", "x\nround 1 of 3: loss 0.7e-5\ny")
+    assert is_said("flower --port 7 ...", "flower --port 9092 --more")
+    assert not is_said("south is here.", "south is here. not")
+    assert not is_said("round 1: loss 1.41", "round 1: loss many")
 
 
 @pytest.mark.parametrize("words", RUNS)
@@ -138,56 +171,72 @@ def programs(tmp_path):
 @pytest.mark.deployment
 @pytest.mark.slow
 @pytest.mark.survives(
-    "Two hospitals with other columns, units and folders join; one is late, is killed and joins again",
-    "the runs wait for it, the Cox model has the bits of the simulation, and nothing stays behind",
+    "Three hospitals with other columns, units and folders join over TLS with secure aggregation; one is "
+    "late, is killed and joins again",
+    "the runs wait for it, each ends where the simulation does to the digits of a fixed point, and nothing "
+    "stays behind",
 )
-def test_two_hospitals_train_by_the_commands_of_the_page(page, programs, tmp_path):
-    own_data.north(tmp_path / "north", pictures=16)
-    own_data.south(tmp_path / "south", pictures=16)
+def test_three_hospitals_train_by_the_commands_of_the_page(page, programs, tmp_path, monkeypatch):
+    """One federation for several apps: starting its programs costs more than what they compute."""
+    for name in NAMES:
+        getattr(own_data, name)(tmp_path / name, pictures=16)
     shown = files(page)
-    for name in ("survival.toml", "network.toml", "images.toml"):
-        (tmp_path / name).write_text(shown[name])
+    for name in ("survival.toml", "images.toml"):
+        (tmp_path / name).write_text(shown[name].replace("rounds = 2", "rounds = 1"))
     (port,) = free_ports(1)
-    created = programs.run("init", [*command(page, "federation init"), "--address", f"localhost:{port}"])
+    monkeypatch.chdir(tmp_path)
+    created = here([*command(page, "federation init"), "--address", f"localhost:{port}"])
     assert "as you would a key" in created
-    for name in ("north", "south"):
+    for name in NAMES:
         (tmp_path / f"{name}.zip").write_bytes((tmp_path / "study" / "bundles" / f"{name}.zip").read_bytes())
     server, log = programs.start("serve", command(page, "federation serve"))
-    programs.start("north", command(page, "hospital join", "north"))
+    _, heard = programs.start("north", command(page, "hospital join", "north"))
+    programs.start("west", command(page, "hospital join", "west"))
     wait_for(log, "The server is ready", server)
     for program in ("flower-superlink --host 127.0.0.1", "flower-superexec --runtime-api-address"):
         assert program in log.read_text()
 
     late, told = programs.start("cox", command(page, "federation run", "cox"))
     wait_for(told, "waiting for", late)
-    south, heard = programs.start("south", command(page, "hospital join", "south"))
+    south, _ = programs.start("south", command(page, "hospital join", "south"))
     assert late.wait(PATIENCE) == 0, told.read_text()
-    outcome = folder_in(told.read_text())
-    names = tuple(shown["survival.toml"].partition("[")[2].partition("]")[0].replace('"', "").split(", "))
-    sites = []
-    for name in ("north", "south"):
-        mapping = own.read_mapping(tmp_path / name / "mapping.toml")
-        sites.append(site_of(own.load_own_table(tmp_path / name, mapping, name), names))
+    sites = tables(tmp_path, SurvivalRun(**read_run_file("cox", tmp_path / "survival.toml"), out="").columns)
     filled = statistics.standardise(sites, minimum=1).apply(sites, scale=False)
     expected = statistics.cox(filled, grid=np.arange(1, 11) * 12.0, minimum=1).table
-    assert np.array_equal(pd.read_csv(outcome / "result.csv", index_col=0).to_numpy(), expected.to_numpy())
+    np.testing.assert_allclose(result(told.read_text()), expected.to_numpy(), rtol=1e-6)
 
     os.kill(south.pid, signal.SIGKILL)
     programs.start("south-again", command(page, "hospital join", "south"))
     wait_for(log, "south has gone.\nsouth is here.", server)
-    said = programs.run("images", command(page, "federation run", "images"))
-    assert re.search(r"round 1 of \d+, train: north, \d+ images: ", said)
-    assert re.search(r"round 1 of \d+, train: south, \d+ images: ", said)
-    trained = folder_in(programs.run("network", command(page, "federation run", "deepsurv")))
-    card = json.loads((trained / "card.json").read_text())
-    assert card["parameters"] == simulated_network(sites, card["settings"]).hash
-    asked = CliRunner().invoke(
-        app, ["predict", str(folder_in(said)), str(tmp_path / "north" / "Lymphozyten")]
-    )
-    assert asked.exit_code == 0, asked.output
-    assert "flower-supernode" in heard.read_text()
+    curve = here(command(page, "federation run", "kaplan-meier"))
+    expected = statistics.kaplan_meier(sites, grid=np.arange(1, 11) * 12.0, minimum=1).table
+    np.testing.assert_allclose(result(curve), expected.to_numpy(), rtol=1e-12)
+
+    said = here(command(page, "federation run", "images"))
+    assert re.search(r"round 1 of 1, evaluate: south, \d+ images: ", said)
+    assert "round 1 of 1, train: south is in the sum\n" in said, "and no loss of this one hospital"
+    assert "The server has read the sum" in (folder_in(said) / "report.html").read_text()
+    trained = clinic.load(folder_in(said)).model
+    simulated = simulated_images(tmp_path, read_run_file("images", tmp_path / "images.toml"))
+    for name, value in get_arrays(trained, exchanged_names(trained)).items():
+        np.testing.assert_allclose(value, simulated.parameters[name], rtol=0, atol=1e-6)
+    asked = here(["predict", str(folder_in(said)), str(tmp_path / "north" / "Lymphozyten")])
+    assert asked.count(".png") == 8
+    seen = {"What the north sees": heard.read_text(), "What the coordinator sees, ": log.read_text()}
+    seen["What the coordinator sees of images"] = told.read_text() + said
+    for caption, lines in transcripts(page).items():
+        for beginning, text in seen.items():
+            if caption.startswith(beginning) and "patients" not in caption:
+                assert [line for line in lines if not is_said(line, text)] == []
     programs.end()
     assert not list((tmp_path / "tmp").glob("hemafl-run-*"))
+
+
+def here(words: list[str]) -> str:
+    """Return what a command says, called in this process, which has loaded what it needs already."""
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def folder_in(said: str) -> Path:
@@ -195,12 +244,17 @@ def folder_in(said: str) -> Path:
     return Path(said.splitlines()[-1].rpartition(" lie in ")[2])
 
 
-def simulated_network(sites: list[Site], settings: dict) -> federation.Run:
-    """Train the same network over the same tables in one process."""
-    run = DeepSurvRun(**settings)
-    parts = [Site(site.name, *split(site.train, seed=run.seed)) for site in sites]
-    ready = statistics.standardise(parts, minimum=1).apply(parts)
-    return federation.run(ready, model=run.model(), recipe=run.recipe(), rounds=run.rounds)
+def result(said: str) -> np.ndarray:
+    """Return the table that a run has left."""
+    return pd.read_csv(folder_in(said) / "result.csv", index_col=0).to_numpy()
+
+
+def tables(folder: Path, names: tuple[str, ...]) -> list[Site]:
+    """Return the hospitals' tables for the simulation, with the same features in the same order."""
+    mappings = {name: own.read_mapping(folder / name / "mapping.toml") for name in NAMES}
+    return [
+        site_of(own.load_own_table(folder / name, mapping, name), names) for name, mapping in mappings.items()
+    ]
 
 
 def site_of(cohort, names) -> Site:
@@ -208,3 +262,15 @@ def site_of(cohort, names) -> Site:
     places = [cohort.feature_names.index(name) for name in names]
     chosen = replace(cohort, features=cohort.features[:, places], feature_names=names)
     return Site(str(cohort.site[0]), chosen, chosen.take([]), chosen.take([]))
+
+
+def simulated_images(folder: Path, settings: dict) -> federation.Run:
+    """Train the same network over the same pictures in one process, without secure aggregation."""
+    run = RunSettings(hospitals=len(NAMES), **settings)
+    sites = []
+    for name in NAMES:
+        mapping = own.read_mapping(folder / name / "mapping.toml")
+        cohort = own.load_own_images(folder / name, mapping, name, size=run.size)
+        sites.append(Site(name, *split(data.harmonise(cohort, run.classes), seed=run.seed)))
+    job = run.job()
+    return federation.run(sites, model=job.model, recipe=job.recipe, rounds=run.rounds, progress=False)

@@ -14,7 +14,7 @@ from hemafl_lib.data.cohort import Provenance, TableCohort
 from hemafl_lib.data.own.mapping import Feature, Label, Mapping, Survival, TableMapping
 from hemafl_lib.data.own.quantities import Quantity, quantity
 from hemafl_lib.data.sheets import Sheet, known, quoted, read_sheet, require, spelling
-from hemafl_lib.data.tables import ENOUGH, LONGEST_FOLLOW_UP, PER_MONTH, as_numbers, one_row_a_patient
+from hemafl_lib.data.tables import LONGEST_FOLLOW_UP, PER_MONTH, as_numbers, one_row_a_patient
 from hemafl_lib.errors import DataError, one_line
 
 LIKE_A_NUMBER = r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -195,7 +195,10 @@ def refuse(
 
 
 def check_quantity(reading: Reading, feature: Feature, about: Quantity, values: pd.Series) -> None:
-    """Note a unit that looks wrong, and otherwise each value that no patient can have."""
+    """Note a unit that looks wrong, and otherwise each value that no patient can have.
+
+    An unusual median is a problem where another unit would explain it. Otherwise the patients may be unusual.
+    """
     given = values.dropna()
     if given.empty:
         reading.noted.append(f"{about.name} is not known of any patient.")
@@ -210,14 +213,16 @@ def check_quantity(reading: Reading, feature: Feature, about: Quantity, values: 
         if other != factor and low <= (raw * other).median() <= high and np.isfinite(low + high)
     ]
     outside = ~given.between(about.low, about.high)
-    if (unusual and (others or len(given) >= ENOUGH)) or outside.mean() > 0.5:
-        hint = f"it looks like {' or '.join(others)}; " if others else ""
-        reading.add(
-            f"column {feature.column}",
-            f"its median {raw.median():g} is not usual for {about.name} in {feature.unit} "
-            f"({low / factor:g} to {high / factor:g}); {hint}correct 'unit' in the mapping",
-        )
+    hint = f"it looks like {' or '.join(others)}; " if others else ""
+    strange = (
+        f"its median {raw.median():g} is not usual for {about.name} in {feature.unit} "
+        f"({low / factor:g} to {high / factor:g})"
+    )
+    if (unusual and others) or outside.mean() > 0.5:
+        reading.add(f"column {feature.column}", f"{strange}; {hint}correct 'unit' in the mapping")
         return
+    if unusual:  # and no unit would make it usual: children, or another disease than most
+        reading.noted.append(f"column {feature.column}: {strange}; see that 'unit' is right.")
     refuse(
         reading,
         feature.column,

@@ -6,6 +6,7 @@ the server app sees the nodes through a grid that lets it end; and the processes
 """
 
 import faulthandler
+import importlib.util
 import os
 import sys
 import tempfile
@@ -56,6 +57,8 @@ def run_simulation(
     What the server app raises is raised again once Ray has ended. Once ``stop`` is set, that is `Stopped`.
     Raises `FederationError` if Ray cannot do its work.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise FederationError("engine='simulation' needs Ray; run pip install 'hemafl_lib[ray]'.")
     from flwr.simulation import run_simulation as flower_run_simulation
 
     backend: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}

@@ -118,7 +118,7 @@ def find_program(name: str) -> str:
     """Return the path of a program that stands beside Python or on the PATH."""
     found = shutil.which(name, path=places_of_programs())
     if found is None:
-        raise FederationError(f"the program {name} is not installed; run pip install 'flwr[simulation]'.")
+        raise FederationError(f"the program {name} is not installed; run pip install flwr.")
     return found
 
 
