@@ -7,9 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import engines, jobs, loops, maps, scale, timing
+from benchmarks import commands, engines, jobs, loops, maps, scale, timing
 from benchmarks.__main__ import BENCHES, main
 from hemafl_book import cli
+from hemafl_lib import data
+from hemafl_lib.data import own
 from hemafl_lib.federation import by_hand, parameter_hash
 from hemafl_lib.files import read_json
 
@@ -194,6 +196,22 @@ def test_the_report_on_wires(tmp_path):
     assert 1 < by_wire["secure aggregation"]["bytes ratio"] < 3
     assert by_wire["top 5 %"]["bytes ratio"] < by_wire["8 bits"]["bytes ratio"] < 1
     assert set(report["targets"]) == {"4 hospitals: secure / plain, CPU"}
+
+
+@pytest.mark.parametrize("name", ["flchain", "sickle-cell"])
+def test_the_hospitals_of_the_commands_write_the_patients_that_they_were_dealt(tmp_path, name):
+    """Through columns, codes and a mapping of their own no bit is lost."""
+    hospitals = commands.deal(data.load_table(name), 60)
+    assert [len(rows) for rows in hospitals.values()] == [30, 20, 10]
+    for words, (hospital, rows) in zip(commands.WORDS, hospitals.items(), strict=True):
+        folder = tmp_path / hospital
+        commands.write_hospital(folder, hospital, rows, words)
+        read = own.load_own_table(folder, own.read_mapping(folder / "mapping.toml"), hospital)
+        assert torch.equal(read.features.nan_to_num(-1.0), rows.features.nan_to_num(-1.0))
+        assert torch.equal(read.targets, rows.targets)
+        assert read.patient.tolist() == rows.patient.tolist()
+    headers = [(tmp_path / name / "table.csv").read_text().splitlines()[0] for name in hospitals]
+    assert len(set(headers)) == 3
 
 
 def test_the_bench_of_maps_holds_each_method_against_the_same_of_another_package(tmp_path):

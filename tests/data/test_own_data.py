@@ -133,6 +133,19 @@ def test_a_unit_that_looks_wrong_is_told(tmp_path):
     assert "is not usual for haemoglobin in g/dl (5 to 18); it looks like g/l" in problem
 
 
+def test_unusual_patients_are_noted_where_no_other_unit_explains_them(tmp_path):
+    """A hospital of children may take part: a median age of 8 years is none in days or months either."""
+    head, *rows = own_data.north_table(120)
+    ages = [
+        [cell if at != 2 else str(4 + number % 9) for at, cell in enumerate(row)]
+        for number, row in enumerate(rows)
+    ]
+    own_data.write_table(tmp_path / "patienten.csv", [head, *ages], ";")
+    told = report(tmp_path)
+    assert told.problems == ()
+    assert any("median 8 is not usual for age in years" in line for line in told.noted), told.noted
+
+
 @pytest.mark.parametrize(
     ("column", "change", "sentence"),
     [
