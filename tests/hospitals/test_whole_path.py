@@ -26,7 +26,7 @@ from hemafl_lib.hospitals.settings import SurvivalRun, read_run_file
 from hemafl_lib.partition import Site, split
 
 PATIENCE = 600.0
-"""Seconds until a test gives up; on an idle machine every wait takes less than a minute."""
+"""Seconds until a test gives up; on an idle machine every wait takes less than two minutes."""
 
 NAMES = ("north", "south", "west")
 
