@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +118,49 @@ def test_not_reproduced_holds_although_several_intervals_were_looked_at(frozen):
             wide = decided.find(frozen, together(len(one.claim.evidence)))
             verdict = one.claim.rule([wide], **one.claim.given).verdict
             assert verdict == "not reproduced", one.claim.name
+
+
+def moves_most(frozen, arm: str) -> bool:
+    """Whether this is the aggregator whose mean moves most between the three networks."""
+    table = frozen["blood-morphology"].table("networks: scores").query("where == 'joint'")
+    parts = table["arm"].str.split(", ", expand=True)
+    means = table["balanced accuracy"].groupby([parts[0], parts[1]]).mean().unstack()
+    return (means.max(axis=1) - means.min(axis=1)).idxmax() == arm
+
+
+SAID: dict[str, tuple[str, Callable[[claims.Judgement, claims.Frozen], bool]]] = {
+    "transfer-federated-better": (
+        "a gain of more than 0.2 points is excluded here",
+        lambda one, frozen: 0 < one.found[0].high < 0.002,
+    ),
+    "morphology-fedopt-collapses": (
+        "the paper's 21 points lie outside the interval",
+        lambda one, frozen: not one.found[0].low <= 0.21 <= one.found[0].high,
+    ),
+    "morphology-comparable": (
+        "one by one, each with batch norm would exclude it",
+        lambda one, frozen: all(
+            e.find(frozen).high < one.claim.given["low"] for e in one.claim.evidence if "batch" in e.label
+        ),
+    ),
+    "morphology-median-consistent": (
+        "between which FedMedian moves more than the others",
+        lambda one, frozen: moves_most(frozen, "FedMedian"),
+    ),
+    "attention-confident": (
+        "that colour alone passes",
+        lambda one, frozen: one.beside[0].low > one.claim.given["margin"],
+    ),
+}
+"""What the sentence on ours says of our results, and what must then hold of them."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_claim_says_of_our_results_follows_from_them(name, frozen):
+    (claim,) = [claim for _, claim in ALL if claim.name == name]
+    words, holds = SAID[name]
+    assert words in claim.ours
+    assert holds(claims.judge(claim, frozen), frozen)
 
 
 def test_the_best_of_several_needs_intervals_that_hold_together(frozen):
