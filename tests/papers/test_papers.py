@@ -6,7 +6,10 @@ import grimp
 
 from hemafl_book.papers import PAPERS
 
-GOES_ON_WITH = {"left_out_tuned": ("leave_one_out", "blood_morphology")}
+GOES_ON_WITH = {
+    "left_out_tuned": ("leave_one_out", "blood_morphology"),
+    "own_patients": ("leave_one_out",),
+}
 """Experiments on the hospitals, the split and the recipe of others, by their modules."""
 
 
