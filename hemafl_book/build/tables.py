@@ -2,8 +2,10 @@
 
 A stored table is what pandas writes. On the page its empty headings are cells, its names are words, and a
 missing number is a dash. A cell with the tag ``draw: WHAT THE NUMBERS ARE`` shows its table as a figure with
-the table folded below it; one with the tag ``fold`` only folds it. The caption is the ``figure`` of the
-metadata of the cell, or the name of the table that it prints.
+the table folded below it, and with ``columns: ONE | ANOTHER`` draws these columns only; one with the tag
+``fold`` only folds it. Columns that end in *low* and *high* are the whiskers of the column before them, and
+where there are any, only what has whiskers is drawn. The caption is the ``figure`` of the metadata of the
+cell, or the name of the table that it prints.
 """
 
 import re
@@ -15,15 +17,16 @@ from typing import Any
 from docutils import nodes
 
 from hemafl_book.show import figures
+from hemafl_lib.errors import DataError
 
 TABLE = re.compile(
     r"<div>\s*<style scoped.*?</style>\s*(<table[^>]*dataframe.*?</table>)\s*</div>", re.DOTALL
 )
 IDENTIFIER = re.compile(r"[A-Za-z]\w*_\w*")
 VALUE = re.compile(r"(-?\d[\d,]*(?:\.\d+)?)(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
-DRAW, FOLD = "draw: ", "fold"
+DRAW, COLUMNS, FOLD = "draw: ", "columns: ", "fold"
 MISSING = "–"
-WHISKERS = {"low", "high"}
+LOW, HIGH = "low", "high"
 
 
 def mend(table: ET.Element) -> None:
@@ -92,19 +95,38 @@ def series_of(table: ET.Element) -> list[dict[str, Any]]:
     heads = [(cell.text or "").strip() for cell in names][-len(rows[0][1]) :]
     columns = {head: [values[place] for _, values in rows] for place, head in enumerate(heads)}
     places = [place for place, _ in rows]
-    if set(heads) >= WHISKERS:
-        low, high = ([one[0] if one else None for one in columns[end]] for end in ("low", "high"))
-        name = heads[heads.index("low") - 1]
-        return [one_series(name, places, columns[name], low, high)]
+    whiskers = list(whiskered(heads))
+    if whiskers:
+        ends = {head: [one[0] if one else None for one in values] for head, values in columns.items()}
+        return [one_series(name, places, columns[name], ends[low], ends[high]) for name, low, high in whiskers]
     return [one_series(head, places, values) for head, values in columns.items() if any(values)]
+
+
+def whiskered(heads: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each column that has whiskers and the names of these, which are the next two columns."""
+    for name, low, high in zip(heads, heads[1:], heads[2:], strict=False):
+        if low.endswith(LOW) and high == low.removesuffix(LOW) + HIGH:
+            yield name, low, high
+
+
+def chosen(series: list[dict[str, Any]], tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the series that the tag ``columns:`` names, or all."""
+    names = [name for tag in tags if tag.startswith(COLUMNS) for name in tag.removeprefix(COLUMNS).split(" | ")]
+    found = [one for one in series if one["name"] in names] if names else series
+    if len(found) < len(names):
+        raise DataError(f"no table has the columns of the tag '{COLUMNS}{' | '.join(names)}'; write them as it does.")
+    return found
 
 
 def row_values(table: ET.Element) -> Iterator[tuple[str, list[tuple[float, ...] | None]]]:
     """Yield the name of each row and its cells as numbers with intervals, None where there is none."""
     above: list[str] = []
     levels = max(count_headings(row) for row in table.findall("tbody/tr"))
+    corner = (table.findtext("thead/tr/th[1]") or "").partition(" ↓")[0].strip() if levels == 1 else ""
     for row in table.findall("tbody/tr"):
         own = [(cell.text or "").strip() for cell in row[: count_headings(row)]]
+        if corner and own[0].isdigit():  # a number of what?
+            own = [f"{corner} {own[0]}"]
         above = [*above[: levels - len(own)], *own]
         found = [VALUE.fullmatch((cell.text or "").strip()) for cell in row[count_headings(row) :]]
         yield (
@@ -149,7 +171,7 @@ def shown(html: str, tags: Sequence[str], caption: str, name: str) -> str:
         text = ET.tostring(table, encoding="unicode", method="html")
         what = next((tag.removeprefix(DRAW) for tag in tags if tag.startswith(DRAW)), None)
         if what:
-            picture = figures.intervals(series_of(table), what)
+            picture = figures.intervals(chosen(series_of(table), tags), what)
             drawn = figures.markup(name, caption, picture)
             return drawn.replace("<figure ", '<figure data-numbers="beside" ') + folded(text, "The numbers")
         if FOLD in tags:
