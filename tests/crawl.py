@@ -5,7 +5,8 @@ no request to outside the book, no error in the console, nothing wider than the 
 it scrolls, words in pictures that stand out, apart and large enough, a keyboard that reaches everything in
 the order of reading and shows where it is, and nothing that moves for those who asked for stillness.
 ``--axe axe.min.js`` adds the rules of axe-core, which is not part of this project: `npm pack axe-core` brings
-it. ``--pictures FOLDER`` keeps a picture of every page. Some minutes; the exit status is 1 if anything is wrong.
+it. ``--pictures FOLDER`` keeps a picture of every page. It takes some minutes, and its exit status is 1 if
+anything is wrong.
 """
 
 import argparse
@@ -25,15 +26,22 @@ SEARCHES = ("search.html?q=aggregator", "search.html?q=nowordlikethis")
 SLACK = 150
 """How often Tab is pressed beyond the number of places that it can reach, before it is called a trap."""
 
-AXE = """async () => (await axe.run(document, {resultTypes: ["violations"], iframes: false, preload: false})).violations.flatMap(
-  (rule) => rule.nodes.map((node) => `axe, ${rule.id}: ${node.html.slice(0, 90)}`))"""
+AXE = """async () => {
+  const found = await axe.run(document, {resultTypes: ["violations"], iframes: false, preload: false});
+  const say = (rule, node) => `axe, ${rule.id}: ${node.html.slice(0, 90)}`;
+  return found.violations.flatMap((rule) => rule.nodes.map((node) => say(rule, node)));
+}"""
+THEME = """for (const key of ["mode", "theme"]) { try { localStorage.setItem(key, "NAME"); } catch {} }"""
 REACHABLE = "a[href], button, input, select, textarea, summary, iframe, [tabindex='0']"
 
 
 def pages(book: Path) -> list[str]:
     """Return the addresses of all pages in a built book, the search with a word among them."""
     found = (path.relative_to(book) for path in sorted(book.rglob("*.html")))
-    return [*(str(path) for path in found if path.parts[0] != MATERIAL and path.name != "search.html"), *SEARCHES]
+    return [
+        *(str(path) for path in found if path.parts[0] != MATERIAL and path.name != "search.html"),
+        *SEARCHES,
+    ]
 
 
 class Reader:
@@ -43,10 +51,13 @@ class Reader:
         self.home, self.at = book.resolve().as_uri(), f"{width}, {theme}"
         size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
         self.context = browser.new_context(
-            viewport=size, color_scheme=theme, reduced_motion="reduce", offline=True, has_touch=width != "desktop"
+            viewport=size,
+            color_scheme=theme,
+            reduced_motion="reduce",
+            offline=True,
+            has_touch=width != "desktop",
         )
-        script = f'try {{ localStorage.setItem("mode", "{theme}"); localStorage.setItem("theme", "{theme}"); }} catch {{}}'
-        self.context.add_init_script(script)
+        self.context.add_init_script(THEME.replace("NAME", theme))
         self.context.add_init_script(path=Path(__file__).with_name("crawl.js"))
 
     def look(self, name: str, axe: str | None, picture: Path | None, keyboard: bool) -> Iterator[str]:

@@ -24,10 +24,19 @@ LINES_A_CELL = 10_000
 """MyST numbers the lines of a notebook's n-th cell from n times this."""
 
 SENTENCE_END = re.compile(r"[.?!](?=\s|$)")
-WHOLE = (nodes.bullet_list, nodes.enumerated_list, nodes.math_block, nodes.table, nodes.figure, nodes.container)
+WHOLE = (
+    nodes.bullet_list,
+    nodes.enumerated_list,
+    nodes.math_block,
+    nodes.table,
+    nodes.figure,
+    nodes.container,
+)
 STYLES = ("pygments.css", "explorer.css", "book.css", "slides.css")
 SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "book.js", "figures.js", "slides.js")
-FORMULAS = re.compile(r"<script[^>]*>window\.MathJax.*?</script>|<script[^>]*vendor/tex-svg\.js[^>]*></script>")
+FORMULAS = re.compile(
+    r"<script[^>]*>window\.MathJax.*?</script>|<script[^>]*vendor/tex-svg\.js[^>]*></script>"
+)
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -110,7 +119,7 @@ def blocks(page: nodes.document) -> Iterator[tuple[nodes.section, int, nodes.Ele
 
 
 def titles(section: nodes.Node) -> list[str]:
-    """Return the title of a section and of those that it stands in, the page's own left out, innermost first."""
+    """Return the titles of a section and of those around it but the page, the innermost first."""
     own = section[0].astext()
     parent = section.parent
     if isinstance(parent, nodes.section) and isinstance(parent.parent, nodes.section):
@@ -127,7 +136,9 @@ def shown(node: nodes.Element) -> Iterator[nodes.Node]:
     """Yield what a slide shows of a block."""
     classes = node.get("classes", [])
     if is_code(node):
-        outputs = node.findall(lambda one: getattr(one, "attributes", {}).get("nb_element") == "cell_code_output")
+        outputs = node.findall(
+            lambda one: getattr(one, "attributes", {}).get("nb_element") == "cell_code_output"
+        )
         for output in outputs:
             kept = output.deepcopy()
             for printed in list(kept.findall(nodes.literal_block)):
@@ -196,7 +207,9 @@ def note_marks(app: Any, page: nodes.document) -> None:
         import nbformat
 
         cells = nbformat.read(source, as_version=4).cells
-        page["slide_cells"] = [place for place, cell in enumerate(cells) if TAG in cell.metadata.get("tags", [])]
+        page["slide_cells"] = [
+            place for place, cell in enumerate(cells) if TAG in cell.metadata.get("tags", [])
+        ]
 
 
 def link(app: Any, page: nodes.document, name: str) -> None:
@@ -204,7 +217,9 @@ def link(app: Any, page: nodes.document, name: str) -> None:
     box = next(iter(page.findall(nodes.admonition)), None)
     if app.builder.name == "html" and box is not None and any(marked_cells(page)):
         target = f"{name.rpartition('/')[2]}-slides.html"
-        box += nodes.paragraph("", "", nodes.reference("", "This chapter as slides", refuri=target), nodes.Text("."))
+        box += nodes.paragraph(
+            "", "", nodes.reference("", "This chapter as slides", refuri=target), nodes.Text(".")
+        )
 
 
 def write(app: Any, error: Exception | None) -> None:
@@ -221,7 +236,7 @@ def write(app: Any, error: Exception | None) -> None:
 
 
 def render_as(builder: Any, name: str) -> None:
-    """Have a builder render pieces as those of a page: numbers of its exercises, and the way to its pictures."""
+    """Have a builder render pieces as those of a page, for the way to its pictures."""
     builder.current_docname = name
     builder.imgpath = relative_uri(builder.get_target_uri(name), "_images")
     builder.secnumbers, builder.fignumbers = {}, builder.env.toc_fignumbers.get(name, {})

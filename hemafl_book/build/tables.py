@@ -98,7 +98,9 @@ def series_of(table: ET.Element) -> list[dict[str, Any]]:
     whiskers = list(whiskered(heads))
     if whiskers:
         ends = {head: [one[0] if one else None for one in values] for head, values in columns.items()}
-        return [one_series(name, places, columns[name], ends[low], ends[high]) for name, low, high in whiskers]
+        return [
+            one_series(name, places, columns[name], ends[low], ends[high]) for name, low, high in whiskers
+        ]
     return [one_series(head, places, values) for head, values in columns.items() if any(values)]
 
 
@@ -111,10 +113,14 @@ def whiskered(heads: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
 def chosen(series: list[dict[str, Any]], tags: Sequence[str]) -> list[dict[str, Any]]:
     """Return the series that the tag ``columns:`` names, or all."""
-    names = [name for tag in tags if tag.startswith(COLUMNS) for name in tag.removeprefix(COLUMNS).split(" | ")]
+    names = [
+        name for tag in tags if tag.startswith(COLUMNS) for name in tag.removeprefix(COLUMNS).split(" | ")
+    ]
     found = [one for one in series if one["name"] in names] if names else series
     if len(found) < len(names):
-        raise DataError(f"no table has the columns of the tag '{COLUMNS}{' | '.join(names)}'; write them as it does.")
+        raise DataError(
+            f"no table has the columns of the tag '{COLUMNS}{' | '.join(names)}'; write them as it does."
+        )
     return found
 
 
@@ -200,6 +206,8 @@ def mend_page(app: Any, page: nodes.document, name: str) -> None:
                 identifier = f"table-{cell['cell_index']}"
                 text = shown(raw.astext(), metadata.get("tags", []), caption, identifier)
                 raw.replace_self(nodes.raw("", text, format="html", classes=raw["classes"]))
+        for figure in [one for one in cell.findall(nodes.figure) if "hemafl-plot" in one.astext()]:
+            figure.replace_self([part for part in figure if not isinstance(part, nodes.caption)])
         for image in list(cell.findall(nodes.image)):
             if image.get("alt") and not isinstance(image.parent, nodes.figure):
                 parts = image.deepcopy(), nodes.caption(text=image["alt"])

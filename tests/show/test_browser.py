@@ -205,6 +205,8 @@ def sample_notebook() -> nbformat.NotebookNode:
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
     cells.append(nbformat.v4.new_code_cell("picture" + " + 1" * 60, outputs=[output]))
     cells.append(nbformat.v4.new_markdown_cell(EXPOSED))
+    for marked in (cells[0], cells[6], cells[-1]):
+        marked.metadata["tags"] = ["slide"]
     return normalise.normal_form(nbformat.v4.new_notebook(cells=cells))
 
 
@@ -749,6 +751,58 @@ def test_on_a_telephone_each_claim_begins_with_its_verdict(html, visit):
         boxes = [cell.bounding_box() for cell in row.locator("td").all()]
         assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
         assert boxes[0]["y"] == min(box["y"] for box in boxes)
+
+
+@pytest.fixture(scope="session")
+def decks(repository, html):
+    """The marked cells of each notebook that has any, by the address of its deck."""
+    notebooks = sorted([*(repository / "book").rglob("*.ipynb"), *(html / "_sources").rglob("sample.ipynb")])
+    marked = {
+        path: [
+            cell
+            for cell in nbformat.read(path, as_version=4).cells
+            if "slide" in cell.metadata.get("tags", [])
+        ]
+        for path in notebooks
+        if ".ipynb_checkpoints" not in path.parts
+    }
+    return {f"{path.stem}-slides.html": cells for path, cells in marked.items() if cells}
+
+
+def test_a_deck_shows_what_its_marked_cells_show_and_no_code(html, decks):
+    made = {path.name: path.read_text(encoding="utf-8") for path in (html / "book").rglob("*-slides.html")}
+    assert sorted(made) == sorted(decks)
+    guide = (html / "book" / "course" / "instructor_guide.html").read_text(encoding="utf-8")
+    for name, cells in decks.items():
+        deck, page = made[name], (html / "book").rglob(name.replace("-slides", ""))
+        assert f'href="{name}"' in next(page).read_text(encoding="utf-8") or "sample" in name
+        assert f'{name}"' in guide or "sample" in name
+        shown = [cell for cell in cells if cell.cell_type == "code"]
+        assert deck.count("cell_output docutils") == len(shown), name
+        assert 'class="highlight' not in deck
+        for heading in re.findall(r"^#+ ([\w ,]+)$", "\n".join(cell.source for cell in cells), re.MULTILINE):
+            assert f">{heading}</h" in deck or heading == "References", heading
+
+
+def test_slides_are_stepped_through_by_keyboard_and_stay_at_home(html, decks, visit):
+    seen = visit()
+    page = seen.open(html.as_uri(), "book/papers/sample-slides.html")
+    place = page.locator("#place")
+    assert place.inner_text() == "1 of 4"
+    assert page.locator(".slide li, .slide p").all_inner_texts()[-1] == "A median of two is their mean."
+    for key, reached in (
+        ("ArrowRight", "2 of 4"),
+        ("End", "4 of 4"),
+        ("PageUp", "3 of 4"),
+        ("Home", "1 of 4"),
+    ):
+        page.keyboard.press(key)
+        page.wait_for_function("(text) => document.getElementById('place').textContent === text", arg=reached)
+    assert page.url.endswith("#slide-1")
+    page.locator("#recall-by-round svg[role=img]").wait_for()
+    page.wait_for_selector("mjx-container svg")
+    assert seen.away(html.as_uri()) == []
+    assert seen.complaints == []
 
 
 def test_the_bibliography_and_the_bar_have_roles_that_exist(html):

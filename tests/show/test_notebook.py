@@ -885,6 +885,31 @@ def test_no_table_of_the_book_has_an_empty_heading_an_identifier_or_a_nan(reposi
     assert seen > 100
 
 
+def drawn_series(table, *tags):
+    """The series of the figure that the page draws of a table."""
+    page = tables.shown(table._repr_html_(), ["draw: what", *tags], "Caption.", "table")
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])[
+        "series"
+    ]
+
+
+def test_each_column_of_a_drawn_table_may_have_whiskers_and_numbered_rows_say_of_what():
+    columns = {"seeds": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.3, 0.4], "n": [5, 6],
+               "cells": [0.2, 0.3], "cells low": [0.1, 0.1], "cells high": [0.9, 0.8]}  # fmt: skip
+    seeds, cells = drawn_series(pd.DataFrame(columns, index=pd.Index([3, 4], name="cohort")))
+    assert (seeds["name"], seeds["low"], seeds["high"]) == ("seeds", [0.0, 0.1], [0.3, 0.4])
+    assert (cells["name"], cells["low"], cells["high"]) == ("cells", [0.1, 0.1], [0.9, 0.8])
+    assert seeds["y"] == ["cohort 3", "cohort 4"]
+
+
+def test_a_tag_chooses_the_columns_that_are_drawn_and_an_unknown_one_is_refused():
+    table = pd.DataFrame({"images": [651, 651], "first": [4, 20], "second": [4, 6]}, index=["a", "b"])
+    assert [one["name"] for one in drawn_series(table)] == ["images", "first", "second"]
+    assert [one["name"] for one in drawn_series(table, "columns: first | second")] == ["first", "second"]
+    with pytest.raises(DataError, match="no table has the columns of the tag 'columns: third'"):
+        drawn_series(table, "columns: third")
+
+
 def test_the_picture_of_a_plotly_figure_keeps_its_points_and_leaves_out_what_is_missing():
     figure = go.Figure(layout={"xaxis": {"title": {"text": "accuracy"}}}).add_vline(0.25)
     figure.add_scatter(

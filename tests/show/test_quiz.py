@@ -2,6 +2,7 @@
 
 import re
 
+import nbformat
 import pytest
 import yaml
 from builders.browser import MISSING, launched
@@ -34,6 +35,45 @@ def test_each_question_has_one_right_answer_and_says_why_of_all(folder, name, re
         reasons = {answer.because for answer in question.answers}
         assert len(reasons) == len(question.answers) == 3
         assert all(len(reason) > 20 for reason in reasons), question.ask
+
+
+def exercises(file):
+    """The titles of a notebook's exercises, and for each whether it needs no code."""
+    cells = nbformat.read(file, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    found = re.findall(r"^```\{exercise\} (.+?)\n:label: \S+\n\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+    return {title: "*Without code.*" in asked for title, asked in found}
+
+
+COURSE = [*(f"papers/{name}" for name in NAMES), "start/federated_from_scratch", "start/cells_stains_sites",
+          "clinic/reading_a_map"]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", COURSE)
+def test_a_chapter_has_five_exercises_one_without_code_and_each_belongs_to_a_goal(repository, page):
+    found = exercises(repository / "book" / f"{page}.ipynb")
+    assert len(found) >= 5
+    assert any(found.values())
+    goals = (repository / "book" / "course" / "instructor_guide.md").read_text().split("(course-goals)=")[1]
+    assert [title for title in found if f"*{title}*" not in goals] == []
+
+
+@pytest.mark.parametrize("page", COURSE)
+def test_each_take_away_leads_to_the_paragraph_that_earns_it(repository, page):
+    text = (repository / "book" / f"{page}.ipynb").read_text()
+    points = re.search(r'"## Take-aways\\n",(.*?)"(?:## |Go on)', text, re.DOTALL)[1]
+    for point in re.findall(r'"- (.+?)(?:\\n)?",?$', points, re.MULTILINE):
+        labels = re.findall(r"\]\(#([\w-]+)\)", point)
+        assert labels, point
+        assert all(f"({label})=" in text for label in labels), point
+
+
+def test_each_chapter_leads_to_its_quiz(repository):
+    page = (repository / "book" / "course" / "quizzes.md").read_text()
+    found = re.findall(r"^\(([\w-]+)\)=\n## .+?\{quiz\} (\w+)$", page, re.MULTILINE | re.DOTALL)
+    assert [name for _, name in found] == NAMES
+    for label, name in found:
+        assert f"(#{label})" in (repository / "book" / "papers" / f"{name}.ipynb").read_text()
 
 
 def test_no_place_is_right_by_habit(folder):
