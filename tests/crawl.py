@@ -23,6 +23,8 @@ CHECKS = ("wide", "contrast", "charts")
 MATERIAL = "_static"
 """The folder of what pages are made of, which holds no page."""
 SEARCHES = ("search.html?q=aggregator", "search.html?q=nowordlikethis")
+PATIENCE = 120_000
+"""For how many milliseconds a page may load on a slow machine."""
 SLACK = 150
 """How often Tab is pressed beyond the number of places that it can reach, before it is called a trap."""
 
@@ -63,6 +65,7 @@ class Reader:
     def look(self, name: str, axe: str | None, picture: Path | None, keyboard: bool) -> Iterator[str]:
         """Yield what is wrong with a page, a sentence each."""
         page = self.context.new_page()
+        page.set_default_timeout(PATIENCE)
         said: list[str] = []
         page.on("request", lambda request: self.note(request.url, said))
         page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))

@@ -23,6 +23,11 @@ MARGIN = "18mm"
 MINUTES = 10
 """How long a page may take to load and to print."""
 
+HOW = (
+    " makes one PDF of it, where Chromium is installed. It is a command of its own because it builds the book"
+    " a second time, as one page."
+)
+
 READY = """
 async (solutions) => {
   const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -83,9 +88,7 @@ class PdfDirective(SphinxDirective):
         """Return it as a paragraph, and have the page built anew when the PDF changes."""
         self.env.note_dependency(str(BOOK))
         if not BOOK.exists():
-            return [
-                nodes.paragraph("", "", nodes.literal(text="make pdf"), nodes.Text(" makes one PDF of it."))
-            ]
+            return [nodes.paragraph("", "", nodes.literal(text="make pdf"), nodes.Text(HOW))]
         link = '<p>To print: <a href="../book.pdf">the whole book as one PDF</a>.</p>'
         return [nodes.raw("", link, format="html")]
 

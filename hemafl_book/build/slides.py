@@ -33,7 +33,7 @@ WHOLE = (
     nodes.container,
 )
 STYLES = ("pygments.css", "explorer.css", "book.css", "slides.css")
-SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "book.js", "figures.js", "slides.js")
+SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "book.js", "figures.js", "wide.js", "slides.js")
 FORMULAS = re.compile(
     r"<script[^>]*>window\.MathJax.*?</script>|<script[^>]*vendor/tex-svg\.js[^>]*></script>"
 )
