@@ -17,13 +17,18 @@ function valueRange(picture) {
   return [low - room, high + room];
 }
 
+// How many letters wide a name is; a capital is wider than the others.
+function lettersOf(name) {
+  return name.length + 0.4 * name.replace(/[^A-Z]/g, "").length;
+}
+
 // Where everything lies; where names would take more than a third of the width, each stands above its row.
 function intervalLayout(picture, width) {
   const names = rowNames(picture);
-  const widest = Math.max(...names.map((name) => name.length)) * LETTER + 14;
+  const widest = Math.max(...names.map(lettersOf)) * LETTER + 14;
   const above = widest > width * 0.36;
   const title = broken(picture.x_title, width / LETTER);
-  const frame = { width, left: above ? 8 : widest, right: width - 14, top: 6, rows: new Map(), title };
+  const frame = { width, left: above ? 16 : widest, right: width - 14, top: 6, rows: new Map(), title };
   frame.bottom = frame.top;
   for (const name of names) {
     const lines = above ? broken(name, width / LETTER) : [];
