@@ -174,6 +174,7 @@ def deck(app: Any, name: str, page: nodes.document, made: list[Slide]) -> str:
     page.settings = app.builder.docsettings
     writer = app.builder.create_translator(page, app.builder)
     shown = [section_of(writer, slide, number, len(made)) for number, slide in enumerate(made, start=1)]
+    shown = [slide.replace('href="#', f'href="{own}#') for slide in shown]  # what the page alone has
     styles = [f'<link rel="stylesheet" href="{up}_static/{file}">' for file in STYLES]
     scripts = [f'<script defer src="{up}_static/{file}"></script>' for file in SCRIPTS]
     built = Path(app.outdir, f"{name}.html").read_text(encoding="utf-8")
