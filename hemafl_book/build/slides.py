@@ -17,6 +17,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.util.osutil import relative_uri
+from sphinx_design.dropdown import dropdown_main
 
 TAG = "slide"
 LEFT_OUT = ("References",)
@@ -31,6 +32,7 @@ WHOLE = (
     nodes.table,
     nodes.figure,
     nodes.container,
+    dropdown_main,
 )
 STYLES = ("pygments.css", "explorer.css", "book.css", "slides.css")
 SCRIPTS = ("charts.js", "overlays.js", "explorer.js", "book.js", "figures.js", "wide.js", "slides.js")
@@ -150,7 +152,8 @@ def shown(node: nodes.Element) -> Iterator[nodes.Node]:
     elif isinstance(node, nodes.paragraph):
         yield first_sentence(node)
     elif isinstance(node, nodes.Admonition) and "exercise" not in classes:
-        yield from (each.deepcopy() for each in node.findall(nodes.bullet_list))
+        lists = (nodes.bullet_list, nodes.enumerated_list)
+        yield from (each.deepcopy() for each in node.findall(lambda one: isinstance(one, lists)))
     elif isinstance(node, (*WHOLE, nodes.Admonition)):
         yield node.deepcopy()
 
