@@ -234,6 +234,7 @@ def write(app: Any, error: Exception | None) -> None:
         if not app.env.get_doctree(name).get("slide_cells"):
             continue
         page = app.env.get_and_resolve_doctree(name, app.builder)
+        app.builder.post_process_images(page)  # a page that is not written anew has not named its pictures
         made = slides(page)
         render_as(app.builder, name)
         Path(app.outdir, f"{name}-slides.html").write_text(deck(app, name, page, made), encoding="utf-8")
