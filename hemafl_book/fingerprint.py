@@ -4,8 +4,9 @@ A result is computed by definitions: functions, classes and constants of the two
 holds every definition that is reached by its name from where the computation begins (a paper's ``run`` and
 ``protocol``, an explorer's ``SWEEP``), through all imports. A class is taken whole, a module that is handed
 on as a value too, and what a module does when it is imported. Of each definition its syntax tree counts: no
-comments, docstrings, annotations or formatting, and not the sentence of an error. `SPARED` modules, which
-move no number, are not followed. What other packages do is told by their versions, which a result also holds.
+comments, docstrings, annotations or formatting, not the sentence of an error, and of an import what its names
+mean, not where it stands. `SPARED` modules, which move no number, are not followed. What other packages do is
+told by their versions, which a result also holds.
 
 A definition that is chosen by text (``import_module``, ``getattr`` of a module) is not seen.
 
@@ -28,12 +29,14 @@ SPARED = (
     # What a user asks for instead of the paper's own; a frozen result is of the paper's own.
     "hemafl_book.papers.changes",
     "hemafl_book.papers.offer",
-    # Who watches, and how results and finished pieces are kept.
+    # Who watches, and how results, finished pieces and models are kept.
+    "hemafl_book.fingerprint",
     "hemafl_book.papers.kept",
     "hemafl_book.papers.running",
     "hemafl_book.results",
     "hemafl_lib.errors",
     "hemafl_lib.files",
+    "hemafl_lib.models.model_file",
     "hemafl_lib.progress",
     # What is said of data, and how they come here; what is read has a checksum of its own.
     "hemafl_lib.data.accounts",
@@ -162,6 +165,11 @@ def is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
+def is_silent(statement: ast.stmt) -> bool:
+    """Tell whether a statement moves no number: a text, or an import, whose names count by their meaning."""
+    return is_text(statement) or isinstance(statement, ast.Import | ast.ImportFrom)
+
+
 def for_types_only(statement: ast.stmt) -> bool:
     """Tell whether a statement is run for the type checker only."""
     return isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
@@ -187,6 +195,8 @@ def resolve(
     name, *attributes = chain
     if name in module.definitions:
         yield module.name, name
+    elif imports.get(name) == (module.name, name):  # a package imports a module of its own
+        yield from within(root, f"{module.name}.{name}", attributes)
     elif name in imports:
         source, attribute = imports[name]
         yield from within(root, source, [attribute, *attributes] if attribute else attributes)
@@ -244,7 +254,7 @@ def dump(node: object) -> str:
     if isinstance(node, list):
         return (
             "["
-            + ",".join(dump(each) for each in node if not (isinstance(each, ast.stmt) and is_text(each)))
+            + ",".join(dump(each) for each in node if not (isinstance(each, ast.stmt) and is_silent(each)))
             + "]"
         )
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):

@@ -89,6 +89,16 @@ def test_what_moves_no_number_leaves_it(packages, edit):
     assert packages(PAPER.replace(*HARMLESS[edit])) == packages()
 
 
+def test_of_an_import_counts_what_its_names_mean_and_not_where_it_stands(packages):
+    top = "import math\nfrom hemafl_book import tools\n"
+    inside = PAPER.replace(top, "").replace(
+        'number."""\n', f'number."""\n    {top.strip().replace(chr(10), chr(10) + "    ")}\n'
+    )
+    assert inside.count("import math") == PAPER.count("import math")
+    assert packages(inside) == packages()
+    assert packages(inside.replace("import math", "import cmath as math")) != packages()
+
+
 @pytest.mark.parametrize("edit", TOUCHING)
 def test_what_may_move_a_number_changes_the_module_where_it_is(packages, edit):
     before, after = packages(), packages(PAPER.replace(*TOUCHING[edit]))
@@ -119,6 +129,20 @@ def test_neither_a_name_that_is_local_there_nor_a_sentence_nor_a_type_counts(pac
 
 def test_what_a_module_does_when_it_is_imported_counts(packages):
     assert packages(deeper=DEEPER + "\nother()\n") != packages()
+
+
+def test_a_package_may_import_a_module_of_its_own(tmp_path):
+    package = tmp_path / "hemafl_book"
+    package.mkdir()
+    (package / "__init__.py").write_text("from hemafl_book import tools\n")
+    (package / "tools.py").write_text("def base():\n    return 1\n")
+    (package / "paper.py").write_text(
+        "from hemafl_book import tools\n\n\ndef run():\n    return tools.base()\n"
+    )
+    assert set(fingerprint("hemafl_book.paper", ("run",), tmp_path)) == {
+        "hemafl_book.paper",
+        "hemafl_book.tools",
+    }
 
 
 def test_a_module_elsewhere_has_none(tmp_path):
