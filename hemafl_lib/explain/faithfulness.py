@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.explain.maps import as_maps, upsample
@@ -21,6 +20,8 @@ from hemafl_lib.explain.saliency import mean_colour, prepare
 
 def blur(images: Tensor) -> Tensor:
     """Return images without edges: a Gaussian blur with a standard deviation of an eighth of the side."""
+    from torchvision.transforms.functional import gaussian_blur  # slow to load, see `hemafl_lib.models`
+
     side = images.shape[-1]
     return gaussian_blur(images, kernel_size=2 * (side // 4) + 1, sigma=side / 8)
 

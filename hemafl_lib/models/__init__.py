@@ -4,6 +4,9 @@ Image models take float32[B, 3, H, W] in [0, 1], normalise by themselves, and re
 of tables take float32[B, F] and return logits [B, C] or, for survival, a log-risk [B, 1]. The registry
 ``MODELS`` ties each network to its name; ``image_model`` and ``table_model`` make one by it.
 
+timm, and torchvision with it, are imported inside the functions that use them: to load them takes longer than
+PyTorch itself, and a command or a node that makes no network of theirs does without.
+
 Budget: 2,050 lines.
 """
 

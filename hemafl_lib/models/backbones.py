@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -174,6 +173,8 @@ def build(row: Backbone, weights: Weights | None, **settings: Any) -> nn.Module:
 
     ``settings`` go to timm, among them ``num_classes``. Raises `ModelError` if the weights cannot be read.
     """
+    import timm
+
     if row.maker is not None:
         return row.maker(**settings)
     if weights is None:

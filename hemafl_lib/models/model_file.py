@@ -5,14 +5,15 @@ read. Here each layer is named by its class, with the plain values that it keeps
 This describes every model whose layers keep plain values only: those of PyTorch, timm and torchvision, the
 library's own, and what `with_norm` and `trained_part` make of them.
 
-A file may come from anybody. So reading imports nothing and calls no method of a class that the file names:
-a class is looked up among the layers of those libraries, which are loaded already, or among those that the
-caller allows. Whatever the file says is checked before anything is made of it.
+A file may come from anybody. So reading imports nothing but those libraries, and calls no method of a class
+that the file names: a class is looked up among their layers, or among those that the caller allows. Whatever
+the file says is checked before anything is made of it.
 """
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,7 @@ HOMES = (
     "torchvision.models",
     "torchvision.ops",
 )
-"""Packages whose layers a file may name; all their modules are loaded with this room."""
+"""Packages whose layers a file may name; all modules of one are loaded with it."""
 
 DEEPEST, MOST, LONGEST = 100, 10_000, 10_000_000
 """How deep layers may lie in each other, how many a model may have, and the characters of their description;
@@ -311,10 +312,15 @@ def find_kinds(names: Iterable[str], allowed: Mapping[str, type[nn.Module]]) -> 
 
 
 def find_kind(name: str) -> type[nn.Module] | None:
-    """Return the layer of one of `HOMES` that is called "module:class", or None; nothing is imported."""
+    """Return the layer of one of `HOMES` that is called "module:class", or None.
+
+    Of its modules none but the home itself is imported, whatever the name says.
+    """
     module, _, attribute = name.partition(":")
-    if not any(f"{module}.".startswith(f"{home}.") for home in HOMES):
+    home = next((home for home in HOMES if f"{module}.".startswith(f"{home}.")), None)
+    if home is None:
         return None
+    import_module(home)
     found = vars(sys.modules.get(module, object)).get(attribute)
     is_layer = isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
     return found if is_layer else None

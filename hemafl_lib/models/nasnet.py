@@ -8,8 +8,6 @@ small one: four cells a stage instead of six, 44 channels instead of 168, and a 
 from collections.abc import Iterable
 from functools import partial
 
-from timm.layers import ConvNormAct
-from timm.models.nasnet import CellStem0, CellStem1, FirstCell, NormalCell, ReductionCell0
 from torch import Tensor, nn
 
 CHANNELS = 44
@@ -27,6 +25,8 @@ def stage(previous: int, current: int, width: int) -> nn.ModuleList:
     ``previous`` and ``current`` are the channels of the two pictures that the first cell reads; the older
     one is twice as high and wide.
     """
+    from timm.models.nasnet import FirstCell, NormalCell
+
     cells = [
         FirstCell(previous, width // 2, current, width, SAME),
         NormalCell(current, width, 6 * width, width, SAME),
@@ -38,6 +38,8 @@ def stage(previous: int, current: int, width: int) -> nn.ModuleList:
 
 def reduction(width: int) -> nn.Module:
     """Return the cell after a stage of ``width``: to [B, 8 * width, H / 2, W / 2]."""
+    from timm.models.nasnet import ReductionCell0
+
     return ReductionCell0(6 * width, 2 * width, 6 * width, 2 * width, SAME)
 
 
@@ -45,6 +47,9 @@ class Cells(nn.Module):
     """All layers before the activation and the mean: [B, 3, S, S] to [B, 1056, S / 32, S / 32]."""
 
     def __init__(self) -> None:
+        from timm.layers import ConvNormAct
+        from timm.models.nasnet import CellStem0, CellStem1
+
         super().__init__()
         norm = partial(nn.BatchNorm2d, eps=1e-3)
         self.stem = ConvNormAct(3, STEM, 3, stride=2, padding=0, norm_layer=norm, apply_act=False)

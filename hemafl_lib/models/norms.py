@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-from timm.layers import BatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ModelError
@@ -66,6 +65,8 @@ def with_norm(model: nn.Module, policy: Norm) -> nn.Module:
         raise ModelError(f"norm policy '{policy}' is unknown; choose one of: {', '.join(get_args(Norm))}.")
     model = copy.deepcopy(model)
     if policy == "frozen":
+        from timm.layers import freeze_batch_norm_2d
+
         return freeze_batch_norm_2d(model)
     if policy == "group":
         return _replace(model, _group_norm)
@@ -85,6 +86,8 @@ def _replace(module: nn.Module, convert: Callable[[nn.BatchNorm2d], nn.Module]) 
 
 def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
     """Return group normalisation with the scale and offset of ``norm``, and its activation if any."""
+    from timm.layers import BatchNormAct2d, GroupNormAct
+
     channels = norm.num_features
     groups = channels // math.gcd(CHANNELS_PER_GROUP, channels)
     group = nn.GroupNorm(groups, channels, eps=norm.eps)
@@ -98,4 +101,6 @@ def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
 
 def _activation_only(norm: nn.BatchNorm2d) -> nn.Module:
     """Return the activation inside ``norm``, or nothing."""
+    from timm.layers import BatchNormAct2d
+
     return norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()

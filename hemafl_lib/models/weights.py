@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import timm
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -72,6 +71,8 @@ def read_shipped(timm_name: str, file: Path) -> Weights:
 
 def _rename(tensors: Any, timm_name: str, file: Path) -> dict[str, Tensor]:
     """Return ``tensors`` under timm's names."""
+    import timm
+
     if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
         raise ModelError(f"{file} holds no table of tensors; install its package again.")
     with torch.device("meta"):
@@ -98,6 +99,8 @@ def check_names(timm_name: str, file: Path) -> None:
 
     The classifier is left out, which timm makes anew for another number of classes.
     """
+    import timm
+
     with torch.device("meta"):
         expected = timm.create_model(timm_name, pretrained=False, num_classes=0).state_dict()
     with safe_open(file, framework="pt") as weights:
