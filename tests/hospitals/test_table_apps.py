@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import tomllib
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,38 @@ def test_secure_training_gives_the_plain_model_to_fixed_point(start, folders):
         out.rename(folders / f"kept-{secure}")
     assert not np.array_equal(models[0], np.zeros_like(models[0]))
     np.testing.assert_allclose(models[0], models[1], rtol=0, atol=1e-6)
+
+
+class Died(Exception):
+    """The server's process ends at once."""
+
+
+@pytest.mark.survives(
+    "The server of a secure federation dies in the middle of a training",
+    "started again with the same folder, it goes on after its last finished round, to the same model",
+)
+def test_a_secure_training_goes_on_after_the_server_has_died(start, folders, monkeypatch, caplog):
+    names = ("north", "south", "west")
+    given = {"features": ",".join(FEATURES), "rounds": 2, "hidden": "4"}
+    begin = partial(start, "deepsurv", names, secure=True, **given)
+    whole = begin().rename(folders / "whole")
+    evaluate = server.WireStrategy.evaluate_round
+
+    def die(self, number, arrays, grid):
+        if number == 2:
+            raise Died
+        evaluate(self, number, arrays, grid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.WireStrategy, "evaluate_round", die)
+        with pytest.raises(Died):
+            begin()
+    with caplog.at_level(logging.INFO, "flwr"):
+        again = begin()
+    assert any("holds 1 of 2 rounds; going on." in line for line in caplog.messages)
+    models = [load_model(out / "model.safetensors") for out in (whole, again)]
+    hashes = {parameter_hash(get_arrays(model, exchanged_names(model))) for model in models}
+    assert len(hashes) == 1
 
 
 # --- what a hospital refuses -----------------------------------------------------------------------
