@@ -60,7 +60,7 @@ MEASURES = (F1, AUROC)
 
 FEDERATED, ALONE, CENTRALISED = "federated", "one hospital alone", "centralised"
 TRIVIAL, TRUTH = "all of them", "true risk"
-MODELS = (FEDERATED, ALONE, CENTRALISED, TRUTH, TRIVIAL)
+COMPARED = (FEDERATED, ALONE, CENTRALISED, TRUTH, TRIVIAL)
 """What is compared. "all of them" gives every child the same answer, yes; "true risk" knows the log odds."""
 
 FEDERATED_TABLE, BESIDE_TABLE = "federated", "beside it"
@@ -98,7 +98,7 @@ def explore(
     Returns
     -------
     DataFrame
-        One row for each ``place`` (`PLACES`), ``measure`` (`MEASURES`), ``model`` (`MODELS`) and number of
+        One row for each ``place`` (`PLACES`), ``measure`` (`MEASURES`), ``model`` (`COMPARED`) and number of
         ``children`` (`CHILDREN`): ``mean``, ``low`` and ``high``.
     """
 
@@ -281,7 +281,7 @@ class Rule:
 def at(found: pd.DataFrame, place: str, measure: str) -> pd.DataFrame:
     """Return the means by number of ``children`` (rows) and model (columns), as they are judged."""
     rows = found[(found["place"] == place) & (found["measure"] == measure)]
-    return rows.pivot(index="children", columns="model", values="mean")[list(MODELS)]
+    return rows.pivot(index="children", columns="model", values="mean")[list(COMPARED)]
 
 
 def describe(found: pd.DataFrame, place: str, measure: str) -> str:

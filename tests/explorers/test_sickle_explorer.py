@@ -35,7 +35,7 @@ def test_a_value_computed_in_jupyter_is_the_recorded_one(found):
 def test_the_recording_has_ten_repetitions_bands_and_the_trivial_answer(found):
     assert len(results.get("explorer-sickle-cell").seeds) >= 10
     for one in found.values():
-        assert set(one["model"]) == set(explorer.MODELS)
+        assert set(one["model"]) == set(explorer.COMPARED)
         assert set(one["children"]) == set(explorer.CHILDREN)
         assert (one["low"] <= one["high"]).all()
         assert one[["mean", "low", "high"]].stack().between(0, 1).all()
