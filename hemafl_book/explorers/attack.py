@@ -1,48 +1,30 @@
 """What the attack explorer of chapter 2 varies: what corrupted clients do, and who withstands them.
 
 The cells and the head are those of the federation explorer, with little label skew and no stain shift, so
-that what is to be seen comes from the corruption. One seed each.
+that what is to be seen comes from the corruption. Ten seeds, each with a deal of its own.
 """
 
+import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
-from hemafl_book.explorers.corruption import CORRUPTIONS
-from hemafl_book.explorers.drawn_cells import (
-    BACKBONE,
-    FEATURES,
-    FEWEST,
-    FROZEN_BELOW,
-    HOSPITAL,
-    LABORATORIES,
-    OWN_TEST,
-    SIZE,
-    SPLIT_SEED,
-    STAIN_SEED,
-    laboratories_of,
-)
+from hemafl_book.explorers import heads
+from hemafl_book.explorers.corruption import CORRUPTIONS, Corruption
+from hemafl_book.explorers.drawn_cells import DrawnCells, Hospital
+from hemafl_book.explorers.heads import SEEDS, LabelSkew, Outcome, Part, Report, Task
 from hemafl_book.explorers.leukaemia import CELLS
 from hemafl_book.explorers.sweep import Sweep
-from hemafl_lib import federation
-from hemafl_lib.aggregation import by_name
-from hemafl_lib.augmentation import UNCHANGED
-from hemafl_lib.data import smear
-from hemafl_lib.seeds import initialised
-from hemafl_lib.training import Recipe
+from hemafl_lib.aggregation import Aggregator, Parameters, by_name
+from hemafl_lib.federation.mods import UpdateMod
+from hemafl_lib.federation.replies import norm_limit, update_norm
 
-ALPHA, HIDDEN = 10.0, 32
-ROUNDS = 8
-RECIPE = Recipe(learning_rate=0.01, batch_size=16, local_epochs=2, augmentation=UNCHANGED)
-SHARED_TEST, WORST, MEAN = "shared test", "worst client", "mean of clients"
-TABLE = "settings"
-"""The title of the recording's table."""
-
-Report = Callable[[pd.DataFrame], object]
+ALPHA, STAIN = 10.0, 0.0
+IMPLAUSIBLE = 1000.0
+"""How many times the median an update may be long before the server refuses it, as in `federation.run`."""
 
 CHOICES = {
     each.name: each
@@ -63,20 +45,29 @@ CONTROLS = {
 }
 """The settings that are recorded, by the argument of `explore`."""
 
+PLACES = (heads.SHARED, heads.WORST)
+"""Whose cells a reader may have the models judged on; of own patients, those of honest clients."""
+
+REFUSED_TABLE = "refused"
+"""The title of the recording's table of refused replies."""
+
 
 @dataclass(frozen=True)
-class FederationOutcome:
-    """What becomes of a federation.
+class Attacked(Outcome):
+    """What becomes of a setting; ``refused`` counts the replies of a run that the server did not use."""
 
-    ``curves`` holds accuracies, one row per round from 0: "shared test", "worst client", "mean of clients",
-    and each client under its name. ``bytes_sent`` counts the arrays in both directions, ``steps`` the
-    optimiser steps of all clients, ``refused`` the replies that the server did not use.
-    """
+    refused: float = field(kw_only=True)
 
-    curves: pd.DataFrame
-    bytes_sent: int
-    steps: int
-    refused: int
+
+@dataclass(frozen=True)
+class Honest(LabelSkew):
+    """The hospitals of `LabelSkew` without the first ``corrupted``, who are none to be judged on."""
+
+    corrupted: int
+
+    def hospitals(self, cells: DrawnCells, seed: int) -> list[Hospital]:
+        """Deal the training cells to all hospitals; return the honest ones."""
+        return super().hospitals(cells, seed)[self.corrupted :]
 
 
 def explore(
@@ -85,11 +76,10 @@ def explore(
     corruption: str,
     aggregator: str,
     *,
-    seed: int = 0,
-    report: Report = lambda curves: None,
+    report: Report = lambda done: None,
     stop: threading.Event | None = None,
-) -> FederationOutcome:
-    """Train a federation some of whose clients are corrupted, and follow its accuracies.
+) -> Attacked:
+    """Train a federation some of whose clients are corrupted, beside what honest ones reach without them.
 
     Parameters
     ----------
@@ -101,113 +91,111 @@ def explore(
         A key of `hemafl_book.explorers.corruption.CORRUPTIONS`.
     aggregator
         A key of `CHOICES`. Krum is told to expect one corrupted client.
-    seed
-        Of the deal, of the first head and of the training.
     report
-        Called before the first round and after each, with the curves so far.
+        Called after every seed with the number of those that are done.
     stop
         Set it from another thread to end with `hemafl_lib.errors.Stopped`.
 
     Returns
     -------
-    FederationOutcome
-        Its curves leave the corrupted clients out. The test cells carry the right labels.
+    Attacked
+        "federated" is the attacked federation; the other models see cells of honest clients only. The test
+        cells carry the right labels.
     """
-    kind, dealt = CORRUPTIONS[corruption], CELLS.deal(clients, ALPHA, seed)
-    sites = CELLS.sites(dealt, 0.0)
-    honest = sites[corrupted:]
-    names = [site.name for site in honest]
-    run = federation.run(
-        [*map(kind.site, sites[:corrupted]), *honest],
-        model=new_head(seed),
-        aggregator=CHOICES[aggregator],
-        recipe=RECIPE,
-        mods=kind.mods(tuple(range(corrupted)), seed),
-        rounds=ROUNDS,
-        seed=seed,
-        evaluate=False,
-        monitor={
-            SHARED_TEST: CELLS.tests(laboratories_of(dealt), 0.0, SHARED_TEST),
-            **{site.name: site.test for site in honest},
-        },
-        progress=False,
-        report=lambda history: report(curves(history, names)),
-        stop=stop,
-    )
-    return FederationOutcome(curves(run.history, names), run.bytes_sent, run.total_steps(), len(run.refused))
+    tasks = [Task(CELLS, Honest(clients, ALPHA, corrupted), STAIN, PLACES, seed) for seed in SEEDS]
+    kind = corruption if corrupted else next(iter(CORRUPTIONS))  # what nobody does makes no difference
+    refused = []
+
+    def together(task: Task) -> pd.DataFrame:
+        curves, count = _attacked(task, clients, corrupted, kind, aggregator)
+        refused.append(count)
+        return curves
+
+    found = heads.compare(tasks, together, report=report, stop=stop)
+    return Attacked(found.curves, found.unlike, refused=float(np.mean(refused)))
 
 
-def new_head(seed: int) -> nn.Module:
-    """Return what the clients train: from features float32[B, 80] to logits [B, 4]."""
-    with initialised(seed, "heterogeneity head"):
-        return nn.Sequential(
-            nn.LayerNorm(FEATURES),
-            nn.Linear(FEATURES, HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, len(CELLS.classes)),
-        )
+@functools.lru_cache(maxsize=16 * len(SEEDS))
+def _attacked(
+    task: Task, clients: int, corrupted: int, corruption: str, aggregator: str
+) -> tuple[pd.DataFrame, int]:
+    """Return the accuracies of an attacked federation by round and place, and how many replies it refused."""
+    attack = Attack(CORRUPTIONS[corruption], corrupted, task.seed)
+    played = attack.play(parts_of(task, clients), CHOICES[aggregator])
+    return heads.follow(task, played), attack.refused
 
 
-def curves(history: pd.DataFrame, clients: Sequence[str]) -> pd.DataFrame:
-    """Return the curves of `FederationOutcome` from the history of a run."""
-    rows = history.query("metric == 'accuracy' and phase == 'monitor'")
-    accuracy = rows.pivot(index="round", columns="site", values="value")
-    return add_summary(accuracy[[SHARED_TEST, *clients]])
+def parts_of(task: Task, clients: int) -> list[Part]:
+    """Return what all clients train on while they are honest; those who will not be come first."""
+    return [task.part(one) for one in LabelSkew(clients, ALPHA).hospitals(task.cells, task.seed)]
 
 
-def add_summary(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return the shared test's and the clients' curves with those of the worst and the mean client."""
-    clients = accuracy.drop(columns=SHARED_TEST)
-    summary = pd.DataFrame({WORST: clients.min(axis=1), MEAN: clients.mean(axis=1)})
-    return pd.concat([accuracy[[SHARED_TEST]], summary, clients], axis=1).rename_axis(columns=None)
+@dataclass
+class Attack:
+    """What the first clients do to a run; ``refused`` counts the replies that the server does not use."""
+
+    kind: Corruption
+    corrupted: int
+    seed: int
+    refused: int = 0
+
+    def play(self, parts: Sequence[Part], aggregator: Aggregator) -> list[np.ndarray]:
+        """Return the server's weights before the first round and after each, as `heads.play` does."""
+        classes = len(CELLS.classes)
+        wrong = [
+            (features, self.kind.labels(labels, classes)) for features, labels in parts[: self.corrupted]
+        ]
+        return heads.play([*wrong, *parts[self.corrupted :]], aggregator, classes, self.arrive)
+
+    def arrive(
+        self, replies: Sequence[Parameters], current: np.ndarray, round_number: int
+    ) -> list[Parameters | None]:
+        """Return the replies as they are sent; None for those that the server refuses as implausibly long."""
+        sent = list(replies)
+        for number in range(self.corrupted):
+            for mod in self.kind.mods(tuple(range(self.corrupted)), self.seed):
+                sent[number] = changed(mod, sent[number], current, number, round_number)
+        norms = [update_norm(reply, {"head": current}) for reply in sent]
+        limit = norm_limit(norms, {"head": current}, IMPLAUSIBLE)
+        self.refused += sum(norm > limit for norm in norms)
+        return [reply if norm <= limit else None for reply, norm in zip(sent, norms, strict=True)]
 
 
-def to_rows(found: FederationOutcome) -> dict[str, pd.DataFrame]:
-    """Return one row of a recording; a line is a name and the accuracies by round, in thousandths."""
-    accuracy = found.curves.drop(columns=[WORST, MEAN])
-    row = {
-        "curves": "\n".join(f"{name}: {_thousandths(accuracy[name])}" for name in accuracy),
-        "bytes": found.bytes_sent,
-        "steps": found.steps,
-        "refused": found.refused,
-    }
-    return {TABLE: pd.DataFrame([row])}
+def changed(
+    mod: UpdateMod, reply: Parameters, current: np.ndarray, number: int, round_number: int
+) -> Parameters:
+    """Return what a mod makes of a client's reply."""
+    update = mod.change({"head": reply["head"] - current.astype(np.float64)}, number, round_number)
+    return {"head": (current + update["head"]).astype(current.dtype)}
 
 
-def from_rows(rows: Mapping[str, pd.DataFrame]) -> FederationOutcome:
-    """Return the outcome that a row holds, rounded to thousandths."""
-    (row,) = rows[TABLE].to_dict("records")
-    lines = [line.split(": ") for line in row["curves"].split("\n")]
-    accuracy = pd.DataFrame({name: np.array(text.split(), dtype=float) / 1000 for name, text in lines})
-    return FederationOutcome(
-        add_summary(accuracy.rename_axis("round")), row["bytes"], row["steps"], row["refused"]
-    )
+def to_rows(found: Attacked) -> dict[str, pd.DataFrame]:
+    """Return the rows of a recording, rounded to thousandths."""
+    return {**heads.to_rows(found), REFUSED_TABLE: pd.DataFrame([{"refused": found.refused}])}
 
 
-def _thousandths(curve: pd.Series) -> str:
-    return " ".join(str(round(1000 * value)) for value in curve)
+def from_rows(rows: Mapping[str, pd.DataFrame]) -> Attacked:
+    """Return the outcome that these rows hold."""
+    found = heads.from_rows(rows)
+    refused = float(rows[REFUSED_TABLE]["refused"].iloc[0])
+    return Attacked(found.curves, found.unlike, refused=refused)
+
+
+def refusals(found: Attacked) -> str:
+    """Return a sentence on refused replies, or nothing."""
+    return f" The server refused {found.refused:g} replies in each run." if found.refused else ""
 
 
 def protocol() -> dict:
     """Return what decides the recorded numbers, as plain JSON values."""
     return {
-        "recipe": asdict(RECIPE),
-        "rounds": ROUNDS,
-        "size": SIZE,
-        "cells": CELLS.count,
-        "patients": CELLS.patients,
-        "share of test cells": CELLS.test_share,
-        "laboratories": LABORATORIES,
-        "cells of a client's test": OWN_TEST,
-        "network": f"{BACKBONE} up to {FROZEN_BELOW}",
-        "head": repr(new_head(0)),
-        "smear": smear.VERSION,
-        "hospital": HOSPITAL,
-        "fewest cells of a client": FEWEST,
-        "seeds": {"cells": CELLS.seed, "split": SPLIT_SEED, "stains": STAIN_SEED},
+        **heads.setup(CELLS),
         "alpha": ALPHA,
+        "stain": STAIN,
+        "implausible": IMPLAUSIBLE,
         "controls": {name: list(values) for name, values in CONTROLS.items()},
         "aggregators": {name: repr(aggregator) for name, aggregator in CHOICES.items()},
+        "places": list(PLACES),
     }
 
 
@@ -215,9 +203,15 @@ SWEEP = Sweep(
     title="What corrupted clients do, and which aggregator withstands them",
     controls=CONTROLS,
     explore=explore,
-    tables={TABLE: tuple(CONTROLS)},
+    tables={
+        heads.FEDERATED_TABLE: tuple(CONTROLS),
+        heads.BESIDE_TABLE: ("clients", "corrupted"),
+        heads.UNLIKE_TABLE: ("clients", "corrupted"),
+        REFUSED_TABLE: tuple(CONTROLS),
+    },
     to_rows=to_rows,
     from_rows=from_rows,
     protocol=protocol,
     data=lambda: [CELLS.provenance],
+    seeds=SEEDS,
 )

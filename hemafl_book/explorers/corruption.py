@@ -1,24 +1,18 @@
 """What corrupted hospitals do: to the labels of their cells, and to the updates that they send."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from hemafl_lib.aggregation import Parameters
-from hemafl_lib.data.cohort import LabelledCohort, VariantCohort
 from hemafl_lib.federation.mods import ScaleUpdate, UpdateMod
-from hemafl_lib.partition import Site
 from hemafl_lib.seeds import numpy_generator
 
-Labelled = TypeVar("Labelled", bound=LabelledCohort)
 
-
-def mislabel(site: Site[Labelled]) -> Site[Labelled]:
-    """Return the site with every training label moved to the next class."""
-    labels = (site.train.labels + 1) % len(site.train.classes)
-    return replace(site, train=replace(site.train, labels=labels))
+def mislabel(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels int64[N] that are each moved to the next class."""
+    return (labels + 1) % classes
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,16 @@ class SendNoise(UpdateMod):
 class Corruption:
     """What corrupted clients change.
 
-    ``site`` changes the training cells of each of them. ``mods(sites, seed)`` returns what changes the
-    updates of the sites with these numbers.
+    ``labels(labels, classes)`` changes the training labels of each of them, ``mods(sites, seed)`` returns
+    what changes the updates of the sites with these numbers.
     """
 
-    site: Callable[[Site[VariantCohort]], Site[VariantCohort]] = lambda site: site
+    labels: Callable[[np.ndarray, int], np.ndarray] = lambda labels, classes: labels
     mods: Callable[[tuple[int, ...], int], Sequence[UpdateMod]] = lambda sites, seed: ()
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "wrong labels": Corruption(site=mislabel),
+    "wrong labels": Corruption(labels=mislabel),
     "noise": Corruption(mods=lambda sites, seed: [SendNoise(seed=seed, sites=sites)]),
     "opposite step x 10": Corruption(mods=lambda sites, seed: [ScaleUpdate(factor=-10, sites=sites)]),
     "opposite step x 1,000,000": Corruption(mods=lambda sites, seed: [ScaleUpdate(factor=-1e6, sites=sites)]),

@@ -135,11 +135,6 @@ class DrawnCells:
         }
 
 
-def laboratories_of(hospitals: Sequence[Hospital]) -> list[int]:
-    """Return the laboratories that some hospitals work with."""
-    return sorted({one.laboratory for one in hospitals})
-
-
 def row_numbers(cohort: LabelledCohort) -> TableCohort:
     """Return the row numbers int64[N, 1] of ``cohort`` with its labels, to be dealt in its stead."""
     return TableCohort(

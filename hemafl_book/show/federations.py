@@ -28,6 +28,9 @@ LABELS = {
     "alpha": "Evenness of the kinds of cell (alpha)",
     "smallest": "Share of the smallest hospital",
     "stain": "Difference of stains",
+    "clients": "Clients",
+    "corrupted": "Corrupted clients",
+    "corruption": "What they do",
     "aggregator": "Aggregator",
 }
 FORMATS = {"smallest": "{:.0%}"}
@@ -43,6 +46,7 @@ def explorer(
     initial: Setting,
     live: Mapping[str, Sequence[float]],
     prediction: Prediction,
+    further: Callable[[Any], str] = lambda found: "",
 ) -> Explorer:
     """Return an explorer of a recorded sweep.
 
@@ -61,6 +65,8 @@ def explorer(
         Further values by control, which are computed in Jupyter.
     prediction
         What the reader is asked first.
+    further
+        What the sentence below the picture says of an outcome at its end.
     """
     controls = [
         *(
@@ -70,7 +76,7 @@ def explorer(
         Control(JUDGED, "Judged on", module.PLACES),
     ]
     recorded = {
-        (*setting, place): picture(found, place)
+        (*setting, place): picture(found, place, further(found))
         for setting, found in module.SWEEP.read(recording).items()
         for place in module.PLACES
     }
@@ -80,15 +86,15 @@ def explorer(
         "Accuracy by round of a federation, of hospitals alone and of one model of all cells, with bands "
         f"that hold 8 of {len(SEEDS)} seeds, beside colours alone and the commonest kind.",
         recorded,
-        compute=computed(module.explore),
+        compute=computed(module.explore, further),
         initial=initial,
         packed=True,
         prediction=prediction,
     )
 
 
-def picture(found: Outcome, place: str) -> Chart:
-    """Return the curves at a place."""
+def picture(found: Outcome, place: str, further: str = "") -> Chart:
+    """Return the curves at a place; ``further`` ends the sentence below."""
     rows = found.curves[found.curves["place"] == place]
     by_model = {model: part.sort_values("round") for model, part in rows.groupby("model")}
     series = []
@@ -103,7 +109,7 @@ def picture(found: Outcome, place: str) -> Chart:
         y_title="accuracy",
         x_range=(0, ROUNDS),
         y_range=(0, 1),
-        summary=describe(found, place),
+        summary=describe(found, place) + further,
     )
 
 
@@ -125,7 +131,7 @@ def tell(spread: np.ndarray) -> str:
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
-def computed(explore: Callable[..., Outcome]) -> Compute:
+def computed(explore: Callable[..., Outcome], further: Callable[[Any], str] = lambda found: "") -> Compute:
     """Return what computes a setting in Jupyter and tells how many seeds are done."""
 
     def compute(setting: dict[str, Any], request: Request) -> Picture:
@@ -135,6 +141,6 @@ def computed(explore: Callable[..., Outcome]) -> Compute:
             report=lambda done: request.say(f"Seed {done} of {len(SEEDS)}."),
             stop=request.cancelled,
         )
-        return picture(found, setting[JUDGED])
+        return picture(found, setting[JUDGED], further(found))
 
     return compute

@@ -992,7 +992,6 @@ def test_the_page_from_scratch_begins_with_a_round_that_trains_and_a_challenge(h
 # --- the explorers of chapter 2 -----------------------------------------------------------------------
 
 CHAPTER_2 = "book/papers/attention_cnn.html"
-ATTACKED = (5, 1, "opposite step x 10", "FedAvg")
 
 
 def moves(page, explorer, controls, start, by):
@@ -1011,29 +1010,24 @@ def moves(page, explorer, controls, start, by):
         yield tuple(setting)
 
 
-@pytest.mark.parametrize("by", ["keyboard", "mouse"])
-def test_every_control_of_the_attack_leads_to_the_recorded_curves(html, visit, by):
-    recorded = attack_explorer.SWEEP.read(results.get("explorer-attack"))
-    page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
-    explorer = page.locator("#attack-explorer")
-    spoken = {explorer.locator("[aria-live]").inner_text()}
-    for setting in moves(page, explorer, attack_explorer.CONTROLS, ATTACKED, by):
-        curves = recorded[setting].curves
-        shown = np.array(list(shown_numbers(explorer).values()))
-        np.testing.assert_allclose(shown, curves.to_numpy(), atol=6e-4)
-        spoken.add(explorer.locator("[aria-live]").inner_text())
-    assert len(spoken) == 1 + len(attack_explorer.CONTROLS)
+CURVES_OF_CHAPTER_2 = {
+    "federation-explorer": (heterogeneity_explorer, (5, 0.1, 0.0, "FedAvg"), "explorer-heterogeneity"),
+    "attack-explorer": (attack_explorer, (5, 1, "opposite step x 10", "FedAvg"), "explorer-attack"),
+}
 
 
+@pytest.mark.parametrize("name", CURVES_OF_CHAPTER_2)
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
-def test_every_control_of_the_federation_leads_to_the_recorded_curves_and_bands(html, visit, by):
-    module = heterogeneity_explorer
-    recorded = module.SWEEP.read(results.get("explorer-heterogeneity"))
+def test_every_control_of_chapter_2_leads_to_the_recorded_curves_and_bands(html, visit, name, by):
+    module, opens, file = CURVES_OF_CHAPTER_2[name]
+    recorded = module.SWEEP.read(results.get(file))
+    further = getattr(module, "refusals", lambda found: "")
     page = visit(DESKTOP if by == "keyboard" else PHONE).open(html.as_uri(), CHAPTER_2)
-    explorer = page.locator("#federation-explorer")
+    explorer = page.locator(f"#{name}")
     controls = {**module.CONTROLS, "judged": module.PLACES}
-    for setting in moves(page, explorer, controls, (5, 0.1, 0.0, "FedAvg", module.PLACES[0]), by):
-        expected = federations.picture(recorded[setting[:-1]], setting[-1])
+    for setting in moves(page, explorer, controls, (*opens, module.PLACES[0]), by):
+        outcome = recorded[setting[:-1]]
+        expected = federations.picture(outcome, setting[-1], further(outcome))
         rows = [(series.x, row) for series in expected.series for row in series.rows]
         for place, shown in shown_numbers(explorer).items():
             stored = [row[list(x).index(int(place))] if int(place) in x else None for x, row in rows]
