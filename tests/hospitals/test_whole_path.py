@@ -216,7 +216,7 @@ def test_three_hospitals_train_by_the_commands_of_the_page(page, programs, tmp_p
     assert re.search(r"round 1 of 1, evaluate: south, \d+ images: ", said)
     assert "round 1 of 1, train: south is in the sum\n" in said, "and no loss of this one hospital"
     assert "The server has read the sum" in (folder_in(said) / "report.html").read_text()
-    trained = clinic.load(folder_in(said)).model
+    trained = clinic.load(folder_in(said)).network
     simulated = simulated_images(tmp_path, read_run_file("images", tmp_path / "images.toml"))
     for name, value in get_arrays(trained, exchanged_names(trained)).items():
         np.testing.assert_allclose(value, simulated.parameters[name], rtol=0, atol=1e-6)

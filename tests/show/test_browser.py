@@ -227,7 +227,7 @@ def html(repository, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(repository / "book", root / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(repository / "_config.yml", root)
-    for folder in ("hemafl_book/show/assets", "tests"):
+    for folder in ("deploy", "hemafl_book/show/assets", "tests"):
         shutil.copytree(repository / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     toc = yaml.safe_load((repository / "_toc.yml").read_text())
     toc["parts"].append({"caption": "Sample", "chapters": [{"file": "book/papers/sample"}]})

@@ -192,7 +192,8 @@ def test_a_cell_is_uploaded_a_model_changed_a_map_measured_and_a_report_saved(pa
     choose(page, "1. model", "white cells: centralised")
     choose(page, "3. model", "-")
     choose(page, "2. model", "-")
-    page.wait_for_function("document.querySelectorAll('.hemafl-desk figure').length === 2", timeout=PATIENCE)
+    first = "document.querySelector('.hemafl-desk:has(figure)')"  # further down are cells of each class
+    page.wait_for_function(f"{first}.querySelectorAll('figure').length === 2", timeout=PATIENCE)
     shown = page.locator("figure").filter(has_text="white cells: centralised")
     said = shown.inner_text()
     assert re.search(r"\d+%|Out of scope", said)
