@@ -125,6 +125,17 @@ def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> di
     return {arm.name: federation.run(trial.sites, **settings)}
 
 
+def on_one_core(where: Where) -> dict[str, Any]:
+    """Return the settings of a training beside others: one core on the local engine, quiet, not evaluated."""
+    return {
+        "engine": where.engine,
+        "device": where.device,
+        "workers": 1 if where.engine == "local" else None,
+        "evaluate": False,
+        "progress": False,
+    }
+
+
 def answers(trial: Trial, runs: Mapping[str, Run], where: Where) -> Tables:
     """Return a trial's "answers" about what it is judged on, and the "cost" of its runs."""
     return {"answers": answer_table(predictions(trial, runs, where)), "cost": cost_rows(trial, runs)}

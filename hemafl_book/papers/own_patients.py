@@ -21,7 +21,7 @@ from torch import nn
 
 from hemafl_book.papers import leave_one_out as left_out
 from hemafl_book.papers import scores
-from hemafl_book.papers.arms import Tables, probabilities
+from hemafl_book.papers.arms import Tables, on_one_core, probabilities
 from hemafl_book.papers.baselines import colour_probabilities
 from hemafl_book.papers.changes import UNCHANGED, Changes
 from hemafl_book.papers.leave_one_out import BACKBONE, COLOUR, HOSPITALS, REAL, SIZE, Drawn, Fold
@@ -126,11 +126,7 @@ def train(
         "recipe": study.recipe,
         "rounds": rounds,
         "seed": seed,
-        "device": where.device,
-        "engine": where.engine,
-        "workers": 1 if where.engine == "local" else None,
-        "evaluate": False,
-        "progress": False,
+        **on_one_core(where),
     }
     if way.kind == "isolated":
         alone = federation.isolated(sites, **{**settings, "rounds": rounds + way.home})
@@ -284,7 +280,7 @@ AT_HOME = (
 CHOSEN: Mapping[str, str] = {
     "recipe": "that of the hospitals left out; no other was tried",
     "rounds at home": "5, as many as together; no other number was tried",
-    "arms": "written down before a score of them was seen",
+    "arms": "by hand; none that was computed is left out, and no record shows when they were fixed",
 }
 """What was chosen, on what, and after how many tries."""
 
