@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -323,16 +324,38 @@ def visit(chromium):
         each.page.close()
 
 
-def test_no_page_asks_for_anything_outside_the_book(address, pages, visit):
-    assert len(pages) >= 4
-    for name in pages:
-        seen = visit()
+class Looked:
+    """What one page asked for, complained about and showed when it was opened, and how wide it was."""
+
+    def __init__(self, chromium, address, name, viewport):
+        seen = Visit(chromium, viewport)
         page = seen.open(address, name)
         page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
         page.wait_for_load_state("networkidle")
-        assert seen.away(address) == [], name
-        assert seen.complaints == [], name
+        self.away, self.complaints, self.requests = seen.away(address), seen.complaints, seen.requests
+        self.width = page.evaluate("document.documentElement.scrollWidth")
+        self.wordless = page.locator("article img:not([alt]), article img[alt='']").count()
+        self.ids = page.evaluate("[...document.querySelectorAll('article [id]')].map((e) => e.id)")
         page.close()
+
+
+@pytest.fixture(scope="module")
+def from_a_stick(chromium, html, pages):
+    """Every page, opened from a file on a telephone."""
+    return {name: Looked(chromium, html.as_uri(), name, PHONE) for name in pages}
+
+
+@pytest.fixture(scope="module")
+def from_a_server(chromium, served, pages):
+    """Every page, opened from a server on a large screen."""
+    return {name: Looked(chromium, served, name, DESKTOP) for name in pages}
+
+
+def test_no_page_asks_for_anything_outside_the_book(from_a_stick, from_a_server):
+    assert len(from_a_stick) >= 4
+    for opened in (from_a_stick, from_a_server):
+        assert {name: looked.away for name, looked in opened.items() if looked.away} == {}
+        assert {name: looked.complaints for name, looked in opened.items() if looked.complaints} == {}
 
 
 @pytest.mark.survives(
@@ -371,49 +394,31 @@ def test_the_search_finds_a_page_and_shows_where_the_word_stands(address, visit)
     assert seen.complaints == []
 
 
-def test_the_heaviest_page_is_at_most_6_mb(html, pages, visit):
+def test_the_heaviest_page_is_at_most_6_mb(from_a_stick):
     """All that a page asks for, whatever is cached: it may come from a slow stick."""
-    weights = {}
-    seen = visit()
-    for name in max_by_html(html, pages, 3):
-        seen.requests.clear()
-        seen.open(html.as_uri(), name).wait_for_load_state("networkidle")
-        asked = {Path(url2path(url)) for url in seen.requests if url.startswith("file:")}
-        weights[name] = sum(path.stat().st_size for path in asked) / 1e6
+    weights = {name: weight(looked.requests) for name, looked in from_a_stick.items()}
     assert max(weights.values()) <= 6, weights
 
 
-def max_by_html(html, pages, count):
-    """The pages with the longest HTML and the most pictures."""
-    return sorted(pages, key=lambda name: weight_of(html, name))[-count:]
-
-
-def weight_of(html, name):
-    page = html / name
-    pictures = re.findall(r'<img[^>]* src="([^":]+)"', page.read_text(encoding="utf-8"))
-    return page.stat().st_size + sum((page.parent / picture).stat().st_size for picture in pictures)
+def weight(requests):
+    """The megabytes of the files that were asked for."""
+    asked = {Path(url2path(url)) for url in requests if url.startswith("file:")}
+    return sum(path.stat().st_size for path in asked) / 1e6
 
 
 def url2path(url):
     return urllib.parse.unquote(urllib.parse.urlparse(url).path)
 
 
-def test_every_page_fits_a_telephone(html, pages, visit):
-    seen = visit(PHONE)
-    for name in pages:
-        page = seen.open(html.as_uri(), name)
-        page.wait_for_load_state("networkidle")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= PHONE["width"], f"{name} is {width} px wide"
+def test_every_page_fits_a_telephone(from_a_stick):
+    wide = {name: looked.width for name, looked in from_a_stick.items() if looked.width > PHONE["width"]}
+    assert wide == {}
 
 
-def test_every_picture_has_words_and_every_id_is_unique(html, pages, visit):
-    seen = visit()
-    for name in pages:
-        page = seen.open(html.as_uri(), name)
-        assert page.locator("article img:not([alt]), article img[alt='']").count() == 0, name
-        ids = page.evaluate("[...document.querySelectorAll('article [id]')].map((element) => element.id)")
-        assert len(ids) == len(set(ids)), name
+def test_every_picture_has_words_and_every_id_is_unique(from_a_server):
+    for name, looked in from_a_server.items():
+        assert looked.wordless == 0, name
+        assert [each for each, count in Counter(looked.ids).items() if count > 1] == [], name
 
 
 def test_no_page_carries_more_than_300_kb_of_recordings(html, pages):
