@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install packages book pdf test quick test-gpu lab explorer results models bench lint notebooks normalise lock clean
+.PHONY: help install packages book pdf test types suite quick test-gpu lab explorer results models bench lint notebooks normalise lock clean
 
 # The first Python that runs; a name on the path may be a mere shim.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
@@ -20,7 +20,8 @@ LOCKED := hemafl_book/build/locked.py
 CPU ?= $(wildcard $(VENV)/without-cuda.txt)
 LIST = $(if $(CPU),$(VENV)/without-cuda.txt,requirements.lock)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+# Three processes on two cores: much of what tests do is to wait, for Ray, for nodes, for a browser.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
 export OMP_NUM_THREADS := 1
@@ -81,7 +82,12 @@ pdf: $(READY)  ## print the book as one PDF through Chromium, build/book.pdf; SO
 test: $(READY)  ## check everything: style, types, library, notebooks and the built book in a browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
+types: $(READY)  ## check types alone
 	$(BIN)/mypy
+
+suite: $(READY)  ## run all tests and all notebooks, and check nothing else
 	$(PYTEST) --no-loadscope-reorder tests
 	$(if $(NOTEBOOKS),$(PYTEST) --nbval $(NOTEBOOKS))
 

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgWarning
 from scipy.special import expit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression as Logistic
 
 from hemafl_lib.errors import ModelError, quote
 from hemafl_lib.models.centring import centre_of
@@ -78,6 +76,10 @@ def ridge_logistic(features: ArrayLike, labels: ArrayLike, strength: float) -> P
     ModelError
         If the table does not fit, ``strength`` is not positive, or all labels are equal.
     """
+    from sklearn.linear_model import (
+        LogisticRegression as Logistic,
+    )  # heavy to import: a node has no need of it
+
     design, outcome, centre = _design(features, labels)
     if not 0 < strength < np.inf:
         raise ModelError(f"strength={strength} must be a positive number.")
@@ -113,6 +115,8 @@ def reason(error: Exception | Warning) -> str:
 @contextmanager
 def warnings_as_errors() -> Iterator[None]:
     """Raise what a fit only warns of: that it has not converged, or has left the range of numbers."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         for kind in (RuntimeWarning, ConvergenceWarning, LinAlgWarning):
             warnings.simplefilter("error", kind)

@@ -6,9 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog
 from scipy.special import rel_entr
-from scipy.stats import wasserstein_distance
 
 from hemafl_lib.data.cohort import Cohort, LabelledCohort
 from hemafl_lib.errors import PartitionError
@@ -80,6 +78,9 @@ def earth_movers(p: ArrayLike, q: ArrayLike, ground: ArrayLike | None = None) ->
     ordered and a step to the next costs 1, which suits stages of maturation. For classes without order,
     a ground distance of 1 between any two gives `total_variation`.
     """
+    from scipy.optimize import linprog  # both are heavy to import, and every node loads this module
+    from scipy.stats import wasserstein_distance
+
     p, q = _distributions(p, q)
     count = len(p)
     if ground is None:

@@ -1,7 +1,7 @@
 """The Ray engine: the same bits as on the local one, sentences that come back, and no process left behind.
 
-Ray takes long to start. Two tests start and end one of their own; the others share one, which the engine
-finds running and is kept from ending.
+Ray takes long to start. Two tests start and end one of their own; the others, whose runs follow each other,
+share one, which the engine finds running and is kept from ending.
 """
 
 import threading
@@ -20,6 +20,7 @@ from hemafl_lib.federation.mods import AddNoise, ClipUpdate
 from hemafl_lib.federation.quiet import without_tips
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.privacy import RecordPrivacy
+from hemafl_lib.secure import SecureAggregation
 from hemafl_lib.training import Recipe
 
 pytestmark = pytest.mark.ray
@@ -54,7 +55,7 @@ def test_a_start_that_fails_is_one_sentence_and_leaves_no_process(monkeypatch):
     assert not [thread for thread in set(threading.enumerate()) - threads if not thread.daemon]
 
 
-def test_a_start_that_fails_once_is_tried_again(monkeypatch):
+def test_ray_agrees_with_local_to_the_bit_and_ends_though_its_first_start_failed(monkeypatch):
     """As on a busy machine, where the raylet does not come up within Ray's own limit."""
     from ray._private.node import Node
 
@@ -67,16 +68,10 @@ def test_a_start_that_fails_once_is_tried_again(monkeypatch):
         start(node)
 
     monkeypatch.setattr(Node, "start_ray_processes", fail_once)
-    ray = federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1, engine="simulation")
-    assert failures
-    assert ray.hash == federation.run(sites(1), model=linear(), recipe=RECIPE, rounds=1).hash
-    assert engine.ray_processes() == []
-
-
-def test_ray_agrees_with_local_to_the_bit_and_ends():
     settings = {"model": small_cnn(), "recipe": RECIPE, "rounds": 2}
     local = federation.run(sites(3, pictures), **settings)
     ray = federation.run(sites(3, pictures), **settings, engine="simulation")
+    assert failures
     assert local.hash == ray.hash
     assert local.history.equals(ray.history)
     assert local.bytes_sent == ray.bytes_sent
@@ -99,13 +94,6 @@ def running():
         patch.undo()
 
 
-def test_isolated_runs_follow_each_other(running):
-    settings = {"model": linear(), "recipe": RECIPE, "rounds": 1, "evaluate": False}
-    local = federation.isolated(sites(2), **settings)
-    ray = federation.isolated(sites(2), engine="simulation", **settings)
-    assert {name: run.hash for name, run in local.items()} == {name: run.hash for name, run in ray.items()}
-
-
 def test_mods_and_what_privacy_spends_are_those_of_the_local_engine(running):
     settings = {
         "model": AttentionCNN(2, width=8, norm="group"),
@@ -120,6 +108,15 @@ def test_mods_and_what_privacy_spends_are_those_of_the_local_engine(running):
     assert local.hash == ray.hash
     # Parameters agree to the bit; the last digit of an accountant's sum depends on the library's threads.
     pd.testing.assert_frame_equal(local.history, ray.history, rtol=1e-12)
+
+
+def test_a_secure_sum_is_the_same_to_the_bit(running):
+    settings = {"model": small_cnn(), "recipe": RECIPE, "rounds": 2}
+    local, ray = (
+        federation.run_over(SecureAggregation(), sites(3, pictures), **settings, engine=name)
+        for name in ("local", "simulation")
+    )
+    assert ray.hash == local.hash
 
 
 def test_a_statistic_is_the_same_to_the_bit(running):

@@ -784,13 +784,7 @@ def test_a_site_that_sums_other_arrays_than_the_rest_is_found_out(lie):
     assert "the sites have summed different arrays" in reason
 
 
-# --- other engines -----------------------------------------------------------------------------------
-
-
-@pytest.mark.ray
-def test_on_ray_the_result_is_the_same_to_the_bit():
-    settings = {"make": pictures, "model": small_cnn}
-    assert securely(3, engine="simulation", **settings).hash == securely(3, **settings).hash
+# --- other engines; tests/federation/test_ray.py has Ray ----------------------------------------------
 
 
 @pytest.mark.deployment

@@ -489,7 +489,7 @@ def test_logistic_over_flower_is_the_same_to_the_bit():
 
 @pytest.mark.deployment
 def test_real_nodes_give_the_same_to_the_bit():
-    sites = dealt(rossi()[1])
+    sites = dealt(rossi()[1], count=2)
     over = statistics.over_flower(sites, TASKS["cox"], engine="deployment", minimum=1)
     pd.testing.assert_frame_equal(over, TASKS["cox"](statistics.hospitals_of(sites, 1)), check_exact=True)
 
