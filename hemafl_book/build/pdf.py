@@ -35,15 +35,20 @@ async (solutions) => {
     if (solutions) one.classList.remove("toggle-hidden"); else one.remove();
   }
   for (const one of document.querySelectorAll("details.sd-dropdown")) one.open = solutions;
+  for (const frame of document.querySelectorAll("iframe")) frame.remove();
   for (const plot of document.querySelectorAll(".hemafl-plot")) {
     plot.scrollIntoView();
-    for (let tries = 0; tries < 200 && !plot.querySelector(".main-svg"); tries += 1) await wait(50);
+    for (let tries = 0; tries < 200 && !plot.querySelector("svg"); tries += 1) await wait(50);
+    if (!plot.querySelector("svg")) throw new Error(`the figure ${plot.id} was not drawn within ten seconds`);
   }
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   window.scrollTo(0, 0);
 }
 """
-"""Bring a page into the state in which it is printed: solutions open or gone, plots and formulas drawn."""
+"""Bring a page into the state in which it is printed.
+
+Solutions are open or gone, plots and formulas are drawn, and what can only be played is not there.
+"""
 
 
 def browser() -> str:
@@ -60,9 +65,9 @@ def print_page(page: Path, to: Path, *, solutions: bool = False) -> None:
     Raises
     ------
     DataError
-        If the page or a browser is missing.
+        If the page or a browser is missing, or a figure of the page is not drawn.
     """
-    from playwright.sync_api import PdfMargins, sync_playwright
+    from playwright.sync_api import Error, PdfMargins, sync_playwright
 
     if not page.is_file():
         raise DataError(f"{page} does not exist; build the page that is to be printed first.")
@@ -77,6 +82,10 @@ def print_page(page: Path, to: Path, *, solutions: bool = False) -> None:
             sheet.goto(page.resolve().as_uri())
             sheet.evaluate(READY, solutions)
             sheet.pdf(path=to, format="A4", margin=margin, outline=True, tagged=True)
+        except Error as error:
+            raise DataError(
+                f"{page} cannot be printed ({error.message.splitlines()[0]}); build it again."
+            ) from error
         finally:
             chromium.close()
 

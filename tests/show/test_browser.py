@@ -428,6 +428,14 @@ def test_no_page_carries_more_than_300_kb_of_recordings(html, pages):
         assert sum(len(script.encode()) for script in scripts) <= widgets.MAX_BYTES, name
 
 
+def test_a_page_is_printed_with_its_figures(html, tmp_path):
+    """The program refuses a page of which a figure is not drawn."""
+    page = html / "book" / "papers" / "sample.html"
+    command = [sys.executable, "-m", "hemafl_book.build.pdf", str(page), str(tmp_path / "sample.pdf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_mathematics_is_typeset(address, visit):
     page = visit().open(address, "book/papers/sample.html")
     page.wait_for_selector("mjx-container svg")
