@@ -25,7 +25,7 @@ PLACE_NAMES = {
     "bccd": "BCCD",
     "tecom": "Tecom",
     "cellavision": "CellaVision",
-    MEAN: "mean of the four hospitals",
+    MEAN: "Mean of the four hospitals",
 }
 """What the list of left-out hospitals calls them."""
 
@@ -148,8 +148,9 @@ def describe(found: pd.DataFrame, values: Sequence[Any], place: str, *, real: bo
         if model in last.index
     )  # fmt: skip
     stand_in = "" if real else f"No real images are here: SIMULATED hospitals, {STANDS_FOR[place]} for this. "
+    turn = "each left out in turn" if place == MEAN else "left out"
     return (
-        f"{stand_in}{PLACE_NAMES[place]}, left out: {who_trains(*values)}. "
+        f"{stand_in}{PLACE_NAMES[place]}, {turn}: {who_trains(*values)}. "
         f"After {found['round'].max()} rounds: {worth}; chance {CHANCE:.2f}."
     )
 

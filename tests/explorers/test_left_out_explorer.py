@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -84,6 +85,47 @@ def test_where_nobody_trains_nothing_is_learnt(found):
         first, last = (one[one["round"] == number].set_index("place")["mean"] for number in (0, 5))
         assert (first == last).all()
         assert mean(found, 0, NOBODY, statistics) == pytest.approx(study.CHANCE, abs=0.06)
+
+
+# --- what the chapter says of it -------------------------------------------------------------------
+
+
+def test_the_prediction_of_the_chapter_is_right(found):
+    (asked,) = [
+        cell.source
+        for cell in nbformat.read(PAGE, as_version=4).cells
+        if "asked_of_strangers =" in cell.source
+    ]
+    assert 'right="It gets half as much again, or more."' in asked
+    opens, shows = mean(found, 0, EVERYBODY, "pooled"), mean(found, 20, NOBODY, "own")
+    assert study.CHANCE < opens < study.CHANCE + 0.1, "little above chance"
+    assert shows > 1.5 * opens
+
+
+def test_either_change_helps_and_both_together_help_most(found):
+    as_it_is, both = mean(found, 0, EVERYBODY, "pooled"), mean(found, 20, NOBODY, "own")
+    for one in (mean(found, 0, EVERYBODY, "own"), mean(found, 20, NOBODY, "pooled")):
+        assert as_it_is + 0.1 < one < both - 0.1
+
+
+def test_five_drawn_hospitals_do_by_own_statistics_what_they_cannot_by_pooled_ones(found):
+    as_it_is, twenty = mean(found, 0, EVERYBODY, "pooled"), mean(found, 20, NOBODY, "own")
+    assert mean(found, 5, NOBODY, "own") > as_it_is + 0.75 * (twenty - as_it_is)
+    assert mean(found, 5, NOBODY, "pooled") == pytest.approx(as_it_is, abs=0.02)
+
+
+def test_real_hospitals_beside_drawn_ones_add_nothing(found):
+    for drawn in (5, 20):
+        with_real, without = (mean(found, drawn, others, "own") for others in (EVERYBODY, NOBODY))
+        assert with_real < without + 0.02
+
+
+def test_colour_alone_is_near_the_classifier_at_barcelona_and_below_chance_at_bccd(found):
+    setting = (20, NOBODY, "own")
+    at_barcelona = mean(found, *setting, place="barcelona", model=COLOUR)
+    assert 0 < mean(found, *setting, place="barcelona") - at_barcelona < 0.1
+    assert mean(found, *setting, place="bccd", model=COLOUR) < study.CHANCE
+    assert mean(found, *setting, place="bccd") > study.CHANCE + 0.2
 
 
 # --- a setting, computed on simulated hospitals ------------------------------------------------------
