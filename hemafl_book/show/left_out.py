@@ -5,6 +5,7 @@ simulated hospitals stand for them, and the picture says so.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -74,7 +75,7 @@ def explorer(name: str, recording: FrozenResult, *, initial: Setting, prediction
         "Balanced accuracy by round at a hospital that nobody trained on, for FedAvg and for training in one "
         f"place, with bands that hold 8 of {len(left_out.SEEDS)} seeds, beside colour alone and chance.",
         recorded,
-        compute=compute,
+        compute=Live().compute,
         initial=initial,
         packed=True,
         prediction=prediction,
@@ -97,19 +98,25 @@ def setting(drawn: int, others: str, statistics: str, place: str) -> Setting:
     return drawn, others, WHOSE[statistics], PLACE_NAMES[place]
 
 
-def compute(asked: dict[str, Any], request: Request) -> Picture:
-    """Compute a setting in Jupyter, on real images where they are here, and tell how many seeds are done."""
-    statistics, place = key_of(WHOSE, asked["statistics"]), key_of(PLACE_NAMES, asked["place"])
-    here = set(left_out.SWEEP.reads) <= set(data.available())
-    found = left_out.explore(
-        asked["drawn"],
-        asked["others"],
-        statistics,
-        asked=left_out.ON_REAL if here else left_out.EMBEDDED,
-        report=lambda done: request.say(f"Seed {done} of {len(left_out.SEEDS)}."),
-        stop=request.cancelled,
-    )
-    return picture(found, (asked["drawn"], asked["others"], statistics), place, real=here)
+@dataclass(frozen=True)
+class Live:
+    """Computes settings in Jupyter; ``held`` keeps what was found, since all places come from one."""
+
+    held: dict[tuple[Any, ...], pd.DataFrame] = field(default_factory=dict)
+
+    def compute(self, asked: dict[str, Any], request: Request) -> Picture:
+        """Compute a setting, on real images where they are here, and tell how many seeds are done."""
+        statistics, place = key_of(WHOSE, asked["statistics"]), key_of(PLACE_NAMES, asked["place"])
+        values = (asked["drawn"], asked["others"], statistics)
+        here = set(left_out.SWEEP.reads) <= set(data.available())
+        if (*values, here) not in self.held:
+            self.held[*values, here] = left_out.explore(
+                *values,
+                asked=left_out.ON_REAL if here else left_out.EMBEDDED,
+                report=lambda done: request.say(f"Seed {done} of {len(left_out.SEEDS)}."),
+                stop=request.cancelled,
+            )
+        return picture(self.held[*values, here], values, place, real=here)
 
 
 def key_of(names: dict[str, str], name: str) -> str:

@@ -195,10 +195,14 @@ def test_what_jupyter_computes_without_real_images_says_that_it_is_simulated(mon
     monkeypatch.setattr(explorer, "explore", partial(explorer.explore, seeds=(1,)))
     said = []
     asked = {"drawn": 2, "others": NOBODY, "statistics": shown.WHOSE["own"], "place": "Tecom"}
-    picture = shown.compute(asked, Request(say=said.append))
+    live = shown.Live()
+    picture = live.compute(asked, Request(say=said.append))
     assert picture.summary.startswith("No real images are here: SIMULATED hospitals, east for this. Tecom")
     assert "SIMULATED" in picture.y_title
     assert said == ["Seed 1 of 10."]
+    elsewhere = live.compute({**asked, "place": "Barcelona, second batch"}, Request(say=said.append))
+    assert "SIMULATED hospitals, harbour for this" in elsewhere.summary
+    assert len(said) == 1, "what was found of one place is found of all"
 
 
 def test_a_recorded_picture_has_bands_colour_and_chance_and_says_who_trained(found):
