@@ -65,8 +65,8 @@ def explorer(name: str, recording: FrozenResult, *, initial: Setting, prediction
         What the reader is asked first.
     """
     recorded = {
-        setting(*values, place): picture(found, values, place)
-        for values, found in left_out.SWEEP.read(recording).items()
+        setting(drawn, others, statistics, place): picture(found, (drawn, others, statistics), place)
+        for (drawn, others, statistics), found in left_out.SWEEP.read(recording).items()
         for place in PLACES
     }
     return Explorer(
@@ -148,17 +148,16 @@ def picture(found: pd.DataFrame, values: Sequence[Any], place: str, *, real: boo
 def describe(found: pd.DataFrame, values: Sequence[Any], place: str, *, real: bool = True) -> str:
     """Return in three sentences who trained, and what it is worth at a place."""
     last = left_out.at(found, place if real else STANDS_FOR[place])
-    worth = ", ".join(
-        f"{model} {last.loc[model, 'mean']:.2f}" if model == COLOUR
-        else f"{model} {tell(last.loc[model].to_numpy(dtype=float))}"
-        for model in MODELS
-        if model in last.index
-    )  # fmt: skip
+    means = last["mean"].to_dict()
+    told = {model: tell(last.loc[model].to_numpy(dtype=float)) for model in MODELS if model in means}
+    if COLOUR in told:
+        told[COLOUR] = f"{means[COLOUR]:.2f}"  # a level line without a band
+    worth = ", ".join(f"{model} {text}" for model, text in told.items())
     stand_in = "" if real else f"No real images are here: SIMULATED hospitals, {STANDS_FOR[place]} for this. "
     turn = "each left out in turn" if place == MEAN else "left out"
     return (
         f"{stand_in}{PLACE_NAMES[place]}, {turn}: {who_trains(*values)}. "
-        f"After {found['round'].max()} rounds: {worth}; chance {CHANCE:.2f}."
+        f"After {int(found['round'].max())} rounds: {worth}; chance {CHANCE:.2f}."
     )
 
 
