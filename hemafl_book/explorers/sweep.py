@@ -3,7 +3,8 @@
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -152,6 +153,36 @@ class Sweep(Generic[Outcome]):
         ]
         table = pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True)
         return table[[*keys, *table.columns.drop(keys)]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealSweep(Sweep[Outcome]):
+    """All settings of an explorer that reads real cohorts.
+
+    Its ``explore`` and ``data`` take their folder as ``root``, None for the one that ``HEMAFL_DATA`` names.
+
+    Parameters
+    ----------
+    reads
+        The names of the cohorts, as `hemafl_lib.data.load` knows them.
+    """
+
+    data: Callable[..., Sequence[Provenance]]
+    reads: Sequence[str]
+
+    def at(self, root: Path | None) -> "RealSweep[Outcome]":
+        """Return the sweep with a folder to read from."""
+        return replace(self, explore=partial(self.explore, root=root), data=partial(self.data, root=root))
+
+
+def reads(sweep: Sweep[Any]) -> tuple[str, ...]:
+    """Return the names of the real cohorts that a sweep reads."""
+    return tuple(sweep.reads) if isinstance(sweep, RealSweep) else ()
+
+
+def at_root(sweep: Sweep[Outcome], root: Path | None) -> Sweep[Outcome]:
+    """Return a sweep that reads its real cohorts, if any, in a folder."""
+    return sweep.at(root) if isinstance(sweep, RealSweep) else sweep
 
 
 def _split(table: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], pd.DataFrame]:

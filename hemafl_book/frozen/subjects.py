@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hemafl_book import explorers, papers
-from hemafl_book.explorers.sweep import SETTINGS
+from hemafl_book.explorers.sweep import SETTINGS, at_root, reads
 from hemafl_book.fingerprint import Fingerprint
 from hemafl_book.papers import running
 from hemafl_book.papers.changes import UNCHANGED
@@ -150,7 +150,7 @@ def of_explorer(name: str) -> Subject:
         protocol=partial(explorer_protocol, name),
         code=partial(explorers.code_of, name),
         studies=partial(tuple, (SETTINGS,)),
-        reads=tuple,
+        reads=partial(explorer_reads, name),
         compute=partial(record_explorer, name),
         again=partial(explore_last, name),
     )
@@ -161,6 +161,11 @@ def explorer_protocol(name: str) -> dict[str, Any]:
     return plain(explorers.find(name).protocol())
 
 
+def explorer_reads(name: str) -> tuple[str, ...]:
+    """Return the real cohorts that an explorer reads."""
+    return reads(explorers.find(name))
+
+
 def record_explorer(name: str, out: Path, where: Where, say: Callable[[str], object]) -> None:
     """Compute the recording of an explorer."""
     explorers.record(name, out, say, where, renew=True)
@@ -169,9 +174,9 @@ def record_explorer(name: str, out: Path, where: Where, say: Callable[[str], obj
 def explore_last(name: str, titles: Sequence[str], where: Where) -> Again:
     """Compute the last setting of an explorer; where one setting holds the rows of others, that one does.
 
-    An explorer has no studies, and reads nothing that ``where`` could name.
+    An explorer has no studies.
     """
-    sweep = explorers.find(name)
+    sweep = at_root(explorers.find(name), where.root)
     setting = sweep.settings()[-1]
     tables = sweep.join_settings([setting], [sweep.to_rows(sweep.explore(**setting))])
     return Again(

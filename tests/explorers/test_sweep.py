@@ -2,7 +2,7 @@
 
 import json
 import pkgutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import import_module
 from itertools import permutations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hemafl_book import explorers
 from hemafl_book.cli import app
 from hemafl_book.explorers import EXPLORERS, attack, heterogeneity, morphology, partition, privacy, survival
-from hemafl_book.explorers.sweep import Sweep
+from hemafl_book.explorers.sweep import RealSweep, Sweep, at_root, reads
 from hemafl_book.results import load, stale
 from hemafl_book.show import results
 from hemafl_lib.aggregation import AGGREGATORS
@@ -204,6 +204,27 @@ def test_a_recording_that_lacks_a_setting_is_refused(tmp_path):
     more = replace(SWEEP, controls={"base": (2, 3, 4), "exponent": (1, 2)})
     with pytest.raises(DataError, match=r"no setting \{'base': 4, 'exponent': 1\}; record it again"):
         more.read(load(tmp_path / "r.json"))
+
+
+def test_a_sweep_of_real_cohorts_reads_in_the_folder_that_it_is_told(tmp_path):
+    read_in = []
+
+    def of_a_folder(base, exponent, *, root=None):
+        read_in.append(root)
+        return powers(base, exponent)
+
+    def of_data(root=None):
+        read_in.append(root)
+        return [NOBODY]
+
+    given = {field.name: getattr(SWEEP, field.name) for field in fields(SWEEP)}
+    real = RealSweep(**{**given, "explore": of_a_folder, "data": of_data}, reads=("taleqani",))
+    at_root(real, tmp_path).record(tmp_path / "r.json", lambda text: None)
+    assert read_in == [tmp_path] * 5
+    assert real.read(load(tmp_path / "r.json"))[3, 2] == [1, 3, 9]
+    assert reads(real) == ("taleqani",)
+    assert reads(SWEEP) == ()
+    assert at_root(SWEEP, tmp_path) is SWEEP
 
 
 # --- the pages that show them ----------------------------------------------------------------------
