@@ -25,7 +25,11 @@ def init(
     hospitals: Annotated[str, typer.Option(help="Names of the hospitals, with commas: north,south.")],
     address: Annotated[str, typer.Option(help="HOST:PORT by which hospitals reach the server.")] = ADDRESS,
     secure: Annotated[
-        bool, typer.Option("--secure", help="The server sees sums only; needs three hospitals or more.")
+        bool,
+        typer.Option(
+            "--secure",
+            help="Of updates and statistics the server sees sums only; needs three hospitals or more.",
+        ),
     ] = False,
 ) -> None:
     """Make the keys and the list of who may take part, and a bundle for each hospital."""

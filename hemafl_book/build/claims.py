@@ -45,7 +45,7 @@ class ClaimsDirective(SphinxDirective):
     def row(self, one: claims.Judgement) -> nodes.row:
         """Return a judgement as a row."""
         texts = [nodes.Text(text) for text in (one.claim.number, one.numbers(), one.baselines())]
-        return row_of([nodes.strong(text=one.verdict), self.link(one.claim), *texts])
+        return row_of([nodes.strong(text=one.shown()), self.link(one.claim), *texts])
 
     def link(self, claim: claims.Claim) -> pending_xref:
         """Return what the claim says, as a link to the cell that decides it."""

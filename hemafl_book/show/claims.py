@@ -17,7 +17,7 @@ class Verdicts:
     judgements: Sequence[claims.Judgement]
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        text = [f"{one.verdict}: {one.claim.says} {one.numbers()}" for one in self.judgements]
+        text = [f"{one.shown()}: {one.claim.says} {one.numbers()}" for one in self.judgements]
         return {"text/plain": "\n".join(text), "text/html": html_table(self.judgements)}
 
 
@@ -33,7 +33,7 @@ def html_row(one: claims.Judgement) -> str:
     claim = one.claim
     says = f'<a href="#{claim.anchor}">{html.escape(claim.says)}</a>'
     here = f"{html.escape(one.numbers())}<br><small>{html.escape(claim.ours)}</small>"
-    cells = [f"<b>{one.verdict}</b>", says, html.escape(claim.number), here, html.escape(one.baselines())]
+    cells = [f"<b>{one.shown()}</b>", says, html.escape(claim.number), here, html.escape(one.baselines())]
     return f'<tr id="claim-{claim.name}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -67,7 +67,8 @@ def create(folder: Path, hospitals: list[str], address: str, *, secure: bool) ->
     address
         "HOST:PORT", by which the hospitals reach the server.
     secure
-        Whether the server is to see sums only, for which there have to be at least three hospitals.
+        Whether the server is to see updates and statistics as sums only, for which there have to be at
+        least three hospitals.
 
     Raises
     ------

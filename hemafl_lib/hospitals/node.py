@@ -42,7 +42,8 @@ STANDARD = "standard"
 class NodeConfig(Settings):
     """What a node knows about itself; its number and name alone leave it.
 
-    With ``secure`` it tells nothing but what is summed under masks, whatever the server asks.
+    With ``secure`` it tells updates and statistics summed under masks only, whatever the server asks; what an
+    evaluation gives it tells as it is.
     """
 
     ERROR: ClassVar[type[FederationError]] = FederationError

@@ -23,7 +23,10 @@ CARD, REPORT, TABLE = "card.json", "report.html", "result.csv"
 
 NOT_A_DEVICE = "For research and teaching; not a medical device."
 
-SUMMED = "The server has read the sum of the hospitals' replies and no single one (secure aggregation)."
+SUMMED = (
+    "The server has read the sum of the hospitals' updates or statistics and no single one (secure "
+    "aggregation); the numbers of an evaluation it reads singly."
+)
 READ = "The server has read each hospital's replies."
 
 

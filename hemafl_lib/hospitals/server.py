@@ -128,7 +128,7 @@ def train_survival(grid: PolledGrid, context: Context, place: Place, run: DeepSu
 
 
 def strategy_of(place: Place, job: Job, aggregator: str, rounds: int, deadline: float) -> AggregatorStrategy:
-    """Return the strategy: with secure aggregation one that is told nothing but sums."""
+    """Return the strategy: with secure aggregation one that is told updates as sums only."""
     rule = aggregation.by_name(aggregator)
     settings: dict[str, Any] = {
         "names": place.hospitals,

@@ -132,7 +132,7 @@ def test_secure_statistics_equal_the_plain_ones(start):
     secure = start("cox", names, secure=True, **given)
     np.testing.assert_allclose(frame(secure).to_numpy(), expected, rtol=1e-6)
     report = (secure / "report.html").read_text()
-    assert "The server has read the sum of the hospitals&#x27; replies" in report
+    assert "The server has read the sum of the hospitals&#x27; updates or statistics" in report
 
 
 # --- training --------------------------------------------------------------------------------------

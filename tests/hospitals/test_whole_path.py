@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from hemafl_book.cli import app
 from hemafl_lib import clinic, data, federation, statistics
 from hemafl_lib.data import own
+from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.deployment.programs import find_program, free_ports
 from hemafl_lib.federation.exchange import exchanged_names, get_arrays
 from hemafl_lib.federation.hospital import RunSettings
@@ -87,6 +88,18 @@ def test_what_the_page_shows_of_a_check_is_what_the_command_says(page, tmp_path,
     monkeypatch.chdir(tmp_path)
     shown = transcripts(page)["What the north sees, of forty drawn patients"]
     assert here(command(page, "data check")).splitlines() == shown
+
+
+def test_a_hospital_as_small_as_the_one_of_the_page_refuses_its_grid(page, tmp_path):
+    own_data.north(tmp_path / "north", pictures=1)
+    (tmp_path / "survival.toml").write_text(files(page)["survival.toml"])
+    mapping = own.parse_mapping(files(page)["mapping.toml"], "mapping.toml")
+    north = own.load_own_table(tmp_path / "north", mapping, "north")
+    asked = SurvivalRun(**read_run_file("cox", tmp_path / "survival.toml"), out="")
+    hospitals = [Site(name, north, north.take([]), north.take([])) for name in NAMES]
+    with pytest.raises(FederationError, match="8 of 20 numbers of deaths or withdrawals"):
+        statistics.kaplan_meier(hospitals, grid=asked.grid, minimum=mapping.smallest_count)
+    assert statistics.kaplan_meier(hospitals, grid=asked.grid, minimum=1).table.shape[0] == 10
 
 
 def test_a_line_is_said_whatever_its_numbers():

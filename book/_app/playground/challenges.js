@@ -114,7 +114,7 @@ const CHALLENGES = {
   },
   private: {
     title: "What it costs to hide",
-    task: "Twenty hospitals. Clip the updates and add noise until nobody can tell whether one of them took part: an epsilon of 8 at most. What is left of the model?",
+    task: "Twenty hospitals. Clip the updates and add noise until epsilon is 8 at most: a bound, and a loose one, on what the model tells of any one of them. What is left of it?",
     start: { hospitals: 20, patients: 8, epochs: 3, participation: 0.25, clip: 0.5 },
     fixed: ["hospitals", "bad"],
     check(now) {

@@ -300,8 +300,8 @@ CLAIMS: Sequence[Claim] = (
         says="The maps lie on abnormal nuclei, and are more diffuse on benign cells.",
         number="single overlays",
         rule=cannot_be_told,
-        given={"reason": "data"},
-        ours="nobody has drawn nuclei in the paper's images; ours are normal cells, judged by one network",
+        given={"reason": "no nuclei"},
+        ours="other cells, whose nuclei are drawn: normal ones, judged by one network",
         anchor="attention-sanity",
     ),
     Claim(

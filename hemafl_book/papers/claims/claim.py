@@ -59,6 +59,11 @@ class Judgement:
     found: Sequence[Found]
     beside: Sequence[Found]
 
+    def shown(self) -> str:
+        """Return the verdict for the head of a row: a checked claim that does not stand says so there."""
+        refuted = self.verdict == CHECKED and not stands(self.found, self.claim.given["said"])
+        return f"{self.verdict}: no" if refuted else self.verdict
+
     def numbers(self) -> str:
         """Return our number with its interval, or why there is none."""
         if self.by is None:
@@ -114,14 +119,18 @@ def together(count: int) -> float:
     return 1 - (1 - LEVEL) / count
 
 
+def stands(found: Sequence[Found], said: Sequence[float]) -> bool:
+    """Return whether numbers are those that the claim needs."""
+    return all(one.estimate == needed for one, needed in zip(found, said, strict=True))
+
+
 def against(found: Sequence[Found], said: Sequence[float]) -> str:
     """Return numbers beside what the claim needs: "NOT as the claim says: of the 13 4 (it needs 13)"."""
-    stands = all(one.estimate == needed for one, needed in zip(found, said, strict=True))
     listed = "; ".join(
         written(one) + ("" if one.estimate == needed else f" (it needs {needed:,g})")
         for one, needed in zip(found, said, strict=True)
     )
-    return f"{'as' if stands else 'NOT as'} the claim says: {listed}"
+    return f"{'as' if stands(found, said) else 'NOT as'} the claim says: {listed}"
 
 
 def written(found: Found) -> str:

@@ -17,7 +17,8 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, CANNOT_BE_TOLD, CHECKED)
 
 REASONS = {
     "weights": "the pretrained weights of its networks are not on the machine that made our results",
-    "data": "its data are not public, and ours cannot stand for them",
+    "other tasks": "it compares figures of other tasks, and of images that nobody has shown to be the same",
+    "no nuclei": "nobody has drawn the nuclei in its images",
     "simulated": "our patients are simulated, and what is drawn proves nothing about patients",
     "not given": "the paper gives no number that ours could be compared with",
     "not described": "the paper does not say how it was done",

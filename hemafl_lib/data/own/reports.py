@@ -138,9 +138,9 @@ def leaving(mapping: Mapping) -> list[str]:
         told += [
             f"For the statistics: of {names}, how many values are known, their sum and their sum of squares; "
             "of a 0/1 feature the sum is a number of patients, however few.",
-            f"For Kaplan-Meier, Cox and logistic regression: sums over patients; the hospital refuses those "
-            f"in which fewer than {fewest} patients, but some, died, withdrew or have a label between two "
-            "times.",
+            "For Kaplan-Meier, Cox and logistic regression: sums over patients; the hospital refuses a sum in"
+            f" which some patients, but fewer than {fewest}, died or withdrew between two times, or have a "
+            "label.",
             "For DeepSurv: a network's weights after training, how many patients they rest on, loss and "
             "C-index.",
         ]
@@ -151,6 +151,8 @@ def leaving(mapping: Mapping) -> list[str]:
     return [
         *told,
         "Where the hospital cannot do its part, a sentence that says so and quotes no cell or file.",
-        "No row, image, date, patient's key, column name, file name or folder leaves the hospital. Sums and "
-        "weights can still tell of patients; with secure aggregation the server reads no single hospital's.",
+        "No row, image, date, patient's key, column name, file name or folder leaves the hospital as such. "
+        "Sums and weights can still tell of patients, and of exact times whole rows can be reckoned; with "
+        "secure aggregation the server reads no single hospital's sums and weights. How the model does at "
+        "this hospital, and on how many patients or images, it reads in any case.",
     ]
