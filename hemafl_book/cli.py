@@ -369,7 +369,9 @@ def predict_pictures(
     answers = clinic.as_csv(found.table)
     silent = int(found.table["scope"].str.startswith(OUT_OF_SCOPE).sum())
     if silent > 0:
-        warning = f"Of {len(found.table)} pictures {silent} get no answer, being unlike those it knows. {warning}"
+        warning = (
+            f"Of {len(found.table)} pictures {silent} get no answer, being unlike those it knows. {warning}"
+        )
     if out is None:
         typer.echo(answers, nl=False)
         typer.echo(warning, err=True)
@@ -417,7 +419,9 @@ def export_model(
     to: Annotated[str, typer.Option(help="'page' for the standalone page, or 'onnx'.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The file; its folder is made if need be. By default MODEL.json or MODEL.onnx, here."),
+        typer.Option(
+            help="The file; its folder is made if need be. By default MODEL.json or MODEL.onnx, here."
+        ),
     ] = None,
 ) -> None:
     """Write a saved model as one file, for the standalone page or for another program."""

@@ -122,8 +122,8 @@ def scope_in_words(said: Answers, row: int) -> str:
 def as_csv(table: pd.DataFrame) -> str:
     """Return a table as CSV, with the disclaimer in a last column ``note``.
 
-    What is out of scope shows no probability of any class: out of a file, one would be read as an answer. A text
-    that a spreadsheet could take for a formula gets an apostrophe first.
+    What is out of scope shows no probability of any class, which would be read as an answer. A text that a
+    spreadsheet could take for a formula gets an apostrophe first.
     """
     table = table.assign(note=DISCLAIMER)
     if "scope" in table:
