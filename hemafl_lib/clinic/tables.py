@@ -127,7 +127,7 @@ def as_csv(table: pd.DataFrame) -> str:
     """
     table = table.assign(note=DISCLAIMER)
     if "scope" in table:
-        shares = [name for name in table if name.startswith("p ")]
+        shares = table.columns.astype(str).str.startswith("p ")
         table.loc[table["scope"].str.startswith(OUT_OF_SCOPE), shares] = np.nan
     texts = table.select_dtypes(exclude="number")
     for name in texts:
