@@ -91,6 +91,7 @@ class Keeper:
                 folder = self.folder / free_name(slug(name), taken)
                 save(described(self.paper, self.size, trial, name, run), folder)
                 say(f"The model '{name}' is in {folder}.")
+        say("Give such a folder, then pictures, to 'hemafl predict' and 'hemafl explain'.")
 
 
 def free_name(name: str, taken: set[str]) -> str:

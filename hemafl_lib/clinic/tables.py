@@ -122,9 +122,13 @@ def scope_in_words(said: Answers, row: int) -> str:
 def as_csv(table: pd.DataFrame) -> str:
     """Return a table as CSV, with the disclaimer in a last column ``note``.
 
-    A text that a spreadsheet could take for a formula gets an apostrophe first.
+    What is out of scope shows no probability of any class, which would be read as an answer. A text that a
+    spreadsheet could take for a formula gets an apostrophe first.
     """
     table = table.assign(note=DISCLAIMER)
+    if "scope" in table:
+        shares = table.columns.astype(str).str.startswith("p ")
+        table.loc[table["scope"].str.startswith(OUT_OF_SCOPE), shares] = np.nan
     texts = table.select_dtypes(exclude="number")
     for name in texts:
         table[name] = texts[name].astype(str).str.replace(FORMULA, r"'\g<0>", regex=True)

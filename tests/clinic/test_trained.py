@@ -61,7 +61,8 @@ def test_each_arm_of_the_first_seed_is_kept_and_answers_as_it_was_scored(tmp_pat
         "isolated-site-0",
         "isolated-site-1",
     ]
-    assert len(said) == 3
+    assert len(said) == 4
+    assert "hemafl predict" in said[-1]
     model = clinic.load(tmp_path / "fedavg")
     scored = next(p for p in answers if (p.arm, p.seed, p.where) == ("FedAvg", 0, "joint"))
     # The kept model is rounded: its probabilities, without the card's temperature, are close to the scored.

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from builders.clinic import a_model
+from builders.clinic import a_card, a_model, a_scope
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -80,6 +80,30 @@ def test_export_writes_one_file_for_the_page(place):
     done = call("export", place / "model", "--to", "page", "--out", place / "page.json")
     assert done.exit_code == 0, done.output
     assert json.loads((place / "page.json").read_text())["format"] == "hemafl page model"
+
+
+@pytest.mark.parametrize(("to", "suffix"), [("page", "json"), ("onnx", "onnx")])
+def test_export_names_the_file_after_the_model_where_none_is_given(place, monkeypatch, to, suffix):
+    monkeypatch.chdir(place)
+    done = call("export", "model", "--to", to)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"model.{suffix} holds the model.")
+    assert (place / f"model.{suffix}").stat().st_size > 0
+
+
+def test_a_folder_of_models_is_answered_with_their_names(place):
+    done = call("predict", place, place / "cells")
+    assert done.exit_code == 1
+    assert str(place / "model") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_out_of_scope_is_counted_and_has_no_probability_in_the_file(place):
+    clinic.save(a_model(a_card(scope=(a_scope(1e-9),))), place / "narrow")
+    done = call("predict", place / "narrow", place / "cells", "--out", place / "table.csv")
+    assert "Of 2 pictures 2 get no answer" in done.stdout
+    table = pd.read_csv(place / "table.csv")
+    assert table.filter(regex="^p ").isna().all(axis=None)
 
 
 @pytest.mark.parametrize(

@@ -1042,7 +1042,31 @@ def test_the_shipped_page_is_small_and_answers_its_samples_as_python_does(start,
         assert lacking.is_visible() == (family == "white cells")
         page.emulate_media(media="print")
         assert ("no class for blasts" in lacking.inner_text()) == (family == "white cells")
+        assert ("a field of several" in lacking.inner_text()) == (family == "white cells")
         page.emulate_media(media="screen")
+
+
+def test_the_report_of_the_shipped_models_is_one_sheet_of_paper(start, shipped):
+    page = start(shipped.as_uri())
+    page.get_by_label("Your remark").fill("Seen by two of us.")
+    page.wait_for_function("""() => [...document.querySelectorAll(".deletion, .forgetting")]
+      .every((each) => /[^.][.]$/.test(each.textContent))""")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) == 1
+
+
+@pytest.mark.parametrize("arm", clinic_page.ARMS)
+def test_a_drawn_field_of_many_cells_is_often_answered_as_the_page_warns(arm, repository):
+    model = clinic.load(repository / "book" / "clinic" / "models" / "white-cells" / arm)
+    fields = smear.simulate(12, size=224, classes=smear.LEUKAEMIA, seed=3, masks=False)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in fields.images]
+    pixels = np.stack([resize(picture, model.size) for picture in pictures]).transpose(0, 3, 1, 2)
+    said = clinic.answer(model, torch.from_numpy(np.ascontiguousarray(pixels)))
+    named = np.array(model.card.classes)[said.predicted[~said.out_of_scope]]
+    assert 3 <= len(named) <= 9
+    assert (named == "platelet").sum() > len(named) / 2
+    assert said.probabilities[~said.out_of_scope].max() > 0.9
 
 
 @pytest.mark.real

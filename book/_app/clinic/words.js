@@ -59,7 +59,7 @@ function setInWords(model, found) {
 
 // What the book's models of a family would never say, whatever the picture shows.
 const NOT_AMONG_CLASSES = {
-  "white cells": "The book's models have no class for blasts, reactive or malignant lymphocytes, plasma cells or smudge cells.",
+  "white cells": "The book's models have no class for blasts, reactive or malignant lymphocytes, plasma cells or smudge cells. They read one cell: a field of several may be called a platelet without a warning, so cut each cell out first.",
 };
 
 // Where the weight of a map lies.

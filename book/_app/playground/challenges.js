@@ -1,8 +1,9 @@
 "use strict";
 
-// Challenges check themselves. `start` is the setting with which one opens, `fixed` names what must stay so, and
-// `check(now, before)` returns whether it is done, and a sentence on how far it is. `now` and `before` are runs:
-// { setting, rounds (of the federation), rivals (by round), bad, epsilon, guess }.
+// Challenges check themselves. `start` is the setting with which one opens, `fixed` names what must stay so: all that
+// would reach the number asked for without what the challenge is about. `check(now, before)` returns whether it is done,
+// and a sentence on how far it is. `now` and `before` are runs: { setting, rounds (of the federation), rivals (by round),
+// bad, epsilon, guesses (which hospital is the bad one, the first guess first) }.
 
 const last = (list) => list[list.length - 1];
 const ended = ({ setting, rounds }) => rounds.length >= setting.rounds;
@@ -14,6 +15,12 @@ function aloneOf(run) {
   const known = last(run.rivals.filter(({ round, alone }) => alone !== null && round <= run.rounds.length));
   return known === undefined ? null : { round: known.round, ...known.alone };
 }
+
+const startOf = (name) => ({ ...defaults(), ...CHALLENGES[name].start });
+const changed = (name, setting) => CHALLENGES[name].fixed.filter((key) => setting[key] !== startOf(name)[key]);
+
+const HOSPITALS = ["hospitals", "patients", "alpha", "quantity", "stain", "bad"];    // and what they do
+const LOSSES = ["participation", "lost", "clip", "noise"];    // what makes any federation worse
 
 const rounded = (value) => `${Math.round(100 * value)} %`;
 const sameBut = (left, right, name) => Object.keys(SETTINGS).every((key) => key === name || left[key] === right[key]);
@@ -40,7 +47,7 @@ const CHALLENGES = {
     title: "Each succeeds, all fail",
     task: "Make FedAvg fail (45 % or less) though every hospital alone reads its own patients well (80 % on average). No bad hospital allowed.",
     start: {},
-    fixed: ["aggregator", "bad"],
+    fixed: ["aggregator", "bad", ...LOSSES],
     check(now) {
       const early = wait(now);
       if (early) return early;
@@ -52,7 +59,7 @@ const CHALLENGES = {
     title: "Rescue it",
     task: "Hospitals with hardly any kind in common. Bring the shared model to 60 % without changing hospitals or patients.",
     start: { alpha: 0.02, stain: 0 },
-    fixed: ["hospitals", "patients", "alpha", "quantity", "stain", "bad"],
+    fixed: [...HOSPITALS, "seed"],
     check(now) {
       const early = wait(now);
       return early ?? { done: last(now.rounds).joint >= 0.6, words: `The shared model reads ${scoreOf(now)}.` };
@@ -62,7 +69,7 @@ const CHALLENGES = {
     title: "One against all",
     task: "One hospital sends the opposite, and the mean is lost. Choose an aggregator that reads 60 % all the same.",
     start: { bad: "opposite" },
-    fixed: ["hospitals", "patients", "bad"],
+    fixed: Object.keys(SETTINGS).filter((name) => name !== "aggregator"),
     check(now) {
       const early = wait(now);
       return early ?? { done: last(now.rounds).joint >= 0.6, words: `Under ${SETTINGS.aggregator.options[now.setting.aggregator]}: ${scoreOf(now)}.` };
@@ -86,22 +93,24 @@ const CHALLENGES = {
     title: "Find the bad hospital",
     task: "One of the hospitals sends the opposite of what it learned. Which? Play, and look at how far apart the replies lie.",
     start: { bad: "opposite", hidden: "yes", seed: 3, aggregator: "FedMedian" },
-    fixed: ["bad", "hidden"],
+    fixed: ["hospitals", "bad", "hidden"],
     guesses: true,
-    check(now) {
+    check(now, before) {
       if (now.rounds.length === 0) return { done: false, words: "Play a round first." };
-      if (now.guess === null) return { done: false, words: "Name the hospital." };
-      const done = now.guess === now.bad.hospital;
-      return { done, words: done ? "That is the one." : "No, that one is honest. Look at the largest distances." };
+      if (now.guesses.length === 0) return { done: false, words: "Name the hospital." };
+      if (last(now.guesses) !== now.bad.hospital) return { done: false, words: "No, that one is honest. Look at the largest distances." };
+      const same = before.filter(({ setting }) => setting.seed === now.setting.seed);
+      const wrong = [now, ...same].flatMap(({ guesses }) => guesses).some((guess) => guess !== now.bad.hospital);
+      return { done: !wrong, words: wrong ? "That is the one, though not at the first guess: take another seed, and look before you name it." : "That is the one." };
     },
   },
   price: {
     title: "What protection costs",
     task: "Where kinds differ (alpha 0.3) and nobody is bad, a rule that trusts one reply loses: show that Krum is ten points worse than FedAvg.",
     start: { alpha: 0.3, aggregator: "Krum" },
-    fixed: ["bad"],
+    fixed: ["alpha", "bad", ...LOSSES],
     check(now, before) {
-      const runs = [now, ...before].filter(ended);
+      const runs = [now, ...before].filter((run) => ended(run) && changed("price", run.setting).length === 0);
       for (const krum of runs.filter(({ setting }) => setting.aggregator === "Krum")) {
         const mean = runs.find(({ setting }) => setting.aggregator === "FedAvg" && sameBut(setting, krum.setting, "aggregator"));
         if (mean) {
@@ -129,7 +138,7 @@ const CHALLENGES = {
     title: "Few words",
     task: "Five hospitals, 70 %, and at most 1.2 megabytes sent in all.",
     start: {},
-    fixed: ["hospitals", "bad"],
+    fixed: HOSPITALS,
     check(now) {
       const early = wait(now);
       if (early) return early;
@@ -139,21 +148,22 @@ const CHALLENGES = {
   },
   loser: {
     title: "Who loses?",
-    task: "Find a setting in which an honest hospital reads its own patients at least ten points worse with the shared model than alone. No bad hospital.",
+    task: "Find a setting in which the shared model reads 60 % of all cells, and yet an honest hospital reads its own patients at least twenty points worse with it than alone. No bad hospital.",
     start: { alpha: 1 },
-    fixed: ["bad"],
+    fixed: ["bad", ...LOSSES],
     check(now) {
       const early = wait(now);
       if (early) return early;
       const losses = aloneOf(now).own.map((own, h) => own - last(now.rounds).own[h]), most = Math.max(...losses);
-      return { done: most >= 0.1, words: `Hospital ${hospitalName(losses.indexOf(most))} loses most: ${Math.round(100 * most)} points.` };
+      const done = most >= 0.2 && last(now.rounds).joint >= 0.6;
+      return { done, words: `Hospital ${hospitalName(losses.indexOf(most))} loses most: ${Math.round(100 * most)} points. The shared model reads ${scoreOf(now)}.` };
     },
   },
   colour: {
     title: "Is it only colour?",
     task: "Find a federation of three hospitals or more, nobody bad, that after ten rounds is no better than a rule that sees only mean colours.",
     start: {},
-    fixed: ["bad"],
+    fixed: ["rate", "bad", ...LOSSES],
     check(now) {
       const early = wait(now);
       if (early) return early;

@@ -26,7 +26,7 @@ function restart() {
   waiting = true;
   chosen = null;
   run = {
-    setting: { ...setting }, rounds: [], rivals: [], hospitals: [], bad: null, colour: null, guess: null,
+    setting: { ...setting }, rounds: [], rivals: [], hospitals: [], bad: null, colour: null, guesses: [],
     classes: DATA.classes.length, names: DATA.classes, test: TESTED, labels: DATA.label,
     epsilon: DATA.privacy.epsilons[`${setting.noise}/${setting.participation}/${setting.rounds}`] ?? null,
     pictures: new Map(), images: new Map(),
@@ -231,7 +231,8 @@ function showButtons() {
   const over = ended(run), able = playable(setting);
   $("play").textContent = playing ? "Pause" : over ? "Play again" : "Play";
   $("play").disabled = !able;
-  $("step").disabled = !able || playing || waiting || over;
+  // Not `disabled`: a button that is takes the focus away from who presses it on a keyboard.
+  $("step").setAttribute("aria-disabled", String(!able || playing || waiting || over));
 }
 
 // --- challenges --------------------------------------------------------------------------------------
@@ -243,8 +244,7 @@ function showChallenges() {
     if ($("list") === null) $("challenges").replaceChildren(listOfChallenges());
     return;
   }
-  const { title, task, fixed, guesses, check } = CHALLENGES[challenge];
-  const broken = fixed.filter((name) => setting[name] !== startOf(challenge)[name]);
+  const { title, task, guesses, check } = CHALLENGES[challenge], broken = changed(challenge, setting);
   const { done, words } = broken.length > 0
     ? { done: false, words: `Leave as it was: ${broken.map((name) => SETTINGS[name].label).join(", ")}.` } : check(run, before);
   if (done) solved.add(challenge);
@@ -263,8 +263,6 @@ function showChallenges() {
   $("verdict").textContent = `${done ? "Done. " : ""}${words}`;
 }
 
-const startOf = (name) => ({ ...defaults(), ...CHALLENGES[name].start });
-
 function listOfChallenges() {
   const list = element("ul", { id: "list" });
   for (const [name, { title, task }] of Object.entries(CHALLENGES)) {
@@ -277,9 +275,9 @@ function listOfChallenges() {
 function guessing() {
   const options = run.hospitals.map(({ name, number }) => element("option", { value: number }, `Hospital ${name}`));
   const select = element("select", { "aria-label": "The bad hospital" }, element("option", { value: "" }, "Which one?"), ...options);
-  select.value = run.guess ?? "";
+  select.value = last(run.guesses) ?? "";
   select.addEventListener("change", () => {
-    run.guess = select.value === "" ? null : Number(select.value);
+    if (select.value !== "") run.guesses.push(Number(select.value));
     showChallenges();
     $("challenges").querySelector("select").focus();
   });
@@ -346,7 +344,7 @@ async function start() {
   sheet = await decodeSheet(DATA);
   makeControls();
   $("play").addEventListener("click", play);
-  $("step").addEventListener("click", step);
+  $("step").addEventListener("click", () => { if ($("step").getAttribute("aria-disabled") === "false") step(); });
   $("restart").addEventListener("click", restart);
   window.addEventListener("hashchange", readPage);
   window.addEventListener("resize", () => { ring.draw(); showCurves(); });
