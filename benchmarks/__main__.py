@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import commands, engines, maps, prefix, scale, wires
+from benchmarks import commands, engines, maps, nodes, prefix, scale, wires
 from benchmarks.timing import Report
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import check_target, read_json, write_json
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "wires": wires.measure,
     "maps": maps.measure,
     "commands": commands.measure,
+    "nodes": nodes.measure,
 }
 
 

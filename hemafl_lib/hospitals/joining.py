@@ -15,7 +15,7 @@ from pathlib import Path
 from hemafl_lib.data import own
 from hemafl_lib.errors import FederationError, one_line
 from hemafl_lib.federation.engines.deployment import keys
-from hemafl_lib.federation.engines.deployment.deployment import flower_environment
+from hemafl_lib.federation.engines.deployment.deployment import flower_environment, swift
 from hemafl_lib.federation.engines.deployment.node import LONGEST, answer_one
 from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports
 from hemafl_lib.federation.engines.pauses import Pauses
@@ -96,7 +96,7 @@ def keep_running(
         if start == 0:
             say(shown(command(port)))
             say(f"{told.name} calls the server at {told.address}; Ctrl-C ends it.")
-        supernode = programs.start("SuperNode", command(port), environment)
+        supernode = programs.start("SuperNode", swift(command(port)), environment)
         try:
             with Tasks(f"http://{HERE}:{port}", secret) as tasks:
                 answer_messages_of(supernode, tasks, say)

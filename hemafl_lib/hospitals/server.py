@@ -159,8 +159,11 @@ class StandardGrid(WireGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Send the messages with the record beside theirs; return the replies."""
-        told = [with_records(message, **{STANDARD: self.record}) for message in messages]
+        """Send the messages with the record beside their arrays, where there are any; return the replies."""
+        told = [
+            with_records(message, **{STANDARD: self.record}) if message.content.array_records else message
+            for message in messages
+        ]
         return self.carry(told, timeout).values()
 
 

@@ -18,6 +18,7 @@ from hemafl_lib.federation.mods import check_kind
 from hemafl_lib.federation.replies import EXAMPLES, NUMBER
 from hemafl_lib.federation.wire import Wire, WireGrid, trained_arrays
 from hemafl_lib.partition import Site
+from hemafl_lib.secure.bundle import unbundled
 from hemafl_lib.secure.grid import MASKED, SECURE, SUMMED, SecureGrid, asked_of, digest_of
 from hemafl_lib.secure.keys import PublicKeys
 from hemafl_lib.secure.packing import pack_sums, pack_update
@@ -132,6 +133,7 @@ class SecureAggregation(Settings, Wire):
     ) -> Message:
         party = take(context, asked)
         party.accept(told_by(asked, "present", list), told_by(asked, "sealed", list))
+        message.content = unbundled(message.content)
         training = message.metadata.message_type == MessageType.TRAIN
         if training:
             refuse_again(message, context)

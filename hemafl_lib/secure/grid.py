@@ -15,6 +15,7 @@ from hemafl_lib.federation.exchange import from_record, get_record
 from hemafl_lib.federation.flower_private import node_absence
 from hemafl_lib.federation.replies import EXAMPLES
 from hemafl_lib.federation.wire import WireGrid, stand_in, with_records
+from hemafl_lib.secure.bundle import bundled
 from hemafl_lib.secure.fixed_point import Vector
 from hemafl_lib.secure.keys import KEY, PublicKeys, digest
 from hemafl_lib.secure.packing import unpack_mean, unpack_sums, update_size
@@ -123,7 +124,7 @@ class Session:
             }
             for node in dealt
         }
-        self.masked = self._ask("mask", forwarded, with_content=True)
+        self.masked = self._ask("mask", forwarded, bundled(next(iter(self.messages.values())).content))
         vectors = self._usable(self.masked, self._vector)
         self.masked = {node: self.masked[node] for node in vectors}
         survivors = [number for number in present if nodes[number] in vectors]
@@ -170,14 +171,14 @@ class Session:
         }
 
     def _ask(
-        self, step: str, told: Mapping[int, Mapping[str, Any]], *, with_content: bool = False
+        self, step: str, told: Mapping[int, Mapping[str, Any]], content: RecordDict | None = None
     ) -> dict[int, Message]:
-        """Return the replies to one step, by node in the order of the messages."""
+        """Return the replies to one step, by node in the order of the messages; all get ``content``, too."""
         asked = []
         for node, more in told.items():
             record = ConfigRecord({"step": step, "session": self.id, **more})
-            original = self.messages[node]
-            asked.append(with_records(original if with_content else bare(original), **{SECURE: record}))
+            message = like(self.messages[node], content or RecordDict())
+            asked.append(with_records(message, **{SECURE: record}))
         replies = self.grid.carry(asked, self.timeout)
         return {node: replies[node] for node in told if node in replies}
 
@@ -238,10 +239,10 @@ class Session:
         return forms.pop() if forms else ""
 
 
-def bare(message: Message) -> Message:
-    """Return a message of the same kind to the same node with nothing in it."""
+def like(message: Message, content: RecordDict) -> Message:
+    """Return a message of the same kind to the same node with another content."""
     kind, node = message.metadata.message_type, message.metadata.dst_node_id
-    return Message(RecordDict(), dst_node_id=node, message_type=kind)
+    return Message(content, dst_node_id=node, message_type=kind)
 
 
 def asked_of(content: RecordDict) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks import commands, engines, jobs, loops, maps, scale, timing
 from benchmarks.__main__ import BENCHES, main
 from hemafl_book import cli
-from hemafl_lib import data
+from hemafl_lib import data, federation
 from hemafl_lib.data import own
 from hemafl_lib.federation import by_hand, parameter_hash
 from hemafl_lib.files import read_json
@@ -196,6 +196,24 @@ def test_the_report_on_wires(tmp_path):
     assert 1 < by_wire["secure aggregation"]["bytes ratio"] < 3
     assert by_wire["top 5 %"]["bytes ratio"] < by_wire["8 bits"]["bytes ratio"] < 1
     assert set(report["targets"]) == {"4 hospitals: secure / plain, CPU"}
+
+
+def test_the_report_on_nodes(tmp_path, monkeypatch):
+    """On threads: what starts SuperNodes is tested where they are."""
+    for name in ("run", "run_over"):
+        way = getattr(federation, name)
+        monkeypatch.setattr(
+            federation, name, lambda *sites, way=way, **given: way(*sites, **given | {"engine": "local"})
+        )
+    asked = "--nodes 3 --images 2 --size 16 --rounds 3 --repetitions 2"
+    report = run("nodes", tmp_path / "nodes.json", *asked.split())
+    assert [row["way"] for row in report["runs"]] == ["plain", "secure aggregation"]
+    assert all(row["s a round"] >= 0 and row["CPU s a round"] >= 0 for row in report["runs"])
+    assert set(report["targets"]) == {
+        "3 nodes: s until the first round",
+        "3 nodes: a round, secure / plain",
+        "3 nodes: CPU of a round, secure / plain",
+    }
 
 
 @pytest.mark.parametrize("name", ["flchain", "sickle-cell"])

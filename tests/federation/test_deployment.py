@@ -376,7 +376,7 @@ federation.run(sites(1), model=linear(), rounds=1000, engine="deployment")
     try:
         # A program's log is there before its command line, and a child may show its parent's for a moment.
         named = functools.partial(processes_that_name, str(tmp_path))
-        assert eventually(lambda: any("flower-supernode" in command for command in named()), 90)
+        assert eventually(lambda: any("supernode.py --superlink" in command for command in named()), 90)
         superlink = next(command for command in named() if "--enable-supernode-auth" in command)
         port = int(superlink.split("--port ")[1].split()[0])
         process.send_signal(signal.SIGINT)

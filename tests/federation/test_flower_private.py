@@ -3,11 +3,16 @@
 import ast
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from hemafl_lib.federation import flower_private
+from hemafl_lib.federation.engines.deployment import supernode
+
+SUPERNODE = Path(flower_private.__file__).parent / "engines" / "deployment" / "supernode.py"
+"""The program that is run by itself, so that it names what it changes of Flower's."""
 
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation")
 """What Flower documents; of ``flwr.clientapp`` and ``flwr.serverapp`` also ``mod`` and ``strategy``."""
@@ -47,6 +52,8 @@ REMEDIES = {
     "flwr.proto.control_pb2:StartRunRequest": ADMINISTER,
     "flwr.proto.fab_pb2:Fab": ADMINISTER,
     "flwr.cli.build:build_fab_from_files": ADMINISTER,
+    "flwr.supernode.cli:flower_supernode": "see what the command `flower-supernode` calls, and call that in "
+    "`supernode`.",
 }
 """What to do when a new Flower lacks a name, "module:name"."""
 
@@ -84,8 +91,9 @@ def test_flower_still_has_every_private_name():
     )
 
 
-def test_the_private_names_are_those_that_the_module_imports():
-    private = {name for name in imported_from_flower(Path(flower_private.__file__)) if not is_public(name)}
+def test_the_private_names_are_those_that_the_two_files_import():
+    files = (Path(flower_private.__file__), SUPERNODE)
+    private = {name for path in files for name in imported_from_flower(path) if not is_public(name)}
     assert private == set(REMEDIES)
 
 
@@ -94,7 +102,7 @@ def test_no_other_module_imports_a_private_name(folder, repository):
     found = {
         f"{path.relative_to(repository)} imports {name}"
         for path in (repository / folder).rglob("*.py")
-        if not path.samefile(flower_private.__file__)
+        if not path.samefile(flower_private.__file__) and not path.samefile(SUPERNODE)
         for name in imported_from_flower(path)
         if not is_public(name)
     }
@@ -129,3 +137,23 @@ def test_what_is_replaced_inside_the_clients_of_flower_is_there():
     client = flower_private.connect(RuntimeHttpClient, "http://127.0.0.1:1", None)
     assert not client._client.trust_env
     client.close()
+
+
+def test_flowers_loop_waits_as_the_supernode_of_the_library_tells_it(monkeypatch):
+    """It waits 3 s for a message and 0.5 s for a reply by `time.sleep`, and uses nothing else of `time`."""
+    loop = importlib.import_module(supernode.LOOP)
+    asked = [
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(Path(loop.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("time.")
+    ]
+    assert set(asked) == {"time.sleep"}, "see how Flower's SuperNode waits now, and shorten that in `Waits`."
+    slept = []
+    monkeypatch.setattr(supernode, "time", SimpleNamespace(sleep=slept.append))
+    waits = supernode.Waits()
+    for seconds in [3] * 30 + [0.5] * 15 + [3]:
+        waits.sleep(seconds)
+    assert slept[0] == slept[30] == slept[-1] == supernode.SHORTEST
+    assert slept[29] == 3
+    assert slept[44] == 0.5
+    assert slept[:30] == sorted(slept[:30])

@@ -27,6 +27,8 @@ from hemafl_lib.models import AttentionCNN
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, inversion
 from hemafl_lib.secure import NoiseShare, SecureAggregation, SecureGrid
+from hemafl_lib.secure.bundle import bundled, unbundled
+from hemafl_lib.secure.grid import asked_of, digest_of
 from hemafl_lib.seeds import torch_generator
 from hemafl_lib.training import Recipe
 
@@ -486,7 +488,9 @@ class TwoFaced(SecureGrid):
     def carry(self, messages, timeout):
         first = messages[0].content
         if first["secure"]["step"] == "mask":
-            first["arrays"] = to_record({k: v + 1 for k, v in from_record(first["arrays"]).items()})
+            told = unbundled(first)
+            told["arrays"] = to_record({k: v + 1 for k, v in from_record(told["arrays"]).items()})
+            first["bundle"] = bundled(told)["bundle"]
         return super().carry(messages, timeout)
 
 
@@ -537,6 +541,32 @@ def test_a_round_is_summed_once():
     for replies, number in ((again, 2), (earlier, 1)):
         (reason,) = reasons(replies)
         assert f"update of round {number} after that of round 2" in reason
+
+
+def test_arrays_travel_as_one_and_come_out_to_the_byte():
+    columns_first = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    records = {
+        "arrays": to_record({"b": np.zeros((0, 2)), "a": columns_first}),
+        "standard": to_record({"a": np.array(7)}),
+        "none": to_record({}),
+        "config": ConfigRecord({"server-round": 1}),
+    }
+    one = bundled(RecordDict(records))
+    assert {name: list(record) for name, record in one.items()} == {
+        "config": ["server-round"],
+        "bundle": ["bundle"],
+    }
+    assert digest_of(asked_of(unbundled(one))) == digest_of(asked_of(RecordDict(records)))
+    assert unbundled(RecordDict(records)) == RecordDict(records)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[", b"[1]", b'{"a": 1}', b'{"a": {"b": 1}}', b'{"a": {"b": [1, 2, 3, 0]}}']
+)
+def test_a_bundle_that_is_none_is_refused(text):
+    data = np.frombuffer(len(text).to_bytes(8) + text, np.uint8)
+    with pytest.raises(PrivacyError, match=r"the server's arrays cannot be told apart"):
+        unbundled(RecordDict({"bundle": to_record({"bundle": data})}))
 
 
 def step(grid, messages, **record):

@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass
 
-SHORTEST = 0.1
+SHORTEST = 0.05
 """Seconds of the first pause after an answer."""
 
-GROWTH = 1.5
+GROWTH = 1.3
 """How much longer each pause is than the one before."""
 
 

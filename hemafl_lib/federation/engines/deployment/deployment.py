@@ -59,6 +59,9 @@ clientapp = "hemafl_lib.federation.engines.deployment.node:app"
 SECRET = "shared.secret"
 """File of what proves to a SuperLink or SuperNode that a program beside it may do its tasks."""
 
+SUPERNODE = (sys.executable, "-P", str(Path(__file__).with_name("supernode.py")))
+"""What stands for ``flower-supernode`` where the library starts one: the same with shorter pauses."""
+
 DEADLINE = 120.0
 """Seconds for a program to come up; on an idle machine the SuperLink takes two, three SuperNodes five."""
 
@@ -160,7 +163,9 @@ class Deployment:
     def start_node(self, node: Node) -> None:
         """Start a node's programs, again once the SuperLink knows that the node was away."""
         environment = flower_environment(self.folder)
-        node.programs = [self.programs.start(*each, environment) for each in node.commands.items()]
+        node.programs = [
+            self.programs.start(name, swift(command), environment) for name, command in node.commands.items()
+        ]
 
     def wait_for(self, node: Node) -> None:
         """Return when a node that was started is connected."""
@@ -221,6 +226,12 @@ def deploy() -> Iterator[Deployment]:
         with closing(SuperLink(f"{HOST}:{port}", folder / keys.AUTHORITY)) as superlink:
             wait_until(superlink.is_up, program, "it answered", DEADLINE)
             yield Deployment(programs, f"{HOST}:{port}", program, superlink)
+
+
+def swift(command: Sequence[str]) -> list[str]:
+    """Return a command with `SUPERNODE` in the place of Flower's own program for it."""
+    program, *options = command
+    return [*(SUPERNODE if program == "flower-supernode" else [program]), *options]
 
 
 def flower_environment(folder: Path) -> dict[str, str]:
