@@ -148,23 +148,25 @@ def strategy_of(place: Place, job: Job, aggregator: str, rounds: int, deadline: 
 class StandardGrid(WireGrid):
     """Flower's `Grid` that tells every hospital the means and deviations over all.
 
-    ``scale`` says whether features are to be scaled; unknown values are filled in any case.
+    ``scale`` says whether features are to be scaled; unknown values are filled in any case. With secure
+    aggregation, what is ``told`` is part of what the hospitals' masks are made from.
     """
 
     def __init__(self, grid: Grid, standard: Standardisation, *, scale: bool) -> None:
         super().__init__(grid)
-        told = {name: standard.table[name].to_numpy(np.float64) for name in ("mean", "sd")}
-        self.record = to_record({**told, "scale": np.array(int(scale), dtype=np.int64)})
+        values = {name: standard.table[name].to_numpy(np.float64) for name in ("mean", "sd")}
+        record = to_record({**values, "scale": np.array(int(scale), dtype=np.int64)})
+        self.told = {STANDARD: record}
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Send the messages with the record beside their arrays, where there are any; return the replies."""
-        told = [
-            with_records(message, **{STANDARD: self.record}) if message.content.array_records else message
+        """Send the messages with ``told`` beside their arrays, where there are any; return the replies."""
+        more = [
+            with_records(message, **self.told) if message.content.array_records else message
             for message in messages
         ]
-        return self.carry(told, timeout).values()
+        return self.carry(more, timeout).values()
 
 
 # --- statistics ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -147,7 +147,10 @@ class Session:
 
     def _question(self) -> bytes:
         """Return a digest of what the sites are asked; raise `PrivacyError` if it is not the same for all."""
-        first, *others = [asked_of(message.content) for message in self.messages.values()]
+        told = told_beside(self.grid.grid)
+        first, *others = [
+            asked_of(RecordDict({**message.content, **told})) for message in self.messages.values()
+        ]
         if any(other != first for other in others):
             raise PrivacyError(
                 "the sites are not all sent the same arrays and config, so there is no sum; let the server "
@@ -237,6 +240,18 @@ class Session:
         if len(forms) > 1 or len({vector.shape for vector in vectors}) > 1:
             raise PrivacyError("the sites have summed different arrays; let each run this library.")
         return forms.pop() if forms else ""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A grid that carries messages with more beside their arrays than it was given: ``told``, by record."""
+
+    told: Mapping[str, ArrayRecord]
+
+
+def told_beside(grid: Grid) -> Mapping[str, ArrayRecord]:
+    """Return what a grid tells every site beside the arrays of a message, which is part of what it asks."""
+    return grid.told if isinstance(grid, Telling) else {}
 
 
 def like(message: Message, content: RecordDict) -> Message:

@@ -22,6 +22,7 @@ from hemafl_lib.hospitals import node, server, settings
 from hemafl_lib.hospitals.settings import APPS, Place, read_run_file, run_config
 from hemafl_lib.models import load_model
 from hemafl_lib.partition import Site, split
+from hemafl_lib.secure import SecureAggregation
 
 FEATURES = ("age", "male", "haemoglobin")
 
@@ -181,6 +182,34 @@ def test_secure_training_gives_the_plain_model_to_fixed_point(start, folders):
         out.rename(folders / f"kept-{secure}")
     assert not np.array_equal(models[0], np.zeros_like(models[0]))
     np.testing.assert_allclose(models[0], models[1], rtol=0, atol=1e-6)
+
+
+def test_a_hospital_that_is_lost_in_a_secure_round_is_not_in_the_mean(start, folders, monkeypatch):
+    """It has dealt its shares, so that its masks must be taken away from what the others sent."""
+    own_data.south(folders / "east")
+    names = ("north", "south", "west", "east")
+    masked = SecureAggregation.__call__
+
+    def fall(self, message, context, call_next):
+        asked = message.content.get("secure", {}).get("step"), context.node_config["site"]
+        if message.metadata.message_type == "train" and asked == ("mask", "east"):
+            raise RuntimeError("the hospital's line is cut")
+        return masked(self, message, context, call_next)
+
+    monkeypatch.setattr(SecureAggregation, "__call__", fall)
+    given = {"features": ",".join(FEATURES), "rounds": 1, "hidden": "4"}
+    out = start("deepsurv", names, secure=True, **given)
+    run = APPS["deepsurv"](out=str(out), **given)
+    sites = [Site(site.name, *split(site.train, seed=0)) for site in simulated(folders, names)]
+    expected = federation.run(
+        statistics.standardise(sites, minimum=1).apply(sites)[:3],
+        model=run.model(),
+        recipe=run.recipe(),
+        rounds=1,
+    )
+    found = get_arrays(load_model(out / "model.safetensors"), exchanged_names(run.model()))
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected.parameters[name], rtol=0, atol=1e-6)
 
 
 class Died(Exception):
