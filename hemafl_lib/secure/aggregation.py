@@ -20,7 +20,7 @@ from hemafl_lib.federation.wire import Wire, WireGrid, trained_arrays
 from hemafl_lib.partition import Site
 from hemafl_lib.secure.bundle import unbundled
 from hemafl_lib.secure.grid import MASKED, SECURE, SUMMED, SecureGrid, asked_of, digest_of
-from hemafl_lib.secure.keys import PublicKeys
+from hemafl_lib.secure.keys import PublicKeys, digest
 from hemafl_lib.secure.packing import pack_sums, pack_update
 from hemafl_lib.secure.session import Party, threshold_of
 from hemafl_lib.settings import Count, Positive, Settings
@@ -133,13 +133,13 @@ class SecureAggregation(Settings, Wire):
     ) -> Message:
         party = take(context, asked)
         party.accept(told_by(asked, "present", list), told_by(asked, "sealed", list))
+        question = question_of(message, context)
         message.content = unbundled(message.content)
         training = message.metadata.message_type == MessageType.TRAIN
         if training:
             refuse_again(message, context)
         else:
             refuse_some(len(party.present), context)
-        question = digest_of(asked_of(message.content))
         # For the mods within, such as `NoiseShare`; what the server calls so is written over.
         settings = {"threshold": party.threshold, "weighted": self.weighted}
         message.content[SECURE] = ConfigRecord({**dict(asked), **settings})
@@ -164,7 +164,8 @@ class SecureAggregation(Settings, Wire):
         masked = party.mask(vector, question)
         keep(party, context)
         told = {name: value for name, value in metrics.items() if name in (NUMBER, *self.told)}
-        content = RecordDict({"metrics": MetricRecord(told), SECURE: ConfigRecord({"form": form})})
+        found = ConfigRecord({"form": form, "question": question})
+        content = RecordDict({"metrics": MetricRecord(told), SECURE: found})
         content["arrays"] = to_record({MASKED: masked})
         content["site"] = get_record(reply.content, "site", ConfigRecord)
         return Message(content, reply_to=message)
@@ -230,6 +231,16 @@ def without_numbers(reply: Message, message: Message) -> Message:
     told = RecordDict(dict(reply.content.config_records.items()))
     told["metrics"] = MetricRecord({name: value for name, value in metrics.items() if name == NUMBER})
     return Message(told, reply_to=message)
+
+
+def question_of(message: Message, context: Context) -> bytes:
+    """Return a digest of all that a server tells a site before it answers.
+
+    That is the message's kind, its records as they travelled, whoever reads them and when, and the run's
+    settings, which a SuperLink sends beside the messages and could send to each site otherwise.
+    """
+    kind = message.metadata.message_type.encode()
+    return digest(kind, digest_of(asked_of(message.content)), digest_of({"run": context.run_config}))
 
 
 def refuse_again(message: Message, context: Context) -> None:

@@ -45,11 +45,15 @@ def unbundled(content: RecordDict) -> RecordDict:
         data = from_record(get_record(content, BUNDLE, ArrayRecord))[BUNDLE].tobytes()
         start = LENGTH + int.from_bytes(data[:LENGTH])
         for name, arrays in json.loads(data[LENGTH:start]).items():
+            if name in content:
+                raise ValueError("a record is both in the bundle and beside it, or is a bundle itself")
             records[name] = record = ArrayRecord()
             for key, (dtype, shape, kind, size) in arrays.items():
+                if not 0 <= size <= len(data) - start:
+                    raise ValueError("an array has more bytes than there are")
                 record[key] = Array(str(dtype), tuple(shape), str(kind), data[start : start + size])
                 start += size
-    except (AttributeError, FederationError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, FederationError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise PrivacyError(
             f"the server's arrays cannot be told apart ({type(error).__name__}); let it run this library."
         ) from None

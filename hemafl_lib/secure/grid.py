@@ -3,7 +3,7 @@
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -106,7 +106,7 @@ class Session:
 
         Raises `PrivacyError` if too few sites were there at some step, or they are not asked the same.
         """
-        question = self._question()
+        self._check_same()
         threshold_of(self.grid.threshold, len(self.messages))
         keys = self._usable(self._ask("keys", {node: {} for node in self.messages}), keys_of)
         nodes, members = list(keys), list(keys.values())
@@ -128,7 +128,7 @@ class Session:
         vectors = self._usable(self.masked, self._vector)
         self.masked = {node: self.masked[node] for node in vectors}
         survivors = [number for number in present if nodes[number] in vectors]
-        form = self._form(vectors.values())
+        form, question = self._form(vectors.values()), self._question()
 
         asked = self._agreed(survivors, present, list(vectors))
         shares = self._usable(
@@ -145,18 +145,25 @@ class Session:
         )
         return total, form
 
-    def _question(self) -> bytes:
-        """Return a digest of what the sites are asked; raise `PrivacyError` if it is not the same for all."""
-        told = told_beside(self.grid.grid)
-        first, *others = [
-            asked_of(RecordDict({**message.content, **told})) for message in self.messages.values()
-        ]
+    def _check_same(self) -> None:
+        """Raise `PrivacyError` unless all sites are to be sent the same."""
+        first, *others = [asked_of(message.content) for message in self.messages.values()]
         if any(other != first for other in others):
             raise PrivacyError(
                 "the sites are not all sent the same arrays and config, so there is no sum; let the server "
                 "send one message to all."
             )
-        return digest_of(first)
+
+    def _question(self) -> bytes:
+        """Return the digest of what the sites were told, in their words; "" if none has sent a vector.
+
+        It is no secret. Raises `PrivacyError` if they were not all told the same: their masks do not cancel.
+        """
+        records = [get_record(reply.content, SECURE, ConfigRecord) for reply in self.masked.values()]
+        told = {record.get("question") for record in records if isinstance(record.get("question"), bytes)}
+        if len(told) > 1:
+            raise PrivacyError("the sites were not all told the same, so there is no sum.")
+        return cast(bytes, told.pop()) if told else b""
 
     def _agreed(
         self, survivors: Sequence[int], present: Sequence[int], nodes: Sequence[int]
@@ -240,18 +247,6 @@ class Session:
         if len(forms) > 1 or len({vector.shape for vector in vectors}) > 1:
             raise PrivacyError("the sites have summed different arrays; let each run this library.")
         return forms.pop() if forms else ""
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A grid that carries messages with more beside their arrays than it was given: ``told``, by record."""
-
-    told: Mapping[str, ArrayRecord]
-
-
-def told_beside(grid: Grid) -> Mapping[str, ArrayRecord]:
-    """Return what a grid tells every site beside the arrays of a message, which is part of what it asks."""
-    return grid.told if isinstance(grid, Telling) else {}
 
 
 def like(message: Message, content: RecordDict) -> Message:

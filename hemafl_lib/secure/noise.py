@@ -13,7 +13,7 @@ from hemafl_lib.errors import HemaflError, PrivacyError
 from hemafl_lib.federation.compression import STATISTICS
 from hemafl_lib.federation.flower_private import ClientAppCallable
 from hemafl_lib.federation.mods import Defence, clip_update
-from hemafl_lib.secure.grid import SECURE
+from hemafl_lib.secure.grid import MASKED, SECURE
 from hemafl_lib.secure.session import FEWEST
 from hemafl_lib.settings import Count, NotNegative, Positive
 
@@ -47,7 +47,8 @@ class NoiseShare(Defence):
     ------
     PrivacyError
         If a setting is not allowed; at a site, if there is no secure aggregation around it, or one in which
-        the noise would be too little: a weighted one, or one whose threshold is below ``together``.
+        the noise would be too little: a weighted one, or one whose threshold is below ``together``; or if
+        secure aggregation stands within it and not around it.
     """
 
     ERROR: ClassVar[type[HemaflError]] = PrivacyError
@@ -62,10 +63,10 @@ class NoiseShare(Defence):
         return self.noise * self.clip / math.sqrt(self.together)
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """As `UpdateMod`; a site does not train where its noise would not be enough."""
+        """As `UpdateMod`; no site answers where its noise would be too little or too late."""
         if message.metadata.message_type == MessageType.TRAIN:
             self._check_enough(message)
-        return super().__call__(message, context, call_next)
+        return super().__call__(message, context, lambda *asked: unmasked(call_next(*asked)))
 
     def _check_enough(self, message: Message) -> None:
         around = message.content.get(SECURE, ConfigRecord())
@@ -92,3 +93,13 @@ class NoiseShare(Defence):
             name: value + generator.normal(0, self.deviation, value.shape)
             for name, value in clip_update(update, self.clip).items()
         }
+
+
+def unmasked(reply: Message) -> Message:
+    """Return the reply; raise `PrivacyError` if its arrays are masked.
+
+    They are integers, to which noise would not be added, whatever the server says of what is around it.
+    """
+    if reply.has_content() and "arrays" in reply.content and MASKED in reply.content["arrays"]:
+        raise PrivacyError("the reply is masked already, so noise comes too late; put NoiseShare within it.")
+    return reply

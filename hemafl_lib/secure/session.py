@@ -50,7 +50,7 @@ from hemafl_lib.secure.shamir import SHARE, recover, split
 FEWEST = 3
 """Sites whose sum tells none of them what another sent."""
 
-PROTOCOL = b"hemafl secure aggregation 2"
+PROTOCOL = b"hemafl secure aggregation 3"
 """What sites must have in common to understand each other; it changes with what is below."""
 
 

@@ -27,6 +27,7 @@ from hemafl_lib.models import AttentionCNN
 from hemafl_lib.partition import Site
 from hemafl_lib.privacy import ClientPrivacy, RecordPrivacy, inversion
 from hemafl_lib.secure import NoiseShare, SecureAggregation, SecureGrid
+from hemafl_lib.secure.aggregation import question_of
 from hemafl_lib.secure.bundle import bundled, unbundled
 from hemafl_lib.secure.grid import asked_of, digest_of
 from hemafl_lib.seeds import torch_generator
@@ -160,7 +161,8 @@ def test_a_reply_holds_nothing_but_the_masked_vector_and_which_site_it_is_of():
         assert set(content) == {"metrics", "secure", "arrays", "site"}
         assert dict(content["metrics"]) == {"partition-id": number}
         assert list(content["arrays"]) == ["masked"]
-        assert dict(content["secure"]) == {"form": ""}
+        assert set(content["secure"]) == {"form", "question"}
+        assert content["secure"]["question"] == tap.heard["mask"][0]["secure"]["question"]
     told = run.history.query("phase == 'train'")
     assert set(told["metric"]) == {"num-examples"}
     assert set(told["value"]) == {34}  # the mean of 24, 29, 34, 39 and 44
@@ -483,23 +485,83 @@ def test_a_server_does_not_sum_answers_to_different_questions():
 
 
 class TwoFaced(SecureGrid):
-    """A server that sends one site a model of its own, so that only this one learns anything."""
+    """A server that tells one site something else than the others, so that only this one learns anything."""
+
+    def __init__(self, grid, lie):
+        super().__init__(grid, None, 32, 64.0)
+        self.lie = lie
 
     def carry(self, messages, timeout):
-        first = messages[0].content
-        if first["secure"]["step"] == "mask":
-            told = unbundled(first)
-            told["arrays"] = to_record({k: v + 1 for k, v in from_record(told["arrays"]).items()})
-            first["bundle"] = bundled(told)["bundle"]
+        if messages[0].content["secure"]["step"] == "mask":
+            self.lie(self.grid, messages)
         return super().carry(messages, timeout)
 
 
-def test_sites_that_were_sent_different_models_have_no_sum():
+def another_model(grid, messages):
+    told = unbundled(messages[0].content)
+    told["arrays"] = to_record({k: v + 1 for k, v in from_record(told["arrays"]).items()})
+    messages[0].content["bundle"] = bundled(told)["bundle"]
+
+
+def another_record(grid, messages):
+    messages[0].content["standard"] = to_record({"sd": np.ones(3)})
+
+
+def a_record_elsewhere(grid, messages):
+    """The same record for all: in the bundle of one site, and beside that of the others."""
+    for message in messages:
+        told = unbundled(message.content)
+        record = RecordDict({"standard": to_record({"sd": np.ones(3)})})
+        if message is messages[0]:
+            message.content["bundle"] = bundled(RecordDict({**told, **record}))["bundle"]
+        else:
+            message.content["standard"] = record["standard"]
+
+
+def other_settings(grid, messages):
+    """A SuperLink sends the run's settings to each node beside the messages."""
+    grid.context(messages[0].metadata.dst_node_id).run_config = {"learning-rate": 1.0}
+
+
+LIES = (another_model, another_record, a_record_elsewhere, other_settings)
+
+
+@pytest.mark.survives(
+    "A server tells one hospital another model, other means or other settings than the rest, whose updates "
+    "would then be nothing",
+    "The masks do not cancel, and there is no sum",
+)
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+@pytest.mark.parametrize("reads", [True, False], ids=["sees the digests", "goes by one of them"])
+def test_sites_that_were_not_told_the_same_have_no_sum(monkeypatch, lie, reads):
     """The masks of the one stay in the sum, so that it is beyond every limit, and says nothing."""
-    replies = serve(lambda grid, messages: list(TwoFaced(grid, None, 32, 64.0).send_and_receive(messages(1))))
+    if not reads:
+        first = secure.grid.Session._question
+
+        def of_the_first(session):
+            masked = session.masked
+            session.masked = dict(list(masked.items())[:1])
+            question, session.masked = first(session), masked
+            return question
+
+        monkeypatch.setattr(secure.grid.Session, "_question", of_the_first)
+    replies = serve(lambda grid, messages: list(TwoFaced(grid, lie).send_and_receive(messages(1))))
     (reason,) = reasons(replies)
-    assert "the mean of the updates is beyond limit=64" in reason
+    assert ("were not all told the same" if reads else "the mean of the updates is beyond limit=64") in reason
     assert len(replies) == 4
+
+
+def test_a_training_and_a_statistic_are_not_the_same_question():
+    """Or a mask of the one would take away the beginning of a mask of the other."""
+    content, context = (
+        RecordDict({"arrays": to_record({"w": np.ones(2)})}),
+        Context(1, 1, {}, RecordDict(), {}),
+    )
+    train, query = (
+        question_of(Message(content, dst_node_id=1, message_type=kind), context)
+        for kind in (MessageType.TRAIN, MessageType.QUERY)
+    )
+    assert train != query
 
 
 @pytest.mark.survives(
@@ -561,12 +623,40 @@ def test_arrays_travel_as_one_and_come_out_to_the_byte():
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"[", b"[1]", b'{"a": 1}', b'{"a": {"b": 1}}', b'{"a": {"b": [1, 2, 3, 0]}}']
+    "text",
+    [
+        b"",
+        b"[",
+        b"[1]",
+        b"[" * 10**5,
+        b'{"a": 1}',
+        b'{"a": {"b": 1}}',
+        b'{"a": {"b": [1, 2, 3, 0]}}',
+        b'{"a": {"b": ["<f4", [1], "numpy.ndarray", 4]}}',
+        b'{"a": {"b": ["|u1", [0], "numpy.ndarray", 0], "c": ["|u1", [9], "numpy.ndarray", -9]}}',
+        b'{"bundle": {}}',
+        b'{"standard": {}}',
+    ],
+    ids=lambda text: text[:50].decode(),
 )
 def test_a_bundle_that_is_none_is_refused(text):
     data = np.frombuffer(len(text).to_bytes(8) + text, np.uint8)
     with pytest.raises(PrivacyError, match=r"the server's arrays cannot be told apart"):
-        unbundled(RecordDict({"bundle": to_record({"bundle": data})}))
+        unbundled(RecordDict({"bundle": to_record({"bundle": data}), "standard": to_record({})}))
+
+
+def test_noise_that_would_come_after_the_masks_is_refused():
+    """Whatever the server says of what is around it."""
+    records = {
+        "arrays": to_record({"w": np.zeros(2)}),
+        "config": ConfigRecord({"server-round": 1}),
+        "secure": ConfigRecord({"threshold": 99, "weighted": False}),
+    }
+    asked = Message(RecordDict(records), dst_node_id=1, message_type=MessageType.TRAIN)
+    masked = RecordDict({"arrays": to_record({"masked": np.zeros((1, 2), np.uint64)})})
+    context = Context(1, 1, {"partition-id": 0}, RecordDict(), {})
+    with pytest.raises(PrivacyError, match="the reply is masked already, so noise comes too late"):
+        NoiseShare()(asked, context, lambda *_: Message(masked, dst_node_id=1, message_type="train"))
 
 
 def step(grid, messages, **record):
