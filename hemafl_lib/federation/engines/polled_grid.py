@@ -10,7 +10,7 @@ from hemafl_lib.federation.engines.pauses import Pauses
 from hemafl_lib.federation.flower_private import RunGrid, node_absence
 
 LONGEST = 0.5
-"""Seconds of the longest pause between two questions for replies; an idle SuperNode of Flower's looks every 3 s."""
+"""Seconds of the longest pause between two questions for replies; Flower's own SuperNode looks every 3 s."""
 
 
 class PolledGrid(RunGrid):
