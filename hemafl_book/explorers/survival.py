@@ -216,8 +216,9 @@ def describe(found: pd.DataFrame) -> str:
         for n in (small, large)
     ]
     return (
-        f"Mean C-index on own patients: {', '.join(said)}. Age alone reaches "
-        f"{mean['age alone'].mean():.2f}, the true risks {mean['true risk'].mean():.2f}."
+        f"Mean C-index on own patients: {', '.join(said)}. In the mean of the hospitals age alone reaches "
+        f"{mean['age alone'].mean():.2f}, and the true risks {mean['true risk'].mean():.2f} "
+        f"({mean.loc[large, 'true risk']:.2f} at the largest)."
     )
 
 
