@@ -278,6 +278,13 @@ class SuperLink:
         nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
         return {node.node_id for node in nodes if node.status == "online"}
 
+    def arrivals(self) -> dict[int, str]:
+        """Return when each node that is connected came, as the SuperLink's clock said it."""
+        from flwr.proto.control_pb2 import ListNodesRequest
+
+        nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return {node.node_id: node.last_activated_at for node in nodes if node.status == "online"}
+
     def start_run(self, bundle: bytes) -> None:
         """Begin a run of the app whose ``pyproject.toml`` is given; its server app's task can be taken."""
         from flwr.cli.build import build_fab_from_files

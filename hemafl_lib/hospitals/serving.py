@@ -114,8 +114,8 @@ def register(link: SuperLink, federation: Federation, say: Callable[[str], objec
 def watch(
     link: SuperLink, hospitals: dict[int, str], programs: list[Program], say: Callable[[str], object]
 ) -> None:
-    """Say who comes and goes until a program ends, which raises `FederationError`."""
-    here: set[int] = set()
+    """Say who comes and goes, however shortly, until a program ends, which raises `FederationError`."""
+    here: dict[int, str] = {}
     while True:
         for program in programs:
             if (code := program.exit_code()) is not None:
@@ -123,13 +123,21 @@ def watch(
                     f"{program.name} ended with exit code {code}; the end of its log is: "
                     f"{program.last_lines()}"
                 )
-        online = link.online()
-        for node in sorted(online - here):
-            say(f"{hospitals.get(node, node)} is here.")
-        for node in sorted(here - online):
-            say(f"{hospitals.get(node, node)} has gone.")
-        here = online
+        arrived = link.arrivals()
+        for change in changes(here, arrived, hospitals):
+            say(change)
+        here = arrived
         time.sleep(POLL)
+
+
+def changes(before: dict[int, str], now: dict[int, str], hospitals: dict[int, str]) -> list[str]:
+    """Return who has gone and who is here, from when each node came; one that came again has done both."""
+    names = {node: hospitals.get(node, str(node)) for node in sorted({*before, *now})}
+    changed = {node: name for node, name in names.items() if before.get(node) != now.get(node)}
+    return [
+        *(f"{name} has gone." for node, name in changed.items() if node in before),
+        *(f"{name} is here." for node, name in changed.items() if node in now),
+    ]
 
 
 def shown(command: list[str]) -> str:

@@ -120,6 +120,16 @@ def test_the_server_registers_whom_it_does_not_know(made):
     assert 'address = "127.0.0.1:9092"' in (made / "flower" / "config.toml").read_text()
 
 
+def test_who_comes_and_goes_is_said_though_it_was_away_between_two_looks():
+    names = {7: "north", 9: "south"}
+    assert serving.changes({}, {7: "1 o'clock"}, names) == ["north is here."]
+    assert serving.changes({7: "1 o'clock"}, {7: "1 o'clock"}, names) == []
+    assert serving.changes({7: "1 o'clock", 9: "1 o'clock"}, {9: "1 o'clock"}, names) == ["north has gone."]
+    again = serving.changes({7: "1 o'clock", 9: "1 o'clock"}, {7: "1 o'clock", 9: "2 o'clock"}, names)
+    assert again == ["south has gone.", "south is here."]
+    assert serving.changes({}, {11: "1 o'clock"}, names) == ["11 is here."]
+
+
 def test_the_hospitals_node_is_told_where_its_data_lie_and_shows_its_key(tmp_path):
     told = Bundle("fed", "fl.example.org:443", "north", 0, 3, True)
     supernode = joining.supernode_command(told, tmp_path, tmp_path / "data", tmp_path / "mapping.toml", 7)
