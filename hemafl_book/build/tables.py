@@ -178,7 +178,7 @@ def shown(html: str, tags: Sequence[str], caption: str, name: str) -> str:
         what = next((tag.removeprefix(DRAW) for tag in tags if tag.startswith(DRAW)), None)
         if what:
             picture = figures.intervals(chosen(series_of(table), tags), what)
-            drawn = figures.markup(name, caption, picture)
+            drawn = figures.markup(name, caption or f"{what[0].upper()}{what[1:]}.", picture)
             return drawn.replace("<figure ", '<figure data-numbers="beside" ') + folded(text, "The numbers")
         if FOLD in tags:
             return folded(text, f"The table ({len(table.findall('tbody/tr'))} rows)")

@@ -47,6 +47,7 @@ def explorer(
     live: Mapping[str, Sequence[float]],
     prediction: Prediction,
     further: Callable[[Any], str] = lambda found: "",
+    of: str = "a federation",
 ) -> Explorer:
     """Return an explorer of a recorded sweep.
 
@@ -67,6 +68,8 @@ def explorer(
         What the reader is asked first.
     further
         What the sentence below the picture says of an outcome at its end.
+    of
+        Whose accuracy the picture shows first; no two explorers of a page are named alike.
     """
     controls = [
         *(
@@ -83,7 +86,7 @@ def explorer(
     return Explorer(
         name,
         controls,
-        "Accuracy by round of a federation, of hospitals alone and of one model of all cells, with bands "
+        f"Accuracy by round of {of}, of hospitals alone and of one model of all cells, with bands "
         f"that hold 8 of {len(SEEDS)} seeds, beside colours alone and the commonest kind.",
         recorded,
         compute=computed(module.explore, further),

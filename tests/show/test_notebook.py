@@ -893,6 +893,12 @@ def drawn_series(table, *tags):
     ]
 
 
+def test_a_drawn_table_without_a_caption_is_named_by_its_axis():
+    table = pd.DataFrame({"score": [0.1, 0.2]}, index=pd.Index(["one", "two"], name="arm"))
+    page = tables.shown(table._repr_html_(), ["draw: difference of accuracy"], "", "table")
+    assert "<figcaption>Difference of accuracy." in page
+
+
 def test_each_column_of_a_drawn_table_may_have_whiskers_and_numbered_rows_say_of_what():
     columns = {"seeds": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.3, 0.4], "n": [5, 6],
                "cells": [0.2, 0.3], "cells low": [0.1, 0.1], "cells high": [0.9, 0.8]}  # fmt: skip
