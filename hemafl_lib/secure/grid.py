@@ -162,7 +162,10 @@ class Session:
         records = [get_record(reply.content, SECURE, ConfigRecord) for reply in self.masked.values()]
         told = {record.get("question") for record in records if isinstance(record.get("question"), bytes)}
         if len(told) > 1:
-            raise PrivacyError("the sites were not all told the same, so there is no sum.")
+            raise PrivacyError(
+                "the sites say that they were not all told the same, so there is no sum; let each run this "
+                "library, and ask who runs the server."
+            )
         return cast(bytes, told.pop()) if told else b""
 
     def _agreed(
