@@ -72,13 +72,17 @@ class UpdateMod(Settings):
         return update
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """Return the client's reply, with the changed update if it has trained."""
+        """Return the client's reply, with the changed update if it has trained.
+
+        Raises `FederationError` if that reply is coded or masked already.
+        """
         reply = call_next(message, context)
         site = partition_of(context)
         trained = message.metadata.message_type == MessageType.TRAIN
         chosen = self.sites is None or site in self.sites
-        if not (trained and chosen and reply.has_content() and "arrays" in reply.content):
+        if not (trained and chosen and reply.has_content() and reply.content.array_records):
             return reply
+        check_plain(message, reply)
         received, sent = (
             from_record(get_record(each.content, "arrays", ArrayRecord)) for each in (message, reply)
         )
@@ -155,6 +159,19 @@ def check_kind(message: Message) -> None:
         raise FederationError(
             f"the server asks for '{one_line(kind)}', and this site answers to {', '.join(KINDS)} only; "
             "let the server send one of these."
+        )
+
+
+def check_plain(message: Message, reply: Message) -> None:
+    """Raise `FederationError` unless all arrays of a reply are arrays of the message as well.
+
+    Those of codes and masks are not, and hold no update that a mod could change.
+    """
+    sent, received = (each.content.array_records for each in (reply, message))
+    if set(sent) != {"arrays"} or not set(sent["arrays"]) <= set(received.get("arrays", {})):
+        raise FederationError(
+            "the reply holds other arrays than the message, so that there is no update to change; put this "
+            "mod after the one that codes or masks replies, nearer to the client."
         )
 
 

@@ -187,6 +187,45 @@ def test_what_is_no_reply_is_a_failure_of_that_client(answer, told):
     assert told in run.refused["reason"][0]
 
 
+@pytest.mark.parametrize("mod", [ClipUpdate(limit=0.01), AddNoise(), ScaleUpdate(factor=-1.0)])
+@pytest.mark.parametrize("record", ["arrays", "codes"])
+def test_an_update_that_is_coded_already_is_refused_and_not_passed_unchanged(mod, record):
+    def code(message, context, call_next):
+        reply = call_next(message, context)
+        del reply.content["arrays"]
+        reply.content[record] = federation.to_record({"codes": np.zeros(3)})
+        return reply
+
+    with pytest.raises(FederationError, match="holds other arrays than the message"):
+        train([mod, code], rounds=1)
+
+
+@pytest.mark.parametrize("mod", [ClipUpdate(limit=0.01), AddNoise(), ScaleUpdate(factor=-1.0)])
+@pytest.mark.parametrize("record", ["arrays", "codes"])
+def test_an_update_that_is_coded_already_is_refused_and_does_not_pass_unchanged(mod, record):
+    def code(message, context, call_next):
+        reply = call_next(message, context)
+        del reply.content["arrays"]
+        reply.content[record] = federation.to_record({"codes": np.zeros(3)})
+        return reply
+
+    with pytest.raises(FederationError, match="holds other arrays than the message"):
+        train([mod, code], rounds=1)
+
+
+def test_a_reply_without_arrays_passes():
+    """So does a site say that its privacy is spent."""
+
+    def keep(message, context, call_next):
+        reply = call_next(message, context)
+        del reply.content["arrays"]
+        return reply
+
+    with pytest.raises(FederationError) as told:
+        train([ClipUpdate(limit=0.01), keep], rounds=1)
+    assert "holds other arrays" not in str(told.value)
+
+
 def test_isolated_and_centralised_take_mods():
     mods = [ClipUpdate(limit=0.01)]
     alone = federation.isolated(sites(2), model=linear(), mods=mods, **SETTINGS)

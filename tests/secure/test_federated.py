@@ -99,6 +99,12 @@ def test_mods_change_an_update_before_it_is_masked():
     assert_same(securely(mods=mods), plainly(mods=mods))
 
 
+def test_a_mod_around_the_masks_is_refused():
+    """It would find masked integers, and no update to clip."""
+    (reason,) = reasons(serve(grid_replies, mods=(ClipUpdate(limit=0.01), SecureAggregation())))
+    assert "holds other arrays than the message" in reason
+
+
 def test_proximal_terms_and_what_stays_at_a_site_go_with_it():
     changes = {
         "recipe": Recipe(optimiser="sgd", learning_rate=0.05, batch_size=8, proximal=0.1),
