@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.feature_maps import feature_maps, refuse_without_gradient
+from hemafl_lib.explain.feature_maps import feature_maps
 from hemafl_lib.explain.saliency import BATCH, mean_colour, prepare
+from hemafl_lib.explain.scores import refuse_without_gradient, scores_of
 from hemafl_lib.seeds import torch_generator
 
 DRAWS = 64
@@ -32,7 +33,7 @@ def gradient_shap(model: nn.Module, image: Tensor, target: Tensor, layer: str | 
     less the mean score of such colours, but for chance. The draws are the same for every image of a size.
     The grid is that of the pixels.
     """
-    refuse_without_gradient(model, model(image))
+    refuse_without_gradient(model, scores_of(model, image, target))
     pixels = image.detach().flatten(2)[0]
     generator = torch_generator(0, "gradient shap")
     chosen = torch.randint(pixels.shape[1], (DRAWS,), generator=generator).to(image.device)

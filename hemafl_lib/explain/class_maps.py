@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.explain.feature_maps import feature_maps
-from hemafl_lib.explain.saliency import BATCH, prepare
+from hemafl_lib.explain.saliency import as_targets, at_a_time, prepare
 
 
 def grad_cam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -82,15 +82,15 @@ def class_map(
     if kind not in CLASS_MAPS:
         raise ExplanationError(f"kind '{kind}' is unknown; choose one of: {', '.join(CLASS_MAPS)}.")
     with torch.inference_mode(False), torch.enable_grad():
-        copied, inputs, targets = prepare(model, images, target, device)
-        others = None if against is None else prepare(model, images, against, device)[2]
+        hooked = layer is not None
+        network, inputs, targets = prepare(model, images, target, device, hooked=hooked)
+        others = None if against is None else as_targets(against, len(images)).to(inputs.device)
         if others is not None and (others == targets).any():
             raise ExplanationError("'against' is the target itself for some image; name another class.")
-        parts = []
-        for start in range(0, len(inputs), BATCH):
-            rows = slice(start, start + BATCH)
-            maps, gradient = feature_maps(copied, inputs[rows], targets[rows], layer)
-            if others is not None:
-                gradient = gradient - feature_maps(copied, inputs[rows], others[rows], layer)[1]
+        parts, count = [], at_a_time(inputs)
+        for start in range(0, len(inputs), count):
+            rows = slice(start, start + count)
+            than = None if others is None else others[rows]
+            maps, gradient = feature_maps(network, inputs[rows], targets[rows], layer, than)
             parts.append(CLASS_MAPS[kind](maps, gradient).detach().float().cpu())
     return torch.cat(parts)

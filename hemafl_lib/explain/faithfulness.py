@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hemafl_lib.errors import ExplanationError
 from hemafl_lib.explain.maps import as_maps, upsample
 from hemafl_lib.explain.saliency import mean_colour, prepare
+from hemafl_lib.explain.scores import scores_of
 
 
 def blur(images: Tensor) -> Tensor:
@@ -76,8 +77,8 @@ def deletion(
     ExplanationError
         If an argument is unknown or does not fit.
     """
-    copied, inputs, targets = prepare(model, images, target, device)
-    return _curves(copied, inputs, _reference(inputs, reference), targets, maps, steps)
+    network, inputs, targets = prepare(model, images, target, device, hooked=False)
+    return _curves(network, inputs, _reference(inputs, reference), targets, maps, steps)
 
 
 def insertion(
@@ -94,8 +95,8 @@ def insertion(
 
     Parameters and errors as in `deletion`.
     """
-    copied, inputs, targets = prepare(model, images, target, device)
-    return _curves(copied, _reference(inputs, reference), inputs, targets, maps, steps)
+    network, inputs, targets = prepare(model, images, target, device, hooked=False)
+    return _curves(network, _reference(inputs, reference), inputs, targets, maps, steps)
 
 
 def _reference(images: Tensor, name: str) -> Tensor:
@@ -109,6 +110,7 @@ def _curves(model: nn.Module, start: Tensor, end: Tensor, target: Tensor, maps: 
     """Follow the probability of ``target`` while pixels of ``start`` become those of ``end``."""
     if steps < 1:
         raise ExplanationError(f"steps is {steps}; change the pixels in at least 1 step.")
+    scores_of(model, start[:1], target)
     rank = order(maps, len(start), start.shape[-1]).to(start.device)
     pixels = rank[0].numel()
     probabilities = []

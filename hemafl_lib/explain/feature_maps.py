@@ -13,80 +13,48 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hemafl_lib.errors import ExplanationError
+from hemafl_lib.explain.scores import refuse_without_gradient, scores_of
 
 REMEDY = "name another layer, or choose a method that needs none: 'integrated_gradients' or 'occlusion'"
 
 
-def default_layer(model: nn.Module, images: Tensor) -> int:
-    """Return which of the tensors that a `Listener` hears is what the head reads.
-
-    That is the last with more than one place such that the scores depend on the image through it alone:
-    after all concatenations, shortcuts and activations, and before the mean over places. The picture itself,
-    before any weight, does not count.
-
-    Parameters
-    ----------
-    model, images
-        The network, and an image [1, 3, S, S] to evaluate, which requires a gradient.
-
-    Raises
-    ------
-    ExplanationError
-        If that tensor is no grid of places (a vision transformer ends in tokens), or there is none.
-    """
-    listener = Listener()
-    scores = listener.evaluate(model, images)
-    refuse_without_gradient(model, scores)
-    heard = range(len(listener.heard))
-    last = next((n for n in reversed(heard) if passes_all(listener.heard[n], scores, images)), None)
-    kind = type(model).__name__
-    if last is None:
-        raise ExplanationError(f"{kind} has no feature maps that all of the image passes; {REMEDY}.")
-    # A grid may be laid out in a row before its mean is taken, but no weight may come between.
-    same = [n for n in heard[: last + 1] if listener.weights[n] == listener.weights[last]]
-    grid = next((n for n in reversed(same) if is_grid(listener.heard[n])), None)
-    if grid is None:
-        shape = list(listener.heard[last].shape)
-        raise ExplanationError(f"the head of {kind} reads {shape}, not feature maps [N, D, h, w]; {REMEDY}.")
-    return grid
-
-
-def named_layer(model: nn.Module, images: Tensor, name: str) -> int:
-    """Return which of the tensors that a `Listener` of that layer hears is its last.
-
-    Parameters as in `default_layer`. Raises `ExplanationError` if there is no such layer, or it gives no
-    feature maps.
-    """
-    kind = type(model).__name__
-    if name not in dict(model.named_modules()):
-        raise ExplanationError(f"{kind} has no layer '{name}'; choose one of model.named_modules().")
-    listener = Listener(name)
-    refuse_without_gradient(model, listener.evaluate(model, images))
-    if not listener.heard:
-        raise ExplanationError(f"{kind} evaluates no layer '{name}' to one tensor; {REMEDY}.")
-    last = listener.heard[-1]
-    if last.ndim != 4 or not has_places(last):
-        raise ExplanationError(
-            f"layer '{name}' of {kind} gives {list(last.shape)}, not feature maps [N, D, h, w] of several "
-            f"places; {REMEDY}, or give larger images."
-        )
-    return len(listener.heard) - 1
-
-
 def feature_maps(
-    model: nn.Module, images: Tensor, target: Tensor, layer: str | None
+    model: nn.Module, images: Tensor, target: Tensor, layer: str | None, against: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return feature maps and the gradient of each image's score at them, float32[N, D, h, w] each.
 
     They are the output of the layer of that name, of its last evaluation if there are several, or by default
-    what the head reads (see `default_layer`). Only the layers after them are differentiated.
+    what the head reads (see `read_by_head`). The model is evaluated once, and only the layers after the maps
+    are differentiated; what it computes on the way is kept until then.
+
+    Parameters
+    ----------
+    model, images, target
+        The network in evaluation mode, float32[N, 3, S, S] and int64[N].
+    layer
+        A name of ``model.named_modules()``, or None. To hear a layer, a hook hangs in it for the evaluation.
+    against
+        Classes whose scores are taken off, int64[N], or None.
+
+    Raises
+    ------
+    ExplanationError
+        If there is no such layer, or no feature maps, or the model does not fit the images.
     """
-    one = images[:1].detach().clone().requires_grad_()
-    number = default_layer(model, one) if layer is None else named_layer(model, one, layer)
-    listener = Listener(layer, cut=number)
-    scores = listener.evaluate(model, images.detach()).gather(1, target[:, None]).sum()
-    maps = listener.heard[-1]
-    return maps.detach(), torch.autograd.grad(scores, maps)[0]
+    if layer is not None and layer not in dict(model.named_modules()):
+        raise ExplanationError(
+            f"{type(model).__name__} has no layer '{layer}'; choose one of model.named_modules()."
+        )
+    listener, inputs = Listener(layer), images.detach().requires_grad_()
+    asked = target if against is None else torch.cat([target, against])
+    scores = scores_of(model, inputs, asked, listener.evaluate)
+    refuse_without_gradient(model, scores)
+    find = read_by_head if layer is None else last_of_layer
+    maps = find(model, listener, scores, inputs)
+    chosen = scores.gather(1, target[:, None])
+    if against is not None:
+        chosen = chosen - scores.gather(1, against[:, None])
+    return maps.detach(), torch.autograd.grad(chosen.sum(), maps)[0]
 
 
 class Listener(TorchFunctionMode):
@@ -97,8 +65,6 @@ class Listener(TorchFunctionMode):
     layer
         Name of the one layer to hear; by default every function that returns more than one place, from the
         first on that uses a weight.
-    cut
-        Which of the tensors to keep alone, as the start of what is differentiated.
 
     Attributes
     ----------
@@ -108,12 +74,12 @@ class Listener(TorchFunctionMode):
         How often a weight had been used before each of them.
     """
 
-    def __init__(self, layer: str | None = None, cut: int | None = None) -> None:
+    def __init__(self, layer: str | None = None) -> None:
         super().__init__()
-        self.layer, self.cut = layer, cut
+        self.layer = layer
         self.heard: list[Tensor] = []
         self.weights: list[int] = []
-        self.used = self.count = 0
+        self.used = 0
 
     def evaluate(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the scores of ``images``, having listened."""
@@ -133,21 +99,55 @@ class Listener(TorchFunctionMode):
         settings = kwargs or {}
         self.used += any(isinstance(value, nn.Parameter) for value in (*args, *settings.values()))
         result = function(*args, **settings)
-        return self.hear(result) if self.used else result
-
-    def hear(self, result: Any) -> Any:
-        """Note a tensor; return it, or, at the cut, one that starts anew."""
-        if not isinstance(result, Tensor) or (self.layer is None and not has_places(result)):
-            return result
-        self.count += 1
-        if self.cut is None:
+        if self.used and isinstance(result, Tensor) and has_places(result):
             self.heard.append(result)
             self.weights.append(self.used)
-        elif self.count == self.cut + 1:
-            start = result.detach().requires_grad_()
-            self.heard.append(start)
-            return start.clone()  # what follows may overwrite it
         return result
+
+    def hear(self, result: Any) -> Any:
+        """Note what a layer returns; what follows gets a copy, which it may overwrite."""
+        if not isinstance(result, Tensor):
+            return result
+        self.heard.append(result)
+        return result.clone()
+
+
+def read_by_head(model: nn.Module, listener: Listener, scores: Tensor, images: Tensor) -> Tensor:
+    """Return which of the tensors that were heard is what the head reads.
+
+    That is the last with more than one place such that the scores depend on the images through it alone:
+    after all concatenations, shortcuts and activations, and before the mean over places. The picture itself,
+    before any weight, does not count.
+
+    Raises `ExplanationError` if that tensor is no grid of places (a vision transformer ends in tokens), or
+    there is none.
+    """
+    heard = range(len(listener.heard))
+    last = next((n for n in reversed(heard) if passes_all(listener.heard[n], scores, images)), None)
+    kind = type(model).__name__
+    if last is None:
+        raise ExplanationError(f"{kind} has no feature maps that all of the image passes; {REMEDY}.")
+    # A grid may be laid out in a row before its mean is taken, but no weight may come between.
+    same = [n for n in heard[: last + 1] if listener.weights[n] == listener.weights[last]]
+    grid = next((n for n in reversed(same) if is_grid(listener.heard[n])), None)
+    if grid is None:
+        shape = list(listener.heard[last].shape)
+        raise ExplanationError(f"the head of {kind} reads {shape}, not feature maps [N, D, h, w]; {REMEDY}.")
+    return listener.heard[grid]
+
+
+def last_of_layer(model: nn.Module, listener: Listener, scores: Tensor, images: Tensor) -> Tensor:
+    """Return the last tensor that was heard of a layer; `ExplanationError` if it is no feature maps."""
+    kind, layer = type(model).__name__, listener.layer
+    if not listener.heard:
+        raise ExplanationError(f"{kind} evaluates no layer '{layer}' to one tensor; {REMEDY}.")
+    last = listener.heard[-1]
+    if last.ndim != 4 or not has_places(last):
+        raise ExplanationError(
+            f"layer '{layer}' of {kind} gives {list(last.shape)}, not feature maps [N, D, h, w] of several "
+            f"places; {REMEDY}, or give larger images."
+        )
+    return last
 
 
 def has_places(tensor: Tensor) -> bool:
@@ -158,15 +158,6 @@ def has_places(tensor: Tensor) -> bool:
 def is_grid(tensor: Tensor) -> bool:
     """Return whether a tensor has the shape of a square image's feature maps."""
     return tensor.ndim == 4 and tensor.shape[2] == tensor.shape[3]
-
-
-def refuse_without_gradient(model: nn.Module, scores: Tensor) -> None:
-    """Raise `ExplanationError` if the scores cannot be differentiated by the image."""
-    if not scores.requires_grad:
-        raise ExplanationError(
-            f"{type(model).__name__} gives no gradient at its images, as within torch.no_grad(); change its "
-            "forward method, or use 'occlusion'."
-        )
 
 
 def passes_all(tensor: Tensor, scores: Tensor, images: Tensor) -> bool:

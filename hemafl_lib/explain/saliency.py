@@ -1,7 +1,7 @@
 """Where does a model look? A relevance map per image, by four methods of the Captum library.
 
 A map says which places a class score (the logit) depends on. It does not say that the answer is right.
-Every method works on a copy of the model in evaluation mode; the model itself stays as it is.
+Every method evaluates the model in evaluation mode; the model itself stays as it is, see `prepare`.
 """
 
 import copy
@@ -16,8 +16,9 @@ from captum.attr import GuidedBackprop, IntegratedGradients, Occlusion
 from torch import Tensor, nn
 
 from hemafl_lib.device import choose
-from hemafl_lib.errors import ExplanationError, quote
-from hemafl_lib.explain.feature_maps import feature_maps, refuse_without_gradient
+from hemafl_lib.errors import ExplanationError
+from hemafl_lib.explain.feature_maps import feature_maps
+from hemafl_lib.explain.scores import refuse_without_gradient, scores_of
 from hemafl_lib.models import AttentionCNN
 from hemafl_lib.training import as_input
 
@@ -30,8 +31,13 @@ OCCLUSION_GRID = 16
 ROUNDING = 1e-5
 """By how much a float may lie outside of [0, 1]."""
 
-BATCH = 32
-"""Images explained at a time, to keep memory small."""
+BATCH, PIXELS = 32, 2**19
+"""Images explained at a time, and how many pixels at most these have together, to keep memory small."""
+
+
+def at_a_time(images: Tensor) -> int:
+    """Return how many images of this size are explained at a time."""
+    return max(1, min(BATCH, PIXELS // images.shape[-1] ** 2))
 
 
 def mean_colour(images: Tensor) -> Tensor:
@@ -46,7 +52,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: Tensor, layer: str | None
     """Return the feature maps weighted by their mean gradient, where positive (Selvaraju et al. 2017, eq. 2).
 
     The grid is that of the feature maps, for example 8 x 8: by default those that the head reads, see
-    `default_layer`.
+    `hemafl_lib.explain.feature_maps.read_by_head`.
     """
     maps, gradient = feature_maps(model, images, target, layer)
     return (gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
@@ -58,10 +64,10 @@ def integrated_gradients(model: nn.Module, images: Tensor, target: Tensor, layer
     Sundararajan et al. 2017, equation 1; summed over colour. The grid is that of the pixels. A map sums to
     the score of the image less the score of its mean colour.
     """
-    refuse_without_gradient(model, model(images[:1]))
+    refuse_without_gradient(model, scores_of(model, images[:1], target))
     method = IntegratedGradients(model)
-    baselines = mean_colour(images)
-    maps = method.attribute(images, baselines, target, n_steps=STEPS, internal_batch_size=4 * BATCH)
+    baselines, rows = mean_colour(images), 4 * at_a_time(images)
+    maps = method.attribute(images, baselines, target, n_steps=STEPS, internal_batch_size=rows)
     return maps.sum(dim=1)
 
 
@@ -70,6 +76,7 @@ def occlusion(model: nn.Module, images: Tensor, target: Tensor, layer: str | Non
 
     The grid is that of the steps by which the square moves; a place has the mean of all squares over it.
     """
+    scores_of(model, images[:1].detach(), target)
     step = math.ceil(images.shape[-1] / OCCLUSION_GRID)
     maps = Occlusion(model).attribute(
         images,
@@ -154,10 +161,12 @@ def saliency(
     if method not in METHODS:
         raise ExplanationError(f"method '{method}' is unknown; choose one of: {', '.join(METHODS)}.")
     with torch.inference_mode(False), torch.enable_grad():
-        copied, inputs, targets = prepare(model, images, target, device)
+        hooked = method != "grad_cam" or layer is not None
+        network, inputs, targets = prepare(model, images, target, device, hooked=hooked)
+        count = at_a_time(inputs)
         parts = [
-            METHODS[method](copied, rows.requires_grad_(), classes, layer).detach().float().cpu()
-            for rows, classes in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
+            METHODS[method](network, rows.requires_grad_(), classes, layer).detach().float().cpu()
+            for rows, classes in zip(inputs.split(count), targets.split(count), strict=True)
         ]
     maps = torch.cat(parts)
     if not maps.isfinite().all():
@@ -178,29 +187,39 @@ def cam(model: AttentionCNN, images: Tensor, target: int | Tensor, *, device: st
             f"'cam' reads the head of an AttentionCNN, and the model is a {type(model).__name__}; use the "
             "method 'grad_cam'."
         )
-    copied, inputs, targets = prepare(model, images, target, device)
+    network, inputs, targets = prepare(model, images, target, device, hooked=False)
     with torch.no_grad():
-        weights = copied.head.weight[targets]
-        return torch.einsum("nd,ndhw->nhw", weights, copied.features(inputs)).cpu()
+        scores_of(network, inputs[:1], targets)
+        weights = network.head.weight[targets]
+        return torch.einsum("nd,ndhw->nhw", weights, network.features(inputs)).cpu()
 
 
 def prepare(
-    model: Network, images: Tensor, target: int | Tensor, device: str | None
+    model: Network, images: Tensor, target: int | Tensor, device: str | None, *, hooked: bool = True
 ) -> tuple[Network, Tensor, Tensor]:
-    """Return a copy of the model to compute gradients with, its inputs float32[N, 3, S, S], targets int64[N].
+    """Return a network to evaluate, its inputs float32[N, 3, S, S] and targets int64[N], all on ``device``.
 
-    All three are on ``device``. In the copy no layer overwrites its input, which gradients at that layer
-    would need.
+    The network is a copy in evaluation mode, in which no layer overwrites its input, which gradients at that
+    layer would need. Where nothing hangs ``hooked`` into its layers, a model that is in evaluation mode and
+    on the device already is taken as it is: to copy a large one takes as long as to evaluate an image.
     """
     check_images(images)
     chosen = choose(device)
+    inputs = as_input(images.detach().clone(), chosen).float()
+    targets = as_targets(target, len(images)).to(chosen)
+    if not hooked and stands_ready(model, chosen):
+        return model, inputs, targets
     copied = copy.deepcopy(model).to(chosen).eval()
     for module in copied.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # a setting, neither tensor nor layer
-    inputs = as_input(images.detach().clone(), chosen).float()
-    classes = count_classes(copied, inputs[:1])
-    return copied, inputs, as_targets(target, len(images), classes).to(chosen)
+    return copied, inputs, targets
+
+
+def stands_ready(model: nn.Module, device: str) -> bool:
+    """Return whether all of a model is in evaluation mode and on ``device``."""
+    there = all(part.device == torch.device(device) for part in (*model.parameters(), *model.buffers()))
+    return there and not any(module.training for module in model.modules())
 
 
 def check_images(images: Tensor) -> None:
@@ -210,9 +229,11 @@ def check_images(images: Tensor) -> None:
         raise ExplanationError(f"images have shape {shape}; give square RGB images [N, 3, S, S].")
     if images.dtype == torch.uint8:
         return
-    if not (images.is_floating_point() and images.isfinite().all()):
+    if not images.is_floating_point():
         raise ExplanationError(f"images are {images.dtype}; give uint8, or finite floats in [0, 1].")
-    low, high = float(images.min()), float(images.max())
+    low, high = (float(end) for end in images.detach().aminmax())
+    if not math.isfinite(high - low):
+        raise ExplanationError(f"images are {images.dtype}; give uint8, or finite floats in [0, 1].")
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ExplanationError(
             f"images are floats from {low:g} to {high:g}; give floats in [0, 1] (divide 0 to 255 by 255), or "
@@ -220,27 +241,7 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def count_classes(model: nn.Module, image: Tensor) -> int:
-    """Return the number of classes C; refuse a model that does not give finite logits [1, C] of an image."""
-    kind, side = type(model).__name__, image.shape[-1]
-    try:
-        with torch.no_grad():
-            scores = model(image)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = quote(str(error)).split(". ")[0]
-        raise ExplanationError(
-            f"{kind} cannot evaluate an image of {side} pixels a side ({reason}); give images of the size "
-            "and kind that it was made for."
-        ) from error
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != 1 or scores.numel() == 0:
-        given = f"shape {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-        raise ExplanationError(f"{kind} gives {given} for one image; give a model of logits [N, C].")
-    if not scores.isfinite().all():
-        raise ExplanationError(f"{kind} gives scores that are not finite; give a model of finite weights.")
-    return scores.shape[1]
-
-
-def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:
+def as_targets(target: int | Tensor, count: int) -> Tensor:
     """Return the class of each of ``count`` images, int64[count]."""
     targets = torch.as_tensor(target)
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
@@ -248,10 +249,5 @@ def as_targets(target: int | Tensor, count: int, classes: int) -> Tensor:
         raise ExplanationError(
             f"target has shape {list(targets.shape)} and type {targets.dtype}; give one class number, or one "
             f"for each of the {count} images."
-        )
-    if targets.min() < 0 or targets.max() >= classes:
-        raise ExplanationError(
-            f"target holds {int(targets.min())} to {int(targets.max())}; give class numbers from 0 to "
-            f"{classes - 1}."
         )
     return targets.long().expand(count)

@@ -297,3 +297,55 @@ def test_a_layer_of_a_single_place_is_refused():
 
 def test_the_class_activation_map_is_refused_for_other_networks():
     refuses(lambda: explain.cam(Pixels(), SMALL, 0), "reads the head of an AttentionCNN")
+
+
+# What it costs
+
+
+class Counting(AttentionCNN):
+    """Counts the images that it evaluates."""
+
+    def __init__(self):
+        super().__init__(4, width=8)
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("explained", [
+    lambda model, images: explain.saliency(model, images, 1, "grad_cam"),
+    lambda model, images: explain.class_map(model, images, 1, "layer_cam"),
+    lambda model, images: explain.class_map(model, images, 1, "hires_cam", against=0),
+])  # fmt: skip
+def test_each_image_is_evaluated_once(explained):
+    model = Counting().eval()
+    explained(model, pictures(40, 16))
+    assert model.seen == [32, 8]
+
+
+def test_large_pictures_are_explained_a_few_at_a_time():
+    model = Counting().eval()
+    explain.saliency(model, pictures(3, 512), 1, "grad_cam")
+    assert model.seen == [2, 1]
+
+
+class Normalising(Plain):
+    """Overwrites its input."""
+
+    def forward(self, images):
+        return super().forward(images.sub_(0.5))
+
+
+def test_a_network_that_overwrites_its_input_is_explained_and_leaves_the_images():
+    model, images = Normalising(nn.ReLU()).eval(), pictures()
+    before = images.clone()
+    mine = explain.saliency(model, images, 1, "grad_cam")
+    faithful = explain.deletion(model, images, 1, mine)
+    assert torch.equal(images, before)
+    torch.testing.assert_close(
+        faithful.probabilities[:, 0], model(images.clone()).softmax(dim=1)[:, 1].detach()
+    )
+    theirs = LayerGradCam(model, model.last).attribute(images.clone(), 1, relu_attributions=True)[:, 0]
+    torch.testing.assert_close(mine, theirs.detach(), atol=1e-7, rtol=1e-5)
