@@ -365,8 +365,8 @@ def predict_pictures(
     if out is not None:
         check_target(out)
     saved = saved_in(model)
-    found, warning = clinic.predict(saved, files), " ".join(clinic.warnings_of(saved))
-    answers = clinic.as_csv(found.table)
+    found, warnings = clinic.predict(saved, files), clinic.warnings_of(saved)
+    answers, warning = clinic.as_csv(found.table, warnings), " ".join(warnings)
     silent = int(found.table["scope"].str.startswith(OUT_OF_SCOPE).sum())
     if silent > 0:
         warning = (

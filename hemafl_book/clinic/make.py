@@ -34,6 +34,9 @@ ARMS: Mapping[str, str] = {
 }
 """How each arm is trained, in the words of its card."""
 
+TOGETHER = "hospitals of the federation, together"
+"""The cells of all hospitals that train it."""
+
 
 def make(
     name: str, folder: Path, kept: Path | None, root: Path | None, say: Callable[[str], object]
@@ -152,7 +155,7 @@ def described(family: Family, material: Material, arm: str, network: nn.Module) 
     judged = [
         *(Place(site.name, "own", site.test) for site in own),
         *(Place(site.name, "unseen", site.test) for site in material.sites[len(own) :]),
-        Place("all hospitals", "joint", everywhere.test),
+        Place(TOGETHER, "joint", everywhere.test),
         *material.unseen,
     ]
     model = measured(

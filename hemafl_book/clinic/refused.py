@@ -1,7 +1,8 @@
 """Pictures of which the white-cell models are asked whether they refuse them, and on which nothing is chosen.
 
 They are blasts, which the models have no class for, and badly taken pictures. The blasts are single cells cut
-out of the fields of leukaemia smears of another hospital. A model may refuse them for their stain as well as
+by a rule out of the fields of another hospital, and bear the diagnosis of their field: nobody looked at each.
+A model may refuse them for their stain as well as
 for their kind: its scores say how many good cells of hospitals with another stain it refuses.
 """
 

@@ -118,9 +118,10 @@ def refusals(card: Card) -> str:
     good = {score.where: percent(score.flagged) for score in card.scores if score.flagged is not None}
     blasts = ", ".join(f"{of_kind[kind]} of {kind}" for kind in DIAGNOSES.values())
     return (
-        "Of single cells cut out of the leukaemia smears of one other hospital it gives no answer to "
-        f"{blasts}: for their stain as much as for their kind, because it gives none to {good['Tecom']} of "
-        f"Tecom's and {good['BCCD']} of BCCD's good cells either. No other cell without a class was tried; "
+        "Of single cells cut by a rule out of one other hospital's fields, and called after the diagnosis of "
+        f"the field, it gives no answer to {blasts}; whether for their stain or for their kind these data "
+        f"cannot say: it gives none to {good['Tecom']} of Tecom's and {good['BCCD']} of BCCD's good cells "
+        "either. No other cell without a class was tried; "
         "expect it to be called something else. Of blurred cells of home it refuses "
         f"{of_kind['blurred, home']}."
     )
@@ -138,7 +139,9 @@ FAMILY = Family(
         "Trained on images of normal blood cells of the Hospital Clinic of Barcelona (Acevedo et al. 2020, "
         "Mendeley Data snkd93bnjr, CC BY 4.0), dealt to made-up hospitals whose stains are drawn; "
         "before, on SIMULATED cells of ten drawn hospitals, whose stains it takes for known, too. It reads "
-        "a picture of a single cell that fills about half of the view. There is no class for blasts, "
+        "a picture of a single cell that fills about half of the view. Neutrophils are segmented and band "
+        "forms; immature granulocytes are normal promyelocytes, myelocytes and metamyelocytes, and no "
+        "leukaemic promyelocyte was ever shown. There is no class for blasts, "
         "reactive or malignant lymphocytes, plasma cells or smudge cells. {refused} Erythroblasts "
         "and platelets are classes here, though they are no white cells."
     ),

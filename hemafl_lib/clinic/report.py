@@ -43,7 +43,7 @@ MOST = 500
 
 COLUMNS = (
     "cells of",
-    "",
+    "whose cells",
     "cells",
     "balanced accuracy",
     "chance",
@@ -52,6 +52,23 @@ COLUMNS = (
     "no answer",
 )
 """Of the table of scores."""
+
+KINDS = {
+    "own": "own",
+    "joint": "those that train the federation",
+    "related": "same hospital, not trained on",
+    "unseen": "never seen",
+}
+"""The kinds of a score in words."""
+
+HOW_SCORED = (
+    "How good the model is, where. Balanced accuracy: the share of cells named rightly, class by class, then "
+    "the mean. All cells count, also those to which it gives no answer; how good the given answers alone are "
+    "was not measured."
+)
+
+SEEN = {"colours": "its colours", "features": "what the network measures in it"}
+"""What says that a picture is out of scope, in words."""
 
 UNCHECKED = (
     "Nobody checks whether a picture is of the kind that this model knows: it answers a flower as surely "
@@ -131,7 +148,7 @@ def explain(
         path = folder / f"{number:03d}-{each.picture.path.stem[:60]}.png"
         replace_file(path, partial(beside.save, format="PNG", pnginfo=described()))
     table = pd.DataFrame([{**each.row, "explained": each.explained} for each in explained])
-    write_text(folder / "answers.csv", as_csv(table))
+    write_text(folder / "answers.csv", as_csv(table, warnings_of(model)))
     write_text(folder / "report.html", page(model, explained, bad, method))
     return bad
 
@@ -239,7 +256,7 @@ def warnings_of(model: SavedModel) -> list[str]:
 def score_table(model: SavedModel) -> str:
     """Return where the card says how good the model is, as an HTML table."""
     rows = "".join(
-        f"<tr><td>{html.escape(score.where)}</td><td>{score.kind}</td><td>{score.cells}</td>"
+        f"<tr><td>{html.escape(score.where)}</td><td>{KINDS[score.kind]}</td><td>{score.cells}</td>"
         f"<td>{score.balanced_accuracy:.2f} ({score.low:.2f} to {score.high:.2f})</td>"
         f"<td>{score.chance:.2f}</td>"
         + "".join(
@@ -252,7 +269,7 @@ def score_table(model: SavedModel) -> str:
     if not rows:
         return "<p>The card says nothing of how good this model is.</p>"
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in COLUMNS)}</tr>"
-    return f"<table><caption>How good the model is, where</caption>{head}{rows}</table>"
+    return f"<table><caption>{HOW_SCORED}</caption>{head}{rows}</table>"
 
 
 def share(value: float | None) -> str:
@@ -290,9 +307,12 @@ def map_figure(each: Explained) -> str:
 def sentence(model: SavedModel, row: pd.Series) -> str:
     """Return in words what a row of `rows_of` says; a warning takes the place of a model's confidence."""
     if row["scope"].startswith(OUT_OF_SCOPE):
+        why = row["scope"].removeprefix(OUT_OF_SCOPE).strip(" ()")
+        by = " and ".join(SEEN.get(name, name) for name in why.split(" and "))
         return (
-            f'<p class="warning">{html.escape(row["scope"].capitalize())}: this is no image of the kind '
-            "that the model knows, and its answer, which is not given, means nothing.</p>"
+            f'<p class="warning">Out of scope: it is unlike the pictures that the model was made for, by '
+            f"{html.escape(by)}. Good cells in another stain are often called so, too. Its answer is not "
+            "given.</p>"
         )
     answered = f"{html.escape(row['class'])}, {html.escape(percent(row['probability']))}."
     if model.card.sets is None:
@@ -301,8 +321,8 @@ def sentence(model: SavedModel, row: pd.Series) -> str:
     level = f"{model.card.sets.level:.0%}"
     if not held:
         return f"<p>{answered} No class fits as well as {level} of the cells from home fit theirs.</p>"
-    where = f"{level} of home's cells; fewer elsewhere, see the table"
-    return f"<p>{answered} Cannot be ruled out ({where}): {held}.</p>"
+    meant = f"meant to hold the right class for {level} of home's cells; elsewhere often far fewer"
+    return f"<p>{answered} Left over: {held} ({meant}, see the table).</p>"
 
 
 def data_uri(image: Image.Image) -> str:

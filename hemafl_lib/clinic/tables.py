@@ -119,13 +119,13 @@ def scope_in_words(said: Answers, row: int) -> str:
     return f"{OUT_OF_SCOPE} ({' and '.join(why)})" if why else ""
 
 
-def as_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV, with the disclaimer in a last column ``note``.
+def as_csv(table: pd.DataFrame, warnings: Sequence[str] = (DISCLAIMER,)) -> str:
+    """Return a table as CSV, with what `hemafl_lib.clinic.warnings_of` gives in a last column ``note``.
 
     What is out of scope shows no probability of any class, which would be read as an answer. A text that a
     spreadsheet could take for a formula gets an apostrophe first.
     """
-    table = table.assign(note=DISCLAIMER)
+    table = table.assign(note=" ".join(warnings))
     if "scope" in table:
         shares = table.columns.astype(str).str.startswith("p ")
         table.loc[table["scope"].str.startswith(OUT_OF_SCOPE), shares] = np.nan

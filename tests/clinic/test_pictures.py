@@ -169,7 +169,7 @@ def test_a_warning_takes_the_place_of_the_confidence(folder, tmp_path):
     row = pd.read_csv(tmp_path / "report" / "answers.csv").iloc[0]
     assert row[["class", "set", "explained"]].isna().all()
     text = (tmp_path / "report" / "report.html").read_text()
-    assert "Out of scope (colours): this is no image of the kind that the model knows" in text
+    assert "unlike the pictures that the model was made for, by its colours" in text
     assert "%." not in text
 
 

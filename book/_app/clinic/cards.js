@@ -7,12 +7,12 @@ function probabilityTable(model, found) {
     const bar = htmlElement("span", { class: "bar", "aria-hidden": "true" });
     bar.style.width = `${100 * found.probabilities[c]}%`;
     const within = found.set.includes(c);
-    const mark = within ? [htmlElement("span", { "aria-hidden": "true" }, "● "), htmlElement("span", { class: "unseen" }, "not ruled out: ")] : [];
+    const mark = within ? [htmlElement("span", { "aria-hidden": "true" }, "● "), htmlElement("span", { class: "unseen" }, "in the set: ")] : [];
     return htmlElement("tr", within ? { class: "within" } : {},
       htmlElement("th", { scope: "row" }, ...mark, name, bar), htmlElement("td", {}, percent(found.probabilities[c])));
   });
   return htmlElement("table", { class: "bars" },
-    htmlElement("caption", {}, model.card.sets ? "Probability at home (● not ruled out)" : "Probability, not calibrated"), htmlElement("tbody", {}, ...rows));
+    htmlElement("caption", {}, model.card.sets ? "Probability, adjusted on cells of home (● in the set)" : "Probability, not adjusted"), htmlElement("tbody", {}, ...rows));
 }
 
 // What a model says; without confidence where the picture is outside its scope.
@@ -64,9 +64,9 @@ function originalCard(entry) {
   return { card: htmlElement("article", { class: "card original", "aria-labelledby": "original" }, heading, canvas, beside), canvas, legend };
 }
 
-const KINDS_OF_SCORE = { own: "own", joint: "joint", related: "same hospital, not trained on", unseen: "never seen" };
+const KINDS_OF_SCORE = { own: "own", joint: "those that train the federation", related: "same hospital, not trained on", unseen: "never seen" };
 
-const HOW_SCORED = "Balanced accuracy: the share of cells named rightly, class by class, then the mean; in brackets its 95\u00a0% interval (cells resampled; cells of one patient may stand on both sides of a split, so it is too narrow). Guessing reaches the last column. The sizes and classes of the built-in models were chosen with these scores in sight.";
+const HOW_SCORED = "Balanced accuracy: the share of cells named rightly, class by class, then the mean; in brackets its 95\u00a0% interval (cells resampled; cells of one patient may stand on both sides of a split, so it is too narrow). All cells count, also those to which the model gives no answer: how good the given answers alone are was not measured. Guessing reaches the last column. The sizes and classes of the built-in models were chosen with these scores in sight.";
 
 function scoreCell(score) {
   if (!score) return htmlElement("td", {}, "not measured");
@@ -108,7 +108,7 @@ function aboutModel(model, open) {
     ["Trained at", (card.sites ?? []).join(", ")],
     ["Classes", card.classes.join(", ")],
     ["Network", `attention CNN of width ${network.width}, ${network.norm} norm, reads ${network.size} x ${network.size} pixels`],
-    ["Calibration", card.sets ? `temperature ${card.temperature.toFixed(2)}; sets of level ${percent(card.sets.level)}` : "none: no cells were held out for it"],
+    ["Calibration", card.sets ? `scores divided by ${card.temperature.toFixed(2)} (the "temperature") before they become probabilities; sets meant to hold the right class for ${percent(card.sets.level)} of home's cells` : "none: no cells were held out for it"],
     ["Out of scope", scopeInWords(card)],
     ["Made", [card.made, card.version && `hemafl ${card.version}`, card.code && `code ${card.code}`, card.data && `data ${card.data}`].filter(Boolean).join(", ")],
   ].filter(([, said]) => said);
@@ -135,13 +135,13 @@ function legendOf(view, top) {
     band.style.backgroundImage = `${over}linear-gradient(to right, rgba(${colour}, 0), rgba(${colour}, ${view.opacity}))`;
     return htmlElement("span", {}, band, ` ${words}`);
   };
-  const full = top === null ? "each map by its own largest value" : `full colour: ${top.toPrecision(2)} of the log-odds a square`;
+  const full = top === null ? "each map by its own largest value" : `full colour: a square that adds ${top.toPrecision(2)} to the score of the class (0.7 more doubles its odds against another)`;
   const line = htmlElement("span", { class: "line-key", "aria-hidden": "true" });
   return [
     ramp(FOR, "speaks for it"),
     ...(view.signed ? [ramp(AGAINST, "speaks against it", view.smooth ? "" : lines)] : []),
     htmlElement("span", {}, line, ` at least half of the map's largest${view.signed ? " (dashed: against)" : ""}`),
     htmlElement("span", {}, capital(`${full}.`)),
-    htmlElement("span", {}, "A map is as coarse as its squares. It shows what the model used, not what is there."),
+    htmlElement("span", {}, "A map is as coarse as its squares, and each is computed from more of the picture than lies under it. It shows what the model used, not what is there."),
   ];
 }

@@ -28,7 +28,8 @@ function verdictOf(models, answers) {
   const rest = without > 0 ? ` ${without === 1 ? "One model gives" : `${without} models give`} no answer: the picture is outside what ${without === 1 ? "it knows" : "they know"}.` : "";
   if (named.size === 1) {
     const [name] = named.keys();
-    return `${given.length === 1 ? `The ${armOf(given[0])} says` : `${given.length === 2 ? "Both" : `All ${given.length}`} models${without > 0 ? " that answer" : ""} say`} ${name}.${rest}`;
+    const related = given.filter((model) => !model.fromFile).length > 1 ? " That is no second opinion: the book's models began as one network and learnt from some of the same cells." : "";
+    return `${given.length === 1 ? `The ${armOf(given[0])} says` : `${given.length === 2 ? "Both" : `All ${given.length}`} models${without > 0 ? " that answer" : ""} say`} ${name}.${related}${rest}`;
   }
   const parts = [...named].map(([name, arms]) => `${name} (${listed(arms)})`);
   return `The models disagree: ${parts.join("; ")}.${rest}`;
@@ -44,6 +45,11 @@ function labelOf(model) {
   return model.card.arm + (model.fromFile ? " (your file)" : "");
 }
 
+// What a conformal set promises: of all sets together, at home.
+function meantFor(level) {
+  return `The sets, large and small together, are meant to hold the right class for ${percent(level)} of home's cells; at a hospital that the model never saw they may seldom hold it, and never where the cell is of no class of the list (see the table).`;
+}
+
 // The conformal set in words.
 function setInWords(model, found) {
   if (!model.card.sets) return "What cannot be ruled out is not known: no cells were held out to find it.";
@@ -51,15 +57,15 @@ function setInWords(model, found) {
   const names = found.set.map((c) => model.card.classes[c]);
   if (names.length === 0) return `No class fits as well as ${percent(level)} of the cells from home fit theirs: take it as unknown.`;
   if (names.length === 1) {
-    const missed = `Such sets miss the truth in about ${percent(1 - level)} of home's cells, more often elsewhere, and always when the cell is of no class of the list.`;
-    return `Of its ${model.card.classes.length} classes only ${names[0]} is left. ${missed}`;
+    return `Of its ${model.card.classes.length} classes only ${names[0]} is left. ${meantFor(level)}`;
   }
-  return `At ${percent(level)} cannot be ruled out: ${listed(names)}.`;
+  return `Left over: ${listed(names)}. ${meantFor(level)}`;
 }
 
 // What the book's models of a family would never say, whatever the picture shows.
 const NOT_AMONG_CLASSES = {
   "white cells": "The book's models have no class for blasts, reactive or malignant lymphocytes, plasma cells or smudge cells. They read one cell: a field of several may be called a platelet without a warning, so cut each cell out first.",
+  "leukaemia fields": "Drawn fields only. 'Benign' stands for haematogones, 'early' for early pre-B, 'pre' for pre-B and 'pro' for pro-B acute lymphoblastic leukaemia. There is no class for a normal film, for T-cell or myeloid leukaemia, or for any other disease.",
 };
 
 // Where the weight of a map lies.

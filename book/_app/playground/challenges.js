@@ -161,7 +161,7 @@ const CHALLENGES = {
   },
   colour: {
     title: "Is it only colour?",
-    task: "Find a federation of three hospitals or more, nobody bad, that after ten rounds is no better than a rule that sees only mean colours.",
+    task: "Find a federation of three hospitals or more, nobody bad, that after ten rounds is no better than a rule that sees only the mean and the spread of the colours.",
     start: {},
     fixed: ["rate", "bad", ...LOSSES],
     check(now) {

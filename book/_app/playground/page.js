@@ -186,7 +186,10 @@ function showCurves() {
 }
 
 function showOwn() {
-  if (run.hospitals.length > 0) $("own").replaceChildren(drawHospitals(run, imagesOf));
+  if (run.hospitals.length > 0) {
+    $("own").replaceChildren(drawHospitals(run, imagesOf));
+    $("own").tabIndex = 0;    // before, there is nothing to scroll to
+  }
 }
 
 function showMisread(round) {

@@ -9,7 +9,7 @@ const percent = (value) => `${Math.round(100 * value)} %`;
 
 const SETTINGS = {
   hospitals: slider("Hospitals", 5, [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20], (n) => `${n}`, "Each stains in one of four ways."),
-  patients: slider("Patients each", 25, [2, 4, 8, 12, 16, 20, 25, 30], (n) => `${n}`, "On average; about four cells of one kind a patient."),
+  patients: slider("Patients each", 25, [2, 4, 8, 12, 16, 20, 25, 30], (n) => `${n}`, "On average, as far as 174 patients go; about four cells of one kind a patient."),
   alpha: slider("Same kinds of cells", 100, [0.02, 0.1, 0.3, 1, 3, 100],
     (a) => ({ 0.02: "hardly any in common", 100: "yes, alike" })[a] ?? `alpha ${a}`, "Dirichlet's alpha; small: each hospital sees few kinds."),
   quantity: slider("Unequal sizes", 0, [0, 0.25, 0.5, 0.75, 1], percent, ""),

@@ -10,7 +10,15 @@ from hemafl_book.clinic.explorer.cells import Cell
 from hemafl_book.clinic.explorer.desk import Desk
 from hemafl_book.clinic.explorer.looking import look
 from hemafl_book.clinic.explorer.models import METHODS
-from hemafl_book.clinic.explorer.screen import STYLE, Look, cards, figures, probability_table, warnings
+from hemafl_book.clinic.explorer.screen import (
+    STYLE,
+    Look,
+    cards,
+    figures,
+    probability_table,
+    warnings,
+    warnings_once,
+)
 from hemafl_lib.clinic import as_csv
 from hemafl_lib.errors import DataError
 from hemafl_lib.files import check_folder, write_text
@@ -83,4 +91,4 @@ def save(desk: Desk, cells: Sequence[Cell], look_of: Look, folder: Path, more: s
         yield number / len(cells)
     content = warnings(desk.asked) + "".join(sections) + more + cards(desk.asked, unfolded=True)
     write_text(folder / REPORT, PAGE.format(style=STYLE, content=content))
-    write_text(folder / TABLE, as_csv(pd.DataFrame(rows)))
+    write_text(folder / TABLE, as_csv(pd.DataFrame(rows), warnings_once(desk.asked)))

@@ -125,6 +125,12 @@ def verdict(seen: Sequence[Seen]) -> str:
     return f"The models disagree: {told}.{rest}"
 
 
+PROBABILITIES = (
+    "Probabilities, adjusted on cells of home; the table of the model says by how much they are off where. "
+    "* in the set"
+)
+
+
 def probability_table(seen: Sequence[Seen]) -> str:
     """Return the calibrated probabilities of each model that gives an answer, one row a class."""
     models = {each.view.model: each for each in seen}
@@ -136,10 +142,7 @@ def probability_table(seen: Sequence[Seen]) -> str:
         + "</tr>"
         for name in classes
     )
-    return (
-        "<table><caption>Calibrated probabilities; * cannot be ruled out</caption>"
-        f'<tr><th scope="col">class</th>{head}</tr>{rows}</table>'
-    )
+    return f'<table><caption>{PROBABILITIES}</caption><tr><th scope="col">class</th>{head}</tr>{rows}</table>'
 
 
 def probability(seen: Seen, name: str) -> str:
@@ -165,9 +168,13 @@ def cards(models: Mapping[str, SavedModel], *, unfolded: bool = False) -> str:
 
 
 def warnings(models: Mapping[str, SavedModel]) -> str:
-    """Return the sentences that stand above everything that models say, each once."""
-    told = dict.fromkeys(line for model in models.values() for line in warnings_of(model))
-    return f'<p class="warning"><strong>{html.escape(" ".join(told))}</strong></p>'
+    """Return the sentences that stand above everything that models say."""
+    return f'<p class="warning"><strong>{html.escape(" ".join(warnings_once(models)))}</strong></p>'
+
+
+def warnings_once(models: Mapping[str, SavedModel]) -> list[str]:
+    """Return what is to be said before anything that models say, each sentence once."""
+    return list(dict.fromkeys(line for model in models.values() for line in warnings_of(model)))
 
 
 def reference_row(references: Mapping[str, Cell], size: int) -> str:
