@@ -88,8 +88,7 @@ types: $(READY)  ## check types alone
 	$(BIN)/mypy
 
 suite: $(READY)  ## run all tests and all notebooks, and check nothing else
-	$(PYTEST) --no-loadscope-reorder tests
-	$(if $(NOTEBOOKS),$(PYTEST) --nbval $(NOTEBOOKS))
+	$(PYTEST) --no-loadscope-reorder --nbval tests $(NOTEBOOKS)
 
 quick: $(READY)  ## check style, types, and the fast tests of the rooms that you touched, within two minutes
 	$(BIN)/ruff format --check .

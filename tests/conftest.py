@@ -33,13 +33,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests for `--fast`; else put their modules first, so that no worker ends long after."""
+    """Leave out slow tests for `--fast`; else put their modules and the notebooks first.
+
+    So no worker ends long after the others.
+    """
     slow = [item for item in items if any(item.get_closest_marker(mark) for mark in SLOW)]
     if config.getoption("--fast"):
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
         return
-    first = {item.path for item in slow}
+    first = {item.path for item in slow} | {item.path for item in items if item.path.suffix == ".ipynb"}
     items.sort(key=lambda item: item.path not in first)
 
 

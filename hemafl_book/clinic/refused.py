@@ -2,8 +2,8 @@
 
 They are blasts, which the models have no class for, and badly taken pictures. The blasts are single cells cut
 by a rule out of the fields of another hospital, and bear the diagnosis of their field: nobody looked at each.
-A model may refuse them for their stain as well as
-for their kind: its scores say how many good cells of hospitals with another stain it refuses.
+A model may refuse them for their stain as well as for their kind: its scores say how many good cells of
+hospitals with another stain it refuses.
 """
 
 from collections.abc import Iterator, Mapping

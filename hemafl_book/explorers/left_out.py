@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from hemafl_book.explorers.repetitions import BETWEEN, repeated, summarise
 from hemafl_book.explorers.sweep import RealSweep
 from hemafl_book.papers import leave_one_out as study
-from hemafl_book.papers.arms import on_one_core, probabilities
+from hemafl_book.papers.arms import probabilities
 from hemafl_book.papers.baselines import colour_statistics
 from hemafl_book.papers.leave_one_out import HOSPITALS, MEAN, REAL, Clients, Fold, Protocol, Way
 from hemafl_book.papers.where import HERE
@@ -205,8 +205,10 @@ def learn(ready: Fold, asked: Protocol, seed: int) -> pd.DataFrame:
         "recipe": asked.studies[0].recipe,
         "rounds": asked.rounds,
         "seed": seed,
+        "workers": 1,
+        "evaluate": False,
         "monitor": ready.unseen,
-        **on_one_core(HERE),
+        "progress": False,
     }
     runs = {TOGETHER: federation.run(ready.sites, **settings)}
     if len(ready.sites) > 1:

@@ -109,8 +109,12 @@ def train(trial: Trial, where: Where, stop: threading.Event | None = None) -> di
         "seed": trial.seed,
         "trainer": trial.trainer,
         "monitor": trial.monitor,
+        "engine": where.engine,
+        "device": where.device,
+        "workers": 1 if where.engine == "local" else None,
+        "evaluate": False,
+        "progress": False,
         "stop": stop or threading.Event(),
-        **on_one_core(where),
     }
     if arm.kind == "isolated":
         runs = federation.isolated(trial.sites, **settings)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hemafl_book.papers import arms, scores
-from hemafl_book.papers.arms import Kind, Tables, on_one_core
+from hemafl_book.papers.arms import Kind, Tables
 from hemafl_book.papers.baselines import colour_probabilities
 from hemafl_book.papers.changes import UNCHANGED, Changes
 from hemafl_book.papers.dealing import at_most
@@ -356,7 +356,11 @@ def train(
         "recipe": replace(recipe, proximal=way.proximal, local_epochs=recipe.local_epochs * way.passes),
         "rounds": rounds,
         "seed": seed,
-        **on_one_core(where),
+        "device": where.device,
+        "engine": where.engine,
+        "workers": 1 if where.engine == "local" else None,
+        "evaluate": False,
+        "progress": False,
     }
     if way.kind == "federated":
         return federation.run(sites, aggregator=way.aggregator, **settings).model

@@ -44,7 +44,7 @@ def gradient_shap(model: nn.Module, image: Tensor, target: Tensor, layer: str | 
     for colour, share in zip(colours.split(BATCH), shares.split(BATCH), strict=True):
         change = image.detach() - colour
         blend = (colour + share[:, None, None, None] * change).requires_grad_()
-        scores = model(blend)[:, int(target)].sum()
+        scores = model(blend.clone())[:, int(target)].sum()
         total += (change * torch.autograd.grad(scores, blend)[0]).sum(dim=0)
     return total.sum(dim=0, keepdim=True) / DRAWS
 
@@ -106,9 +106,9 @@ def blended_map(
     if kind not in BLENDED:
         raise ExplanationError(f"kind '{kind}' is unknown; choose one of: {', '.join(BLENDED)}.")
     with torch.inference_mode(False), torch.enable_grad():
-        copied, inputs, targets = prepare(model, images, target, device)
+        network, inputs, targets = prepare(model, images, target, device, hooked=layer is not None)
         parts = [
-            BLENDED[kind](copied, image, label, layer).detach().float().cpu()
+            BLENDED[kind](network, image, label, layer).detach().float().cpu()
             for image, label in zip(inputs.split(1), targets.split(1), strict=True)
         ]
     return torch.cat(parts)

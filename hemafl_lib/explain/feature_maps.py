@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hemafl_lib.errors import ExplanationError
-from hemafl_lib.explain.scores import refuse_without_gradient, scores_of
+from hemafl_lib.explain.scores import no_gradient, refuse_without_gradient, scores_of
 
 REMEDY = "name another layer, or choose a method that needs none: 'integrated_gradients' or 'occlusion'"
 
@@ -54,7 +54,10 @@ def feature_maps(
     chosen = scores.gather(1, target[:, None])
     if against is not None:
         chosen = chosen - scores.gather(1, against[:, None])
-    return maps.detach(), torch.autograd.grad(chosen.sum(), maps)[0]
+    differentiated = maps.requires_grad and torch.autograd.grad(chosen.sum(), maps, allow_unused=True)[0]
+    if not isinstance(differentiated, Tensor):
+        raise no_gradient(model)
+    return maps.detach(), differentiated
 
 
 class Listener(TorchFunctionMode):

@@ -78,7 +78,7 @@ def occlusion(model: nn.Module, images: Tensor, target: Tensor, layer: str | Non
     """
     scores_of(model, images[:1].detach(), target)
     step = math.ceil(images.shape[-1] / OCCLUSION_GRID)
-    maps = Occlusion(model).attribute(
+    maps = Occlusion(lambda rows: model(rows.clone())).attribute(  # a network may overwrite what it is given
         images,
         sliding_window_shapes=(3, 2 * step, 2 * step),
         strides=(3, step, step),
@@ -142,7 +142,8 @@ def saliency(
         A key of `METHODS`.
     layer
         Name of the layer whose output is taken as feature maps (by the two methods that need them), as in
-        ``model.get_submodule(layer)``; by default they are what the head reads, see `default_layer`.
+        ``model.get_submodule(layer)``; by default they are what the head reads, see
+        `hemafl_lib.explain.feature_maps.read_by_head`.
     device
         Where it is computed: "cpu", "cuda" or, by default, as ``HEMAFL_DEVICE`` says.
 
@@ -217,8 +218,9 @@ def prepare(
 
 
 def stands_ready(model: nn.Module, device: str) -> bool:
-    """Return whether all of a model is in evaluation mode and on ``device``."""
-    there = all(part.device == torch.device(device) for part in (*model.parameters(), *model.buffers()))
+    """Return whether all of a model is in evaluation mode, on ``device``, and knows gradients."""
+    parts = (*model.parameters(), *model.buffers())
+    there = all(part.device.type == device and not part.is_inference() for part in parts)
     return there and not any(module.training for module in model.modules())
 
 

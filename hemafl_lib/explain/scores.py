@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from hemafl_lib.errors import ExplanationError, quote
@@ -35,6 +36,8 @@ def scores_of(model: nn.Module, images: Tensor, target: Tensor, evaluate: Evalua
     kind, side = type(model).__name__, images.shape[-1]
     try:
         scores = evaluate(model, images.clone())  # a network may overwrite what it is given
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = quote(str(error)).split(". ")[0]
         raise ExplanationError(
@@ -59,7 +62,12 @@ def scores_of(model: nn.Module, images: Tensor, target: Tensor, evaluate: Evalua
 def refuse_without_gradient(model: nn.Module, scores: Tensor) -> None:
     """Raise `ExplanationError` if the scores cannot be differentiated by the image."""
     if not scores.requires_grad:
-        raise ExplanationError(
-            f"{type(model).__name__} gives no gradient at its images, as within torch.no_grad(); change its "
-            "forward method, or use 'occlusion'."
-        )
+        raise no_gradient(model)
+
+
+def no_gradient(model: nn.Module) -> ExplanationError:
+    """Return what is to be said of a model that cuts the way from its scores to its images."""
+    return ExplanationError(
+        f"{type(model).__name__} gives no gradient at its images, as within torch.no_grad(); change its "
+        "forward method, or use 'occlusion'."
+    )

@@ -72,17 +72,13 @@ class UpdateMod(Settings):
         return update
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """Return the client's reply, with the changed update if it has trained.
-
-        Raises `FederationError` if that reply is coded or masked already.
-        """
+        """Return the client's reply, with the changed update if it has trained."""
         reply = call_next(message, context)
         site = partition_of(context)
         trained = message.metadata.message_type == MessageType.TRAIN
         chosen = self.sites is None or site in self.sites
-        if not (trained and chosen and reply.has_content() and reply.content.array_records):
+        if not (trained and chosen and reply.has_content() and "arrays" in reply.content):
             return reply
-        check_plain(message, reply)
         received, sent = (
             from_record(get_record(each.content, "arrays", ArrayRecord)) for each in (message, reply)
         )
@@ -101,9 +97,12 @@ class Defence(UpdateMod):
     """
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """As `UpdateMod`; raise `FederationError` for a message whose type names a function."""
+        """As `UpdateMod`; raise `FederationError` for a message whose type names a function.
+
+        And for a reply that is coded or masked already, which would pass unchanged.
+        """
         check_kind(message)
-        return super().__call__(message, context, call_next)
+        return super().__call__(message, context, lambda *asked: check_plain(message, call_next(*asked)))
 
 
 @dataclass(frozen=True)
@@ -162,17 +161,20 @@ def check_kind(message: Message) -> None:
         )
 
 
-def check_plain(message: Message, reply: Message) -> None:
-    """Raise `FederationError` unless all arrays of a reply are arrays of the message as well.
+def check_plain(message: Message, reply: Message) -> Message:
+    """Return the reply; raise `FederationError` if it holds other arrays than the message.
 
-    Those of codes and masks are not, and hold no update that a mod could change.
+    Those of codes and masks are others, and hold no update that a mod could change.
     """
-    sent, received = (each.content.array_records for each in (reply, message))
-    if set(sent) != {"arrays"} or not set(sent["arrays"]) <= set(received.get("arrays", {})):
+    trained = message.metadata.message_type == MessageType.TRAIN and reply.has_content()
+    sent = reply.content.array_records if trained else {}
+    received = message.content.array_records
+    if sent and (set(sent) != {"arrays"} or not set(sent["arrays"]) <= set(received.get("arrays", {}))):
         raise FederationError(
             "the reply holds other arrays than the message, so that there is no update to change; put this "
             "mod after the one that codes or masks replies, nearer to the client."
         )
+    return reply
 
 
 def check_mods(mods: object, sites: int) -> None:

@@ -338,14 +338,43 @@ class Normalising(Plain):
         return super().forward(images.sub_(0.5))
 
 
-def test_a_network_that_overwrites_its_input_is_explained_and_leaves_the_images():
-    model, images = Normalising(nn.ReLU()).eval(), pictures()
-    before = images.clone()
-    mine = explain.saliency(model, images, 1, "grad_cam")
-    faithful = explain.deletion(model, images, 1, mine)
+@pytest.mark.parametrize("method", [*explain.METHODS, "gradient_shap", "score_cam"])
+def test_a_network_that_overwrites_its_input_is_explained_and_leaves_the_images(method):
+    model, images = Normalising(nn.ReLU()).eval(), pictures(2, 32)
+    twin, before = Plain(nn.ReLU()).eval(), images.clone()
+    mine = explain.relevance(model, images, 1, method)
     assert torch.equal(images, before)
-    torch.testing.assert_close(
-        faithful.probabilities[:, 0], model(images.clone()).softmax(dim=1)[:, 1].detach()
+    assert mine.abs().max() > 0
+    if method == "grad_cam":
+        faithful = explain.deletion(model, images, 1, mine)
+        first = model(images.clone()).softmax(dim=1)[:, 1].detach()
+        torch.testing.assert_close(faithful.probabilities[:, 0], first)
+        theirs = LayerGradCam(model, model.last).attribute(images.clone(), 1, relu_attributions=True)[:, 0]
+        torch.testing.assert_close(mine, theirs.detach(), atol=1e-7, rtol=1e-5)
+    if method == "occlusion":
+        twin.forward = lambda rows: Plain.forward(twin, rows - 0.5)
+        torch.testing.assert_close(mine, explain.relevance(twin, images, 1, method), atol=1e-6, rtol=1e-4)
+
+
+def test_weights_that_were_made_in_inference_mode_are_no_obstacle():
+    with torch.inference_mode():
+        model = AttentionCNN(4, width=8).eval()
+    plain = AttentionCNN(4, width=8).eval()
+    images = pictures(2, 32)
+    mine, theirs = (explain.saliency(each, images, 1, "grad_cam") for each in (model, plain))
+    torch.testing.assert_close(mine, theirs)
+
+
+class Cut(Plain):
+    """Cuts the way back behind its feature maps."""
+
+    def features(self, images):
+        return super().features(images).detach()
+
+
+def test_a_network_that_cuts_the_way_to_its_maps_is_refused():
+    refuses(lambda: explain.saliency(Cut(F.relu).eval(), pictures(), 1, "grad_cam"), "gives no gradient")
+    refuses(
+        lambda: explain.saliency(Cut(F.relu).eval(), pictures(), 1, "grad_cam", layer="second"),
+        "gives no gradient",
     )
-    theirs = LayerGradCam(model, model.last).attribute(images.clone(), 1, relu_attributions=True)[:, 0]
-    torch.testing.assert_close(mine, theirs.detach(), atol=1e-7, rtol=1e-5)

@@ -187,20 +187,7 @@ def test_what_is_no_reply_is_a_failure_of_that_client(answer, told):
     assert told in run.refused["reason"][0]
 
 
-@pytest.mark.parametrize("mod", [ClipUpdate(limit=0.01), AddNoise(), ScaleUpdate(factor=-1.0)])
-@pytest.mark.parametrize("record", ["arrays", "codes"])
-def test_an_update_that_is_coded_already_is_refused_and_not_passed_unchanged(mod, record):
-    def code(message, context, call_next):
-        reply = call_next(message, context)
-        del reply.content["arrays"]
-        reply.content[record] = federation.to_record({"codes": np.zeros(3)})
-        return reply
-
-    with pytest.raises(FederationError, match="holds other arrays than the message"):
-        train([mod, code], rounds=1)
-
-
-@pytest.mark.parametrize("mod", [ClipUpdate(limit=0.01), AddNoise(), ScaleUpdate(factor=-1.0)])
+@pytest.mark.parametrize("mod", [ClipUpdate(limit=0.01), AddNoise()])
 @pytest.mark.parametrize("record", ["arrays", "codes"])
 def test_an_update_that_is_coded_already_is_refused_and_does_not_pass_unchanged(mod, record):
     def code(message, context, call_next):

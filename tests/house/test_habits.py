@@ -79,7 +79,7 @@ def test_make_test_checks_style_types_tests_and_notebooks(makefile):
     for target, parts in {
         "test": ("ruff format --check", "ruff check", "--jobs=2 types suite"),
         "types": ("mypy",),
-        "suite": ("$(PYTEST) --no-loadscope-reorder tests", "--nbval"),
+        "suite": ("$(PYTEST) --no-loadscope-reorder --nbval tests $(NOTEBOOKS)",),
     }.items():
         for part in parts:
             assert part in recipes[target]

@@ -144,7 +144,7 @@ SAID: dict[str, tuple[str, Callable[[claims.Judgement, claims.Frozen], bool]]] =
         ),
     ),
     "morphology-median-consistent": (
-        "between which FedMedian moves more than the others",
+        "between which FedMedian moves most in the mean",
         lambda one, frozen: moves_most(frozen, "FedMedian"),
     ),
     "attention-confident": (

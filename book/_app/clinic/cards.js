@@ -1,7 +1,7 @@
 // Builds what stands beside the picture: a card for each model, and the tables of what the models are worth.
 "use strict";
 
-// A table of probabilities; a dot marks what cannot be ruled out.
+// A table of probabilities; a dot marks the classes in the set.
 function probabilityTable(model, found) {
   const rows = model.card.classes.map((name, c) => {
     const bar = htmlElement("span", { class: "bar", "aria-hidden": "true" });

@@ -28,7 +28,7 @@ function verdictOf(models, answers) {
   const rest = without > 0 ? ` ${without === 1 ? "One model gives" : `${without} models give`} no answer: the picture is outside what ${without === 1 ? "it knows" : "they know"}.` : "";
   if (named.size === 1) {
     const [name] = named.keys();
-    const related = given.filter((model) => !model.fromFile).length > 1 ? " That is no second opinion: the book's models began as one network and learnt from some of the same cells." : "";
+    const related = given.filter((model) => !model.fromFile).length > 1 ? " No second opinion: the book's models began as one network and share cells." : "";
     return `${given.length === 1 ? `The ${armOf(given[0])} says` : `${given.length === 2 ? "Both" : `All ${given.length}`} models${without > 0 ? " that answer" : ""} say`} ${name}.${related}${rest}`;
   }
   const parts = [...named].map(([name, arms]) => `${name} (${listed(arms)})`);
@@ -47,7 +47,7 @@ function labelOf(model) {
 
 // What a conformal set promises: of all sets together, at home.
 function meantFor(level) {
-  return `The sets, large and small together, are meant to hold the right class for ${percent(level)} of home's cells; at a hospital that the model never saw they may seldom hold it, and never where the cell is of no class of the list (see the table).`;
+  return `Sets, large and small together, are meant to hold the right class for ${percent(level)} of home's cells; elsewhere often far fewer do, and none where the cell is of no class of the list.`;
 }
 
 // The conformal set in words.

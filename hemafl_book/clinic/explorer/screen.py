@@ -102,6 +102,10 @@ def picture_of(cell: Cell, size: int) -> str:
     return data_uri(square(picture(cell, size).original))
 
 
+NO_SECOND_OPINION = " No second opinion: the book's models began as one network and share cells."
+"""What is said where all models agree."""
+
+
 def verdict(seen: Sequence[Seen]) -> str:
     """Return in a sentence what the models say together, each asked once."""
     models = {each.view.model: each for each in seen}
@@ -119,7 +123,7 @@ def verdict(seen: Sequence[Seen]) -> str:
         return (
             f"The answer is {next(iter(given))}.{rest}"
             if len(models) == 1
-            else f"All that answer say {next(iter(given))}.{rest}"
+            else f"All that answer say {next(iter(given))}.{NO_SECOND_OPINION}{rest}"
         )
     told = "; ".join(f"{name} ({', '.join(by)})" for name, by in given.items())
     return f"The models disagree: {told}.{rest}"

@@ -1,7 +1,8 @@
 """The rules: pure functions from what was found to a verdict, of which there are three and no fourth.
 
-What no experiment of ours decides, the arithmetic of a paper's own numbers or a count of its public images,
-is `CHECKED`: no reproduction, and whether the claim stands is told beside it.
+What no experiment of ours decides, the arithmetic of a paper's own numbers, a count of its public images, or
+a comparison of what is made to be equal, is `CHECKED`: no reproduction, and whether the claim stands is told
+beside it.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,9 @@ REASONS = {
     "other tasks": "it compares figures of other tasks, and of images that nobody has shown to be the same",
     "no nuclei": "nobody has drawn the nuclei in its images",
     "simulated": "our patients are simulated, and what is drawn proves nothing about patients",
-    "not given": "the paper gives no number that ours could be compared with",
-    "not described": "the paper does not say how it was done",
-    "undefined": "the paper does not say what would count as such, so that nothing could contradict it",
+    "not given": "what we have of the paper gives no number that ours could be compared with",
+    "not described": "what we have of the paper does not say how it was done",
+    "undefined": "what we have of the paper does not say what would count as such: nothing contradicts it",
     "not measured": "no frozen result of this book measures it",
 }
 """Why a claim may be out of reach of any result; a claim names one of these."""
