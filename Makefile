@@ -20,8 +20,8 @@ LOCKED := hemafl_book/build/locked.py
 CPU ?= $(wildcard $(VENV)/without-cuda.txt)
 LIST = $(if $(CPU),$(VENV)/without-cuda.txt,requirements.lock)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
-# Four processes on two cores: much of what tests do is to wait, for Ray, for nodes, for a kernel, a browser.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope
+# Three processes on two cores: much of what tests do is to wait, for Ray, for nodes, for a kernel, a browser.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
 export OMP_NUM_THREADS := 1
