@@ -20,8 +20,8 @@ LOCKED := hemafl_book/build/locked.py
 CPU ?= $(wildcard $(VENV)/without-cuda.txt)
 LIST = $(if $(CPU),$(VENV)/without-cuda.txt,requirements.lock)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
-# Three processes on two cores: much of what tests do is to wait, for Ray, for nodes, for a kernel, a browser.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope
+# Four processes on two cores: two wait for Ray, nodes and browsers while two compute, see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope
 
 # One thread a process, so that numbers and times do not depend on the neighbours; nothing phones home.
 export OMP_NUM_THREADS := 1
@@ -31,6 +31,9 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+# Tests start some hundred processes; each would compile the packages again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20

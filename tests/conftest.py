@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 SLOW = ("slow", "browser", "real", "ray", "deployment")
 """The marks of tests that `--fast` leaves out."""
+
+WAITING = ("browser", "ray", "deployment")
+"""The marks of tests that mostly wait for other programs."""
 
 FAST_SECONDS = 75
 """After these `--fast` begins no further test, so that `make quick` answers within two minutes."""
@@ -25,6 +30,43 @@ os.environ.setdefault("HEMAFL_DEVICE", "cpu")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help=f"leave out the tests marked {', '.join(SLOW)}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling | None:
+    """Deal whole modules to the workers as `Dealer` does, if that is what ``--dist loadscope`` asks for."""
+    return Dealer(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+class Dealer(LoadScopeScheduling):
+    """Let half of the workers take modules that wait, while the others compute, until either is used up.
+
+    Else all workers would wait at once, and compete for the cores afterwards.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        others = [units for worker, units in self.assigned_work.items() if worker is not node]
+        taken = sum(any(waits(module) for module in unfinished(units)) for units in others)
+        wanted = 2 * taken < self.numnodes
+        module = next((name for name in self.workqueue if waits(name) == wanted), None)
+        if module is not None:
+            self.workqueue.move_to_end(module, last=False)
+        super()._assign_work_unit(node)
+
+
+def unfinished(units: dict[str, dict[str, bool]]) -> list[str]:
+    """Return the modules of which a worker has tests left."""
+    return [module for module, tests in units.items() if not all(tests.values())]
+
+
+@functools.cache
+def waits(module: str) -> bool:
+    """Return whether tests of a module bear a mark of those that wait."""
+    path = Path(__file__).resolve().parent.parent / module.partition("::")[0]
+    if path.suffix != ".py":
+        return False
+    text = path.read_text(encoding="utf-8")
+    return any(f"mark.{mark}" in text for mark in WAITING)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
