@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from hemafl_book.clinic.explorer import cells, covering, drawing, reading_list, saving, screen, sorting, trust
 from hemafl_book.clinic.explorer.desk import DRAWN_CELLS, first_desk
 from hemafl_book.clinic.explorer.looking import Question, Seen, View, largest
-from hemafl_book.clinic.explorer.models import METHODS, Asked, layers, relevance
+from hemafl_book.clinic.explorer.models import BOOKS_OWN, METHODS, Asked, layers, relevance, shipped
 from hemafl_book.clinic.nucleus import likely_nucleus
 from hemafl_lib import clinic, explain
 from hemafl_lib.errors import DataError, ExplanationError, ModelError
@@ -247,6 +248,25 @@ def test_a_map_stays_under_the_same_stain_and_not_under_a_very_different_one(des
     assert "order by 1.00" in same.sentence
     monkeypatch.setattr(trust, "STAIN", 0.9)
     assert "order by 1.00" not in trust.under_stain(case).sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "related"),
+    [
+        (["white cells: federated", "white cells: centralised"], True),
+        (["white cells: federated", "own: mine"], False),
+        (["own: mine", "own: yours"], False),
+    ],
+)
+def test_only_models_of_the_book_are_said_to_be_related(names, related):
+    seen = [SimpleNamespace(view=View(name), in_scope=True, row={"class": "monocyte"}) for name in names]
+    said = screen.verdict(seen)
+    assert said.startswith("All that answer say monocyte.")
+    assert ("No second opinion" in said) == related
+
+
+def test_the_models_of_the_book_bear_the_names_that_they_are_known_by():
+    assert set(shipped()) == BOOKS_OWN
 
 
 @pytest.mark.parametrize(

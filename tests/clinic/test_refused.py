@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemafl_book.clinic import refused, white_cells
+from hemafl_book.clinic import FAMILIES, refused, white_cells
 from hemafl_book.clinic.explorer.models import FOLDER
 from hemafl_book.clinic.make import ARMS, slug
 from hemafl_lib import data
@@ -64,6 +64,20 @@ def test_the_page_and_the_words_of_the_cards_say_what_was_counted(repository):
         blasts = of_kind["pro-B blasts"]
         assert blasts.pictures > refused.COUNT // 2
         assert f"{100 * blasts.share:.0f} % of pro-B blasts" in card.about
+
+
+def test_the_page_says_of_probabilities_what_the_cards_do(repository):
+    page = (repository / "book" / "clinic" / "own_cells.md").read_text(encoding="utf-8")
+    cards = [load(FOLDER / family / slug(arm)).card for family in FAMILIES for arm in ARMS]
+    unchanged = sum(card.temperature == 1 for card in cards)
+    assert (unchanged, len(cards)) == (3, 6)
+    assert "in three of the six models this is 1" in page
+    places = [score for card in cards for score in card.scores if score.where == "CellaVision"]
+    off = [100 * score.calibration_error for score in places]
+    assert f"the probabilities are off by {min(off):.0f} to {max(off):.0f} points" in page
+    one, *others = [1 - score.balanced_accuracy for score in places]
+    assert (round(4 * one), *(round(5 * other) for other in others)) == (3, 3, 3)
+    assert "three in five are misread (by the model of one hospital three in four)" in page
 
 
 @pytest.mark.real

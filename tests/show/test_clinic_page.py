@@ -609,6 +609,8 @@ def test_words_claim_no_more_than_was_measured(start):
       const border = Float64Array.from({ length: 64 }, (_, i) => (i < 8 ? 1 : 0));
       return {
         one: setInWords(state.models[0], { set: [2] }),
+        sets: [[[], []], [["colours"], []], [["colours"], ["colours"]]].map((alarms) => setsInWords(
+          state.models.slice(0, 2), alarms.map((each) => ({ alarms: each })))),
         tests: [test(0.1, 0.4), test(0.3, 0.3), test(0.45, 0.6)],
         forgotten: [[0.5, null, 0.1], [0.2, 0.4], [0.2, -0.4], [0.2, null]].map(forgettingInWords),
         border: mapInWords("monocyte", border, 8),
@@ -620,10 +622,12 @@ def test_words_claim_no_more_than_was_measured(start):
         }),
       };
     }""")
-    one = said["one"].replace("\N{NO-BREAK SPACE}", " ")
-    assert one.startswith("Of its 5 classes only monocyte is left.")
-    assert "are meant to hold the right class for 90 % of home's cells" in one
-    assert "none where the cell is of no class of the list" in one
+    assert said["one"] == "Of its 5 classes only monocyte is left."
+    both, other, none = (each.replace("\N{NO-BREAK SPACE}", " ") for each in said["sets"])
+    assert both == other
+    assert both.count("is meant to hold the right class for 90 % of home's cells") == 1
+    assert "none where the cell is of no class of the list" in both
+    assert none == ""
     verdicts = [each.split("? ")[1].split(". With")[0] for each in said["forgotten"]]
     assert verdicts == ["Yes", *["No, it shows the picture more than the model"] * 2, "Yes, none is left"]
     assert ": 0.50, no map, 0.10 (rank correlation" in said["forgotten"][0]

@@ -390,6 +390,7 @@ function show(entry) {
   byId("which").textContent = entry.own ? entry.label : `Drawn sample: ${entry.label}`;
   const answers = models.map((model) => answerOf(entry, model));
   byId("verdict").textContent = models.length > 0 ? verdictOf(models, answers) : "Choose a model.";
+  byId("sets").textContent = setsInWords(models, answers);
   const lacking = NOT_AMONG_CLASSES[state.family];
   byId("lacking").textContent = lacking ?? "";
   byId("lacking").hidden = !lacking;

@@ -47,7 +47,7 @@ function labelOf(model) {
 
 // What a conformal set promises: of all sets together, at home.
 function meantFor(level) {
-  return `Sets, large and small together, are meant to hold the right class for ${percent(level)} of home's cells; elsewhere often far fewer do, and none where the cell is of no class of the list.`;
+  return `What is left over, in large and small sets together, is meant to hold the right class for ${percent(level)} of home's cells; elsewhere often far fewer do, and none where the cell is of no class of the list.`;
 }
 
 // The conformal set in words.
@@ -57,9 +57,15 @@ function setInWords(model, found) {
   const names = found.set.map((c) => model.card.classes[c]);
   if (names.length === 0) return `No class fits as well as ${percent(level)} of the cells from home fit theirs: take it as unknown.`;
   if (names.length === 1) {
-    return `Of its ${model.card.classes.length} classes only ${names[0]} is left. ${meantFor(level)}`;
+    return `Of its ${model.card.classes.length} classes only ${names[0]} is left.`;
   }
-  return `Left over: ${listed(names)}. ${meantFor(level)}`;
+  return `Left over: ${listed(names)}.`;
+}
+
+// What the sets of a comparison promise, once for all models that give one.
+function setsInWords(models, answers) {
+  const giving = models.filter((model, i) => model.card.sets && answers[i].alarms.length === 0);
+  return [...new Set(giving.map((model) => model.card.sets.level))].map(meantFor).join(" ");
 }
 
 // What the book's models of a family would never say, whatever the picture shows.

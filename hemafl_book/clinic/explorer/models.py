@@ -14,6 +14,9 @@ from hemafl_lib.errors import ExplanationError
 FOLDER = Path(__file__).resolve().parents[3] / "book" / "clinic" / "models"
 """Where the models lie that come with the book."""
 
+BOOKS_OWN = frozenset(f"{family.name}: {arm}" for family in FAMILIES.values() for arm in ARMS)
+"""The names of these models, see `name_of`."""
+
 METHODS: Mapping[str, str] = {
     name: {
         "grad_cam": "Grad-CAM",

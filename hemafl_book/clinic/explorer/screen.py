@@ -9,7 +9,7 @@ from PIL import Image
 from hemafl_book.clinic.explorer.cells import Cell, picture
 from hemafl_book.clinic.explorer.drawing import WHOLE, Zoom, enlarged, overlay
 from hemafl_book.clinic.explorer.looking import Question, Seen, largest
-from hemafl_book.clinic.explorer.models import METHODS
+from hemafl_book.clinic.explorer.models import BOOKS_OWN, METHODS
 from hemafl_book.clinic.explorer.trust import Measure
 from hemafl_lib.clinic import SavedModel, warnings_of
 from hemafl_lib.clinic.report import data_uri, percent, score_table, sentence, square
@@ -103,7 +103,7 @@ def picture_of(cell: Cell, size: int) -> str:
 
 
 NO_SECOND_OPINION = " No second opinion: the book's models began as one network and share cells."
-"""What is said where all models agree."""
+"""What is said where several of the book's models agree."""
 
 
 def verdict(seen: Sequence[Seen]) -> str:
@@ -120,11 +120,11 @@ def verdict(seen: Sequence[Seen]) -> str:
     if not given:
         return "None of these models knows pictures of this kind, so none gives an answer."
     if len(given) == 1:
-        return (
-            f"The answer is {next(iter(given))}.{rest}"
-            if len(models) == 1
-            else f"All that answer say {next(iter(given))}.{NO_SECOND_OPINION}{rest}"
-        )
+        ((name, by),) = given.items()
+        if len(models) == 1:
+            return f"The answer is {name}.{rest}"
+        related = NO_SECOND_OPINION if len(BOOKS_OWN.intersection(by)) > 1 else ""
+        return f"All that answer say {name}.{related}{rest}"
     told = "; ".join(f"{name} ({', '.join(by)})" for name, by in given.items())
     return f"The models disagree: {told}.{rest}"
 
