@@ -37,7 +37,7 @@ def init(
 
     bundles = create(name, [each.strip() for each in hospitals.split(",")], address, secure=secure)
     for bundle in bundles:
-        typer.echo(f"{bundle}: give it to {bundle.stem}, as you would a key")
+        typer.echo(f"{bundle}: give it to {bundle.stem}, as you would a key, and delete it here")
     typer.echo(f"{name} holds the federation; start its server: hemafl federation serve {name}")
 
 

@@ -2,8 +2,9 @@
 
 The browser then holds each page to it: nothing is asked of another host, and of the scripts that stand in
 the page itself only those run that were in it when the book was built, known by their hashes. So what a
-hospital or a data set has written can never run, even where a page forgot to escape it. The policy stands
-in the page (`meta`), and holds from a memory stick as from a server.
+page reads once it is open, such as a model of somebody else's, brings no script of its own. What was written
+into a page before, such as a data set's card, is not told from the rest of the page: only escaping keeps that
+from running. The policy stands in the page (`meta`), and holds from a memory stick as from a server.
 """
 
 import base64

@@ -4,16 +4,42 @@ A card is read from a JSON file that may come from anybody. Whatever it says is 
 it is run.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
+from unicodedata import category
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemafl_lib.errors import ModelError, one_line
 from hemafl_lib.settings import Positive, Probability
 
-Text = Annotated[str, Field(max_length=2000)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that Unicode counts as printable, and that nobody sees."""
+
+
+def plain_name(name: str) -> str:
+    """Return a name; raise ValueError if a reader could take it for another name.
+
+    The page for own cells has the same rule (``book/_app/clinic/model.js``), so that no model passes for one
+    of the book.
+    """
+    if not name.isprintable() or UNSEEN.search(name) or name != " ".join(name.split()):
+        raise ValueError("it must be letters that can be seen, with single blanks between them")
+    return name
+
+
+def plain_text(text: str) -> str:
+    """Return a text; raise ValueError if it holds what steers a terminal or turns the words around it."""
+    if not all(letter.isprintable() or letter == "\n" or category(letter) == "Zs" for letter in text):
+        raise ValueError("it must be letters, blanks and line ends that can be printed")
+    return text
+
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(plain_text)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(plain_name)]
 Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 Row = Annotated[tuple[float, ...], Field(min_length=1, max_length=2000)]
 
@@ -212,10 +238,9 @@ def read_document(text: str, name: str) -> Document:
     except ValidationError as error:
         first = error.errors()[0]
         place = one_line(".".join(str(step) for step in first["loc"]), 100)
-        where = f"'{place}': " if place else ""
+        where, what = f"'{place}': " if place else "", first["msg"].removeprefix("Value error, ")
         raise ModelError(
-            f"{name} is no card of a saved model ({where}{one_line(first['msg'], 200)}); "
-            "save the model again."
+            f"{name} is no card of a saved model ({where}{one_line(what, 200)}); save the model again."
         ) from None
 
 

@@ -11,6 +11,7 @@ import torch
 from hemafl_lib.clinic.answers import Answers, answer
 from hemafl_lib.clinic.pictures import Bad, Picture, find_files, read
 from hemafl_lib.clinic.saved import SavedModel
+from hemafl_lib.data.findings import shown
 from hemafl_lib.progress import bar
 
 AT_A_TIME = 64
@@ -28,7 +29,7 @@ OUT_OF_SCOPE = "out of scope"
 UNCHECKED = "not checked"
 """What a row says where the model has no scope: it answers a flower as surely as a cell."""
 
-FORMULA = r"^[=+\-@\t\r]"
+FORMULA = r"^[=+\-@\t\r\n]"
 """How a text begins that a spreadsheet may take for a formula, and compute."""
 
 
@@ -68,14 +69,14 @@ def predict(model: SavedModel, paths: Sequence[Path], *, progress: bool | None =
     files = find_files(paths)
     rows: list[pd.DataFrame] = []
     bad: list[Bad] = []
-    with bar(total=len(files), desc="pictures", unit="picture", show=progress) as shown:
+    with bar(total=len(files), desc="pictures", unit="picture", show=progress) as so_far:
         for start in range(0, len(files), AT_A_TIME):
             read_now = [read(path, model.size) for path in files[start : start + AT_A_TIME]]
             pictures = [each for each in read_now if isinstance(each, Picture)]
             bad += [each for each in read_now if isinstance(each, Bad)]
             if pictures:
                 rows.append(rows_of(model, pictures))
-            shown.update(len(read_now))
+            so_far.update(len(read_now))
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns(model))
     return Predictions(table, tuple(bad))
 
@@ -86,7 +87,7 @@ def rows_of(model: SavedModel, pictures: Sequence[Picture]) -> pd.DataFrame:
     classes = model.card.classes
     table = pd.DataFrame(
         {
-            "file": [str(picture.path) for picture in pictures],
+            "file": [shown(picture.path) for picture in pictures],
             "class": [classes[number] for number in said.predicted],
             "probability": said.probabilities.max(axis=1),
             "set": [sets_in_words(said, row, classes) for row in range(len(pictures))],
@@ -131,5 +132,6 @@ def as_csv(table: pd.DataFrame, warnings: Sequence[str] = (DISCLAIMER,)) -> str:
         table.loc[table["scope"].str.startswith(OUT_OF_SCOPE), shares] = np.nan
     texts = table.select_dtypes(exclude="number")
     for name in texts:
-        table[name] = texts[name].astype(str).str.replace(FORMULA, r"'\g<0>", regex=True)
+        guarded = texts[name].astype(str).str.replace(FORMULA, r"'\g<0>", regex=True)
+        table[name] = guarded.str.replace("\r", "\n")  # which is quoted; the other would begin a row
     return table.to_csv(index=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,14 +105,8 @@ def photograph(path: Path) -> Image.Image:
         _load(image, path)
         try:
             upright = ImageOps.exif_transpose(image)
-        except (
-            OSError,
-            SyntaxError,
-            TypeError,
-            ValueError,
-            struct.error,
-        ):  # what Pillow raises of a damaged tag
-            upright = image  # as every viewer shows it
+        except Exception:  # a damaged tag makes Pillow raise errors of a dozen kinds
+            upright = image  # as it lies
         return _rgb(upright, path)
 
 

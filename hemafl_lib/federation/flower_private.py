@@ -15,6 +15,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,10 +110,18 @@ class RunGrid(Grid):
 # --- tasks of a SuperLink and its SuperNodes -------------------------------------------------------
 
 
-def connect(kind: Callable[..., Any], url: str, tls: ssl.SSLContext | None, *interceptors: Any) -> Any:
+def connect(
+    kind: Callable[..., Any],
+    url: str,
+    tls: ssl.SSLContext | None,
+    *interceptors: Any,
+    genuine: Callable[[], bool] | None = None,
+) -> Any:
     """Return a client of the service at ``url``, which is reached directly, whatever proxy is set.
 
     It asks once. Flower's own clients try for ever, and interrupt their process where they are rejected.
+    Where ``genuine()`` is false of a new connection, another program than the one meant listens there: it is
+    told nothing, and `httpx.ConnectError` is raised.
     """
     from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
@@ -121,8 +130,25 @@ def connect(kind: Callable[..., Any], url: str, tls: ssl.SSLContext | None, *int
     client._client.close()
     # Without TLS there is no certificate to verify, and to read all authorities takes 20 ms for each message.
     verify = tls or url.startswith("https:")
-    client._client = httpx.Client(verify=verify, timeout=PATIENCE, trust_env=False)
+    seen: list[Callable[..., Any]] = [partial(watch_connections, genuine)] if genuine else []
+    client._client = httpx.Client(
+        verify=verify, timeout=PATIENCE, trust_env=False, event_hooks={"request": seen}
+    )
     return client
+
+
+def watch_connections(genuine: Callable[[], bool], request: httpx.Request) -> None:
+    """Have a request end before it is sent, if it makes a connection and ``genuine()`` is false then.
+
+    To ask before it connects would leave time in which another program could take the place.
+    """
+
+    def notice(event: str, told: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete" and not genuine():
+            told["return_value"].close()
+            raise httpx.ConnectError(f"another program than the one meant listens at {request.url}")
+
+    request.extensions["trace"] = notice
 
 
 class Tasks:
@@ -136,16 +162,24 @@ class Tasks:
         Whoever knows it may take tasks; the service has it in a file.
     tls
         Whom to trust; None without TLS.
+    genuine
+        Whether the service is the one that is meant, where no certificate says so: see `connect`.
     """
 
-    def __init__(self, url: str, secret: bytes, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        secret: bytes,
+        tls: ssl.SSLContext | None = None,
+        genuine: Callable[[], bool] | None = None,
+    ) -> None:
         from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
         from flwr.supercore.runtime import RuntimeHttpClient
 
         methods = ["/flwr.proto.Runtime/AcquireTask"]
         proof = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=methods)
-        self.url, self.tls = url, tls
-        self._client = connect(RuntimeHttpClient, url, tls, proof)
+        self.url, self.tls, self.genuine = url, tls, genuine
+        self._client = connect(RuntimeHttpClient, url, tls, proof, genuine=genuine)
 
     def __enter__(self) -> "Tasks":
         return self
@@ -171,7 +205,8 @@ class Tasks:
         from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
         from flwr.supercore.runtime import RuntimeHttpClient
 
-        client = connect(RuntimeHttpClient, self.url, self.tls, RuntimeTokenHttpInterceptor(token=token))
+        proof = RuntimeTokenHttpInterceptor(token=token)
+        client = connect(RuntimeHttpClient, self.url, self.tls, proof, genuine=self.genuine)
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
         try:
             heartbeat.start()

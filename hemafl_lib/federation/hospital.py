@@ -53,6 +53,7 @@ LOGGER = logging.getLogger("flwr")
 
 ImageSize = Annotated[int, Field(ge=SIZES.start, le=SIZES.stop - 1)]
 Width = Annotated[int, Field(ge=1, le=512)]
+Epochs = Annotated[int, Field(ge=1, le=1000)]
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -81,7 +82,7 @@ class RunSettings(Settings):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     learning_rate: Positive = 0.002
     batch_size: Count = 32
-    local_epochs: Count = 1
+    local_epochs: Epochs = 1
     balanced_sampler: bool = True
 
     def __post_init__(self) -> None:

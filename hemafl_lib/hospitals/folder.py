@@ -8,6 +8,7 @@ bundle is as secret as a key.
 import json
 import secrets
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,12 @@ from hemafl_lib.secure import threshold_of
 from hemafl_lib.settings import Settings, Whole
 
 DESCRIPTION, SECRET, PRIVATE = "federation.json", "server.secret", "hospital.key"
+
+LARGEST = 100_000
+"""Bytes of the largest file in a bundle; a key or a certificate has a few thousand at most."""
+
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a bundle may be packed: these two are unpacked piece by piece, up to the size that was announced."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,9 @@ def check_names(hospitals: list[str]) -> None:
 def check_address(address: str) -> str:
     """Return the host of "HOST:PORT"; raise `FederationError` if it is none."""
     host, _, port = address.rpartition(":")
-    if not host or any(letter in host for letter in "/: ") or not port.isdigit() or not 0 < int(port) < 65536:
+    plain = host.isprintable() and not any(letter in host for letter in "/: ")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not host or not plain or not 0 < number < 65536:
         raise FederationError(f"address='{address}' is no HOST:PORT; give one such as fl.example.org:9092.")
     return host
 
@@ -147,15 +156,33 @@ def open_bundle(path: Path, into: Path) -> Bundle:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            told = json.loads(archive.read("bundle.json"))
-            (into / keys.AUTHORITY).write_bytes(archive.read(keys.AUTHORITY))
-            keys.write_secret(into / PRIVATE, archive.read(PRIVATE))
-        return Bundle(**told)
+            told = Bundle(**json.loads(read_entry(archive, "bundle.json")))
+            check_bundle(told)
+            (into / keys.AUTHORITY).write_bytes(read_entry(archive, keys.AUTHORITY))
+            keys.write_secret(into / PRIVATE, read_entry(archive, PRIVATE))
+        return told
     except OSError as error:
         raise FederationError(
             f"the bundle {path} cannot be read ({error.strerror}); check the path."
         ) from None
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, TypeError, ValueError):
+        # RuntimeError: it is encrypted, packed in an unknown way, or its JSON is nested without end
         raise FederationError(
             f"{path} is no bundle of a federation; ask its coordinator for yours."
         ) from None
+
+
+def read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a file of a bundle; raise `zipfile.BadZipFile` if it is larger than any bundle's."""
+    entry = archive.getinfo(name)
+    if entry.file_size > LARGEST or entry.compress_type not in PACKED:
+        raise zipfile.BadZipFile(f"{name} is too large, or packed in another way")
+    return archive.read(entry)
+
+
+def check_bundle(told: Bundle) -> None:
+    """Raise `FederationError` unless a bundle tells what `create` writes."""
+    check_names([told.name])
+    check_address(told.address)
+    if told.number >= told.hospitals:
+        raise FederationError(f"number={told.number} must be below hospitals={told.hospitals}.")

@@ -1,7 +1,8 @@
 """A hospital's programs: a SuperNode that calls the server, and this one, which answers its messages.
 
-The app is the one of this library, whatever a server sends. What the programs write, keys included, lies in a
-folder that goes when they end, however they end; images are decoded in memory only.
+The app is the one of this library, whatever a server sends, and what it knows of the hospital is what this
+program was told: it answers the SuperNode that it has started, and no other program. What the programs write,
+keys included, lies in a folder that goes when they end, however they end; images are decoded in memory only.
 """
 
 import itertools
@@ -12,16 +13,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from flwr.app import UserConfig
+
 from hemafl_lib.data import own
 from hemafl_lib.errors import FederationError, one_line
 from hemafl_lib.federation.engines.deployment import keys
 from hemafl_lib.federation.engines.deployment.deployment import flower_environment, swift
-from hemafl_lib.federation.engines.deployment.node import LONGEST, answer_one
+from hemafl_lib.federation.engines.deployment.node import LONGEST, answer_one, with_config
 from hemafl_lib.federation.engines.deployment.programs import Program, Programs, free_ports
 from hemafl_lib.federation.engines.pauses import Pauses
-from hemafl_lib.federation.flower_private import Tasks
+from hemafl_lib.federation.flower_private import ClientAppCallable, Tasks
 from hemafl_lib.hospitals.folder import PRIVATE, Bundle, open_bundle
-from hemafl_lib.hospitals.node import app
+from hemafl_lib.hospitals.node import answer
 from hemafl_lib.hospitals.serving import HERE, shown
 
 SECRET = "hospital.secret"
@@ -30,6 +33,9 @@ RETRY = 5.0
 
 NOT_YET = "[code: 2004]"
 """What Flower says where the server does not let a node in."""
+
+NO_PORT = "address already in use"
+"""What it says where another program has its port."""
 
 NO_TRUST = "CERTIFICATE_VERIFY_FAILED"
 
@@ -54,7 +60,9 @@ def join(bundle: Path, data: Path, mapping: Path | None, say: Callable[[str], ob
         told = open_bundle(bundle, programs.folder)
         check_data(data, mapping)
         keys.write_secret(programs.folder / SECRET, secrets.token_bytes(32))
-        keep_running(programs, partial(supernode_command, told, programs.folder, data, mapping), told, say)
+        config = node_config(told, data, mapping)
+        command = partial(supernode_command, told, programs.folder, config)
+        keep_running(programs, command, with_config(answer, config), told, say)
 
 
 def check_data(data: Path, mapping: Path) -> None:
@@ -66,9 +74,9 @@ def check_data(data: Path, mapping: Path) -> None:
         own.check_folders(data, known)
 
 
-def supernode_command(told: Bundle, folder: Path, data: Path, mapping: Path, port: int) -> list[str]:
-    """Return what starts the hospital's SuperNode; this program finds it at a port of this machine."""
-    config = {
+def node_config(told: Bundle, data: Path, mapping: Path) -> UserConfig:
+    """Return what the hospital's node knows about itself, see `hemafl_lib.hospitals.node.NodeConfig`."""
+    return {
         "partition-id": told.number,
         "num-partitions": told.hospitals,
         "site": told.name,
@@ -76,6 +84,10 @@ def supernode_command(told: Bundle, folder: Path, data: Path, mapping: Path, por
         "mapping": str(mapping.absolute()),
         "secure": told.secure,
     }
+
+
+def supernode_command(told: Bundle, folder: Path, config: UserConfig, port: int) -> list[str]:
+    """Return what starts the hospital's SuperNode; this program finds it at a port of this machine."""
     return [
         *("flower-supernode", "--superlink", told.address, "--host", HERE, "--port", str(port)),
         *("--root-certificates", str(folder / keys.AUTHORITY)),
@@ -86,7 +98,11 @@ def supernode_command(told: Bundle, folder: Path, data: Path, mapping: Path, por
 
 
 def keep_running(
-    programs: Programs, command: Callable[[int], list[str]], told: Bundle, say: Callable[[str], object]
+    programs: Programs,
+    command: Callable[[int], list[str]],
+    app: ClientAppCallable,
+    told: Bundle,
+    say: Callable[[str], object],
 ) -> None:
     """Start a SuperNode and answer its messages, and again whenever it has ended; return never."""
     environment, secret = flower_environment(programs.folder), (programs.folder / SECRET).read_bytes()
@@ -98,8 +114,9 @@ def keep_running(
             say(f"{told.name} calls the server at {told.address}; Ctrl-C ends it.")
         supernode = programs.start("SuperNode", swift(command(port)), environment)
         try:
-            with Tasks(f"http://{HERE}:{port}", secret) as tasks:
-                answer_messages_of(supernode, tasks, say)
+            genuine = partial(supernode.listens_at, port)
+            with Tasks(f"http://{HERE}:{port}", secret, genuine=genuine) as tasks:
+                answer_messages_of(supernode, tasks, app, say)
         finally:
             supernode.end()
         reason = why_it_ended(supernode)
@@ -109,7 +126,9 @@ def keep_running(
         time.sleep(RETRY)
 
 
-def answer_messages_of(supernode: Program, tasks: Tasks, say: Callable[[str], object]) -> None:
+def answer_messages_of(
+    supernode: Program, tasks: Tasks, app: ClientAppCallable, say: Callable[[str], object]
+) -> None:
     """Answer the messages of a SuperNode until it has ended."""
     pauses = Pauses(LONGEST)
     while supernode.exit_code() is None:
@@ -134,4 +153,6 @@ def why_it_ended(program: Program) -> str:
             "The server does not let this hospital in: it was not registered, or another program runs with "
             "this bundle, or it ended a moment ago and counts as present for a minute; trying again."
         )
+    if NO_PORT in log:
+        return f"Another program has taken the port that {program.name} was to have; starting it at another."
     return f"{program.name} ended (exit code {program.exit_code()}); starting it again."

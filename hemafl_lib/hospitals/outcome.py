@@ -13,6 +13,7 @@ import pandas as pd
 from hemafl_lib import clinic, data
 from hemafl_lib.clinic import Card, Layered, SavedModel
 from hemafl_lib.clinic.report import STYLE
+from hemafl_lib.errors import one_line
 from hemafl_lib.federation.exchange import exchanged_names, get_arrays, parameter_hash
 from hemafl_lib.federation.hospital import RunSettings, Training
 from hemafl_lib.files import write_json, write_text
@@ -20,6 +21,12 @@ from hemafl_lib.hospitals.settings import DeepSurvRun, Place, TableRun
 from hemafl_lib.statistics import CoxFit, FederatedLogisticFit, Standardisation, SurvivalCurve
 
 CARD, REPORT, TABLE = "card.json", "report.html", "result.csv"
+
+METRICS = ("num-examples", "loss", "accuracy", "balanced-accuracy", "c-index", "comparable-pairs")
+"""What a card says of an evaluation; a hospital may send more, of any name, which the report shows."""
+
+LINE, MEASURED = 600, 1000
+"""Characters of a card's line that names all hospitals, and of what they measured."""
 
 NOT_A_DEVICE = "For research and teaching; not a medical device."
 
@@ -40,7 +47,7 @@ def write_images(folder: Path, place: Place, run: RunSettings, training: Trainin
         name=f"hospitals/{folder.name}"[:200],
         family="hospitals",
         arm=folder.name[:200],
-        title=f"An attention CNN trained by {', '.join(place.hospitals)}",
+        title=f"An attention CNN trained by {named(place)}",
         about=f"{about(place)} In the last round: {last_round(training)}. Validation images chose nothing.",
         simulated=False,
         classes=classes,
@@ -120,19 +127,26 @@ def write_estimate(
 
 def about(place: Place) -> str:
     """Return who took part and what the server could read."""
-    return f"Hospitals: {', '.join(place.hospitals)}. {SUMMED if place.secure else READ}"
+    return f"Hospitals: {named(place)}. {SUMMED if place.secure else READ}"
+
+
+def named(place: Place) -> str:
+    """Return the hospitals' names, cut where they are too many for a card."""
+    return one_line(", ".join(place.hospitals), LINE)
 
 
 def last_round(training: Training) -> str:
-    """Return what each hospital measured in the last evaluation."""
+    """Return what each hospital measured in the last evaluation, cut where it is too much for a card."""
     table = measured(training)
+    table = table[[name for name in table if name in METRICS]]
     if table.empty:
         return "nobody evaluated the model"
     last = table[table.index.get_level_values("round") == table.index.get_level_values("round").max()]
-    return "; ".join(
+    said = [
         f"{site} " + ", ".join(f"{name} {value:.3g}" for name, value in row.dropna().items())
         for (_, site), row in last.iterrows()
-    )
+    ]
+    return one_line("; ".join(said), MEASURED)
 
 
 def measured(training: Training) -> pd.DataFrame:

@@ -9,14 +9,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from flwr.app import UserConfig
 
-from hemafl_lib.errors import FederationError
-from hemafl_lib.federation.hospital import RunSettings
+from hemafl_lib.errors import FederationError, one_line
+from hemafl_lib.federation.hospital import Epochs, RunSettings
 from hemafl_lib.federation.hospital import read_settings as read_settings
 from hemafl_lib.models import DeepSurv
 from hemafl_lib.models.deepsurv import Activation
 from hemafl_lib.settings import Count, NotNegative, Positive, Settings, Whole
 from hemafl_lib.statistics.cox import Ties
 from hemafl_lib.training import Recipe
+
+MOST_LAYERS, WIDEST = 8, 512
+"""Hidden layers of DeepSurv, and units of the widest: a hospital trains what the server asks for."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,18 @@ class DeepSurvRun(TableRun):
     aggregator: str = "FedAvg"
     learning_rate: Positive = 0.01
     batch_size: Count = 64
-    local_epochs: Count = 1
+    local_epochs: Epochs = 1
     weight_decay: NotNegative = 1e-4
 
     def __post_init__(self) -> None:
         """Raise `FederationError` for a value that is not allowed."""
         super().__post_init__()
-        if not all(width.strip().isdigit() and int(width) > 0 for width in self.hidden.split(",") if width):
-            raise FederationError(f"hidden='{self.hidden}' is not allowed; give widths such as '32,32'.")
+        layers = [width.strip() for width in self.hidden.split(",") if width]
+        if len(layers) > MOST_LAYERS or not all(map(is_width, layers)):
+            raise FederationError(
+                f"hidden='{one_line(self.hidden, 100)}' is not allowed; give widths such as '32,32': at most "
+                f"{MOST_LAYERS}, each from 1 to {WIDEST}."
+            )
         if not self.columns:
             raise FederationError("features='' is not allowed; name at least one feature.")
 
@@ -110,6 +117,11 @@ class DeepSurvRun(TableRun):
             weight_decay=self.weight_decay,
             balanced_sampler=False,
         )
+
+
+def is_width(text: str) -> bool:
+    """Return whether a text is the width of a layer that a hospital agrees to train."""
+    return text.isdecimal() and len(text) <= len(str(WIDEST)) and 1 <= int(text) <= WIDEST
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,35 @@
 """The server's end of secure aggregation: every message becomes a session, every reply holds the mean."""
 
 import math
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from hemafl_lib.aggregation import Parameters
 from hemafl_lib.errors import FederationError, HemaflError, PrivacyError
 from hemafl_lib.federation.exchange import from_record, get_record
 from hemafl_lib.federation.flower_private import node_absence
-from hemafl_lib.federation.replies import EXAMPLES
+from hemafl_lib.federation.replies import EXAMPLES, FAILURE
 from hemafl_lib.federation.wire import WireGrid, stand_in, with_records
 from hemafl_lib.secure.bundle import bundled
 from hemafl_lib.secure.fixed_point import Vector
 from hemafl_lib.secure.keys import KEY, PublicKeys, digest
 from hemafl_lib.secure.packing import unpack_mean, unpack_sums, update_size
-from hemafl_lib.secure.session import threshold_of, unmask
+from hemafl_lib.secure.session import SEALED, threshold_of, unmask
 
 SECURE, MASKED = "secure", "masked"
 """The record of a session's steps, and the array that holds a masked vector."""
 
 SUMMED = (MessageType.TRAIN, MessageType.QUERY)
 """The kinds of messages whose replies are summed."""
+
+NUMBERED = re.compile(r"\bsite number (\d{1,6})\b")
+"""How a site calls another, of which it knows nothing but the keys."""
 
 
 class SecureGrid(WireGrid):
@@ -60,7 +64,8 @@ class SecureGrid(WireGrid):
             total, form = session.sum()
             found = self._stand_ins(session, total, form)
         except PrivacyError as error:
-            return [session.lost.get(node) or session.failure(node, str(error)) for node in session.messages]
+            reason = session.named(str(error))
+            return [session.lost.get(node) or session.failure(node, reason) for node in session.messages]
         return [*session.lost.values(), *found]
 
     def _stand_ins(self, session: "Session", total: Vector, form: str) -> list[Message]:
@@ -90,6 +95,8 @@ class Session:
         Why nodes are not in the sum, as their replies.
     masked
         The replies with masked vectors, by node.
+    nodes
+        The nodes that have shown keys, in the order in which sites number each other.
     """
 
     def __init__(self, grid: SecureGrid, messages: Sequence[Message], timeout: float | None) -> None:
@@ -100,6 +107,7 @@ class Session:
         self.id = secrets.token_bytes(KEY)
         self.lost: dict[int, Message] = {}
         self.masked: dict[int, Message] = {}
+        self.nodes: list[int] = []
 
     def sum(self) -> tuple[Vector, str]:
         """Return the sum of the sites' vectors, and of a statistic which arrays it holds.
@@ -108,13 +116,15 @@ class Session:
         """
         self._check_same()
         threshold_of(self.grid.threshold, len(self.messages))
-        keys = self._usable(self._ask("keys", {node: {} for node in self.messages}), keys_of)
-        nodes, members = list(keys), list(keys.values())
+        keys = self._keys()
+        self.nodes = nodes = list(keys)
+        members = list(keys.values())
         threshold = threshold_of(self.grid.threshold, len(members))
 
         columns = {name: [vars(each)[name] for each in members] for name in vars(members[0])}
         dealt = self._usable(
-            self._ask("deal", dict.fromkeys(nodes, columns)), lambda reply: sealed_of(reply, len(members))
+            self._ask("deal", dict.fromkeys(nodes, columns)),
+            lambda reply: sealed_of(reply, nodes.index(reply.metadata.src_node_id), len(members)),
         )
         present = [number for number, node in enumerate(nodes) if node in dealt]
         forwarded = {
@@ -144,6 +154,15 @@ class Session:
             question,
         )
         return total, form
+
+    def _keys(self) -> dict[int, PublicKeys]:
+        """Return the keys of the sites, without those that would make every other site leave the session."""
+        replies = self._ask("keys", {node: {} for node in self.messages})
+        shown = self._usable(replies, keys_of)
+        return self._usable(
+            {node: replies[node] for node in shown},
+            lambda reply: own_keys(reply.metadata.src_node_id, shown),
+        )
 
     def _check_same(self) -> None:
         """Raise `PrivacyError` unless all sites are to be sent the same."""
@@ -224,16 +243,29 @@ class Session:
         """Return the reply of a node that is not in the sum: what it says itself, or else the reason."""
         original = self.messages[node]
         if reply.has_error():
-            return Message(reply.error, reply_to=original)
+            said = Error(reply.error.code, self.named(reply.error.reason or ""))
+            return Message(said, reply_to=original)
         if SECURE not in reply.content:
+            said_so = reply.content.config_records.get(FAILURE, ConfigRecord())
+            if isinstance(told := said_so.get("reason"), str):
+                said_so["reason"] = self.named(told)
             return Message(reply.content, reply_to=original)
         return node_absence(original, reason)
+
+    def named(self, text: str) -> str:
+        """Return a sentence on "site number 3" with the node that this is: a session has its own numbers."""
+
+        def with_node(found: re.Match[str]) -> str:
+            number = int(found[1])
+            return f"{found[0]} (node {self.nodes[number]})" if number < len(self.nodes) else found[0]
+
+        return NUMBERED.sub(with_node, text)
 
     def _vector(self, reply: Message) -> Vector:
         """Return a masked vector; raise `FederationError` if the reply is none, or of a wrong size."""
         metrics_of(reply)
         vector = from_record(get_record(reply.content, "arrays", ArrayRecord)).get(MASKED, np.zeros(0))
-        size = (1, update_size(self.received)) if self.training else (2, vector.shape[-1])
+        size = (1, update_size(self.received)) if self.training else (2, *vector.shape[-1:])
         if vector.dtype != np.uint64 or vector.shape != size:
             raise FederationError(
                 "its masked vector has another size than its arrays; let it run this library"
@@ -301,9 +333,32 @@ def keys_of(reply: Message) -> PublicKeys:
     return PublicKeys(*(cast(bytes, record.get(name)) for name in ("mask", "seal", "commitment")))
 
 
-def sealed_of(reply: Message, count: int) -> list[bytes]:
-    """Return the sealed shares that a site dealt; raise `HemaflError` if they are not so many."""
-    return list_of_bytes(reply, "sealed", count)
+def own_keys(node: int, shown: Mapping[int, PublicKeys]) -> PublicKeys:
+    """Return the keys of a node; raise `PrivacyError` if one is shown twice, by it or by another node too.
+
+    Keys are passed on after all have come, so that no site can show another's by what the server tells it:
+    who does shows its own under two names, or has listened. Which of the two, the server cannot tell, and
+    both are left out, as no other site would stay with them.
+    """
+    keys = shown[node]
+    if keys.mask == keys.seal:
+        raise PrivacyError("its mask key is its seal key too; let it run this library.")
+    twins = [n for n, other in shown.items() if {keys.mask, keys.seal} & {other.mask, other.seal}]
+    if twins != [node]:
+        others = ", ".join(f"node {twin}" for twin in twins if twin != node)
+        raise PrivacyError(
+            f"it shows a key that {others} shows too, and whose it is cannot be told; ask both, and let each "
+            "run this library."
+        )
+    return keys
+
+
+def sealed_of(reply: Message, number: int, count: int) -> list[bytes]:
+    """Return the shares that a site sealed; raise `HemaflError` unless there is one for each other site."""
+    sealed = list_of_bytes(reply, "sealed", count)
+    if [len(each) for each in sealed] != [0 if place == number else SEALED for place in range(count)]:
+        raise FederationError(f"its 'sealed' are not {SEALED} bytes for each site; let it run this library")
+    return sealed
 
 
 def shares_of(reply: Message, count: int) -> list[bytes]:

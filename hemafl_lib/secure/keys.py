@@ -34,6 +34,9 @@ FIELD = 2**255 - 19
 NONCE = bytes(12)
 """A key of this module seals one text, so its nonce need not differ."""
 
+SEAL = 16
+"""Bytes by which a sealed text is longer than what it holds."""
+
 
 @dataclass(frozen=True)
 class PublicKeys:
@@ -48,12 +51,12 @@ class PublicKeys:
     commitment: bytes
 
     def __post_init__(self) -> None:
-        """Raise `PrivacyError` unless each has 32 bytes, and each key is written in the one way."""
+        """Raise `PrivacyError` unless each has 32 bytes, and two sites can agree on a secret by the keys."""
         for name, value in vars(self).items():
             if not isinstance(value, bytes) or len(value) != KEY:
                 raise PrivacyError(f"its {name} key is not {KEY} bytes; let it run this library.")
         for name in ("mask", "seal"):
-            if int.from_bytes(getattr(self, name), "little") >= FIELD:
+            if not is_public_key(getattr(self, name)):
                 raise PrivacyError(f"its {name} key is none of X25519; let it run this library.")
 
 
@@ -65,6 +68,17 @@ def new_secret() -> bytes:
 def public_key(secret: bytes) -> bytes:
     """Return the public key of a private one."""
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def is_public_key(public: bytes) -> bool:
+    """Tell whether 32 bytes are a public key, written in the one way, by which not everybody agrees."""
+    if int.from_bytes(public, "little") >= FIELD:
+        return False
+    try:  # a key of low order gives the same secret with every private one, so any will do
+        X25519PrivateKey.from_private_bytes(bytes(KEY)).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
 
 
 def commitment(seed: bytes) -> bytes:

@@ -34,6 +34,7 @@ from hemafl_lib.errors import PrivacyError
 from hemafl_lib.secure.fixed_point import Vector, add, subtract
 from hemafl_lib.secure.keys import (
     KEY,
+    SEAL,
     PublicKeys,
     agreed_keys,
     commitment,
@@ -49,6 +50,9 @@ from hemafl_lib.secure.shamir import SHARE, recover, split
 
 FEWEST = 3
 """Sites whose sum tells none of them what another sent."""
+
+SEALED = 2 * SHARE + SEAL
+"""Bytes of what a party seals for another: a share of each of its two secrets."""
 
 PROTOCOL = b"hemafl secure aggregation 3"
 """What sites must have in common to understand each other; it changes with what is below."""
@@ -267,10 +271,16 @@ class Party:
         return [out for out, _, _ in own], [back for _, back, _ in own], [tags for _, _, tags in own]
 
     def _unseal(self, other: int, sealed: bytes) -> bytes:
-        """Return the share that another party has dealt to it."""
-        share = unseal(self.opening_keys[other], sealed, self.about)
+        """Return the share that another party has dealt to it; raise `PrivacyError`, which names that one."""
+        try:
+            share = unseal(self.opening_keys[other], sealed, self.about)
+        except PrivacyError:
+            raise PrivacyError(
+                f"what site number {other} sealed for this one was sealed wrong, or was changed on its way; "
+                "if others say the same, ask that site, and else who runs the server."
+            ) from None
         if len(share) != 2 * SHARE:
-            raise PrivacyError("another site dealt a share of a wrong size; let it run this library.")
+            raise PrivacyError(f"site number {other} dealt a share of a wrong size; let it run this library.")
         return share
 
 

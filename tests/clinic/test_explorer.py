@@ -256,6 +256,7 @@ def test_a_map_stays_under_the_same_stain_and_not_under_a_very_different_one(des
         (["white cells: federated", "white cells: centralised"], True),
         (["white cells: federated", "own: mine"], False),
         (["own: mine", "own: yours"], False),
+        (["white cells: federated", "white cells: centralised", "own: mine"], False),
     ],
 )
 def test_only_models_of_the_book_are_said_to_be_related(names, related):
@@ -353,6 +354,15 @@ def test_a_model_of_ones_own_is_asked_first(desk, tmp_path):
         added.add_model(tmp_path / "mine")
     with pytest.raises(ModelError, match="does not exist"):
         desk.add_model(tmp_path / "nothing")
+
+
+def test_no_model_of_ones_own_can_pass_for_one_of_the_book(desk, tmp_path):
+    model = next(iter(desk.models.values()))
+    for unseen in ("\u00a0", "\u200b", "\u00ad", "\u3164", " "):
+        card = model.card.model_copy(update={"arm": model.card.arm + unseen})
+        clinic.save(replace(model, card=card), tmp_path / "mine")
+        with pytest.raises(ModelError, match=r"'card.arm': it must be letters that can be seen"):
+            desk.add_model(tmp_path / "mine")
 
 
 def test_families_sources_and_places_turn_as_the_reader_does(desk):

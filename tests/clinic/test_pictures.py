@@ -61,6 +61,33 @@ def test_a_picture_without_a_tag_is_read_as_the_cells_of_a_collection_are(tmp_pa
     assert np.array_equal(read(tmp_path / "cell.png", SIZE).pixels.permute(1, 2, 0).numpy(), expected)
 
 
+ODD_TAGS = {
+    "a number for a text": b"\x01\x32\x00\x05\x00\x00\x00\x01\x00\x00\x00\x26",
+    "a number beyond the end": b"\x01\x32\x00\x0c\x00\x00\x00\x05\x00\x00\xff\x00",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TAGS.values(), ids=ODD_TAGS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_tag_keeps_no_picture_from_being_read(odd, folder):
+    turned = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    tags = (
+        b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x02"
+        + turned
+        + odd
+        + bytes(4)
+        + b"\x00\x00\x00\x48\x00\x00\x00\x01"
+    )
+    a_picture().save(folder / "tagged.png", exif=tags)
+    found = clinic.predict(a_model(), [folder])
+    assert [name.rpartition("/")[2] for name in found.table["file"]] == [
+        "a.bmp",
+        "b.png",
+        "c.tif",
+        "tagged.png",
+    ]
+
+
 # A table
 
 

@@ -164,6 +164,49 @@ def test_a_card_that_says_what_cannot_be_is_refused_in_a_sentence(folder, fields
     assert len(str(raised.value)) < 600
 
 
+UNSEEN = {
+    "a soft hyphen": "fede\u00adrated",
+    "a blank of no width": "federated\u200b",
+    "another blank": "one\u00a0hospital",
+    "a filler": "federated\u3164",
+    "a joiner": "federated\u034f",
+    "a choice of form": "federated\ufe0f",
+    "a choice of form beyond": "federated\U000e0100",
+    "a blank cell of braille": "federated\u2800",
+    "a blank at the end": "federated ",
+    "two blanks": "one  hospital",
+    "a turn of the writing": "\u202edetaredef",
+    "an escape": "federated\x1b[2J",
+    "a line end": "federated\nhospital",
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN.values(), ids=UNSEEN)
+@pytest.mark.parametrize("place", ["name", "family", "arm", "classes.0", "sites.0"])
+def test_a_name_that_cannot_be_told_from_another_is_refused(folder, place, name):
+    field, _, number = place.partition(".")
+    change(folder, **{f"card__{field}": [name, *CLASSES[1:]] if number else name})
+    with pytest.raises(ModelError, match=rf"'card.{place}': it must be letters that can be seen") as raised:
+        clinic.load(folder)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\x07", "\r", "\u202e", "\u200b", "\u2028", "\x9b"])
+def test_a_text_that_steers_a_terminal_or_turns_the_writing_is_refused(folder, letter):
+    change(folder, card__title=f"Cells{letter} of a test")
+    with pytest.raises(ModelError, match=r"'card.title': it must be letters, blanks and line ends"):
+        clinic.load(folder)
+
+
+def test_names_and_texts_of_any_language_are_read(folder):
+    change(
+        folder,
+        card__arm="Hôpital Nº 1, Łódź (研究所)",
+        card__about="Trained on 10\u202f000 cells,\n95\u00a0% of",
+    )
+    assert clinic.load(folder).card.arm == "Hôpital Nº 1, Łódź (研究所)"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": "hemafl saved model"}', "\x00\x01"])
 def test_a_file_that_is_no_card_is_refused(folder, text):
     (folder / "card.json").write_text(text)

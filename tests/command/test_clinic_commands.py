@@ -1,5 +1,6 @@
 """A clinician's commands: answers, a report and a page from a saved model, whatever lies in the folder."""
 
+import csv
 import io
 import json
 
@@ -59,6 +60,31 @@ def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet():
     expected = ["'=WEBSERVICE(1),-1.0,", "'-a.png,0.5,", "b=c.png,0.2,"]
     assert [row.partition('"')[0] for row in rows] == expected
     assert all("Not a medical device" in row for row in rows)
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_whatever_a_spreadsheet_computes_after_gets_an_apostrophe(first):
+    table = clinic.as_csv(pd.DataFrame({"file": [f"{first}1+1"]}))
+    with io.StringIO(table, newline="") as text:
+        (row,) = csv.DictReader(text)
+    assert row["file"] == f"'{first}1+1".replace("\r", "\n")
+
+
+def test_no_text_in_a_table_begins_a_row():
+    table = clinic.as_csv(pd.DataFrame({"file": ["a\r=1+1", "b\n=1+1", "c"]}))
+    with io.StringIO(table, newline="") as text:
+        assert [row["file"] for row in csv.DictReader(text)] == ["a\n=1+1", "b\n=1+1", "c"]
+
+
+def test_no_name_of_a_file_steers_the_terminal(place):
+    """It is spelt out in the table and in the sentences on files that cannot be read."""
+    odd = place / "cells" / "\x1b[2Ja\n.png"
+    odd.write_bytes((place / "cells" / "a.png").read_bytes())
+    (place / "cells" / "\x1b[2Jbad.png").write_text("no picture")
+    done = call("predict", place / "model", place / "cells")
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.output
+    assert "\\x1b[2Ja\\n.png" in done.stdout
 
 
 def test_where_no_file_is_a_picture_the_command_fails(place):

@@ -45,12 +45,29 @@ def report(folder, mapping=MAPPING):
         ),
         ('event = "Verstorben"', 'event = "?"', r"still holds '\?' for table.outcome.event; fill in"),
         ("[images]", "[images", r"is no TOML"),
+        ('"patienten.csv"', '"/etc/passwd"', r"'table.file' will not do; it must lie in the data folder"),
+        ('"patienten.csv"', '"a/../../b.csv"', r"'table.file' will not do; it must lie in the data folder"),
+        ('"patienten.csv"', "'C:\\b.csv'", r"'table.file' will not do; it must lie in the data folder"),
+        ('"patienten.csv"', "'..\\b.csv'", r"'table.file' will not do; it must lie in the data folder"),
+        ('"patienten.csv"', '"a\\u0000b"', r"'table.file' will not do; it must lie in the data folder"),
+        (
+            "[images]",
+            '[images]\nfolder = ".."',
+            r"'images.folder' will not do; it must lie in the data folder",
+        ),
+        ("smallest_count = 1", f"x = {999 * '['}{999 * ']'}", r"has too many brackets in brackets"),
+        ("smallest_count = 1", f"x{2000 * '.a'} = 1", r"has too many brackets in brackets"),
     ],
 )
 def test_a_slip_in_a_mapping_is_one_sentence(old, new, sentence):
     assert old in own_data.NORTH
     with pytest.raises(DataError, match=sentence):
         own.parse_mapping(own_data.NORTH.replace(old, new, 1), "north.toml")
+
+
+def test_a_table_in_a_folder_of_the_data_folder_can_be_named():
+    mapping = own.parse_mapping(own_data.NORTH.replace("patienten.csv", "tables/2024/patienten.csv"), "n")
+    assert mapping.table.file == "tables/2024/patienten.csv"
 
 
 def test_a_mapping_of_nothing_and_one_that_is_not_there_are_refused(tmp_path):
@@ -166,6 +183,20 @@ def test_a_table_or_column_that_is_missing_is_named(tmp_path):
     assert "patienten.csv cannot be read" in report(tmp_path).problems[0]
     own_data.write_table(tmp_path / "patienten.csv", [row[:-1] for row in own_data.north_table()], ";")
     assert "lacks the column(s) Verstorben" in report(tmp_path).problems[0]
+
+
+@pytest.mark.survives(
+    "Columns, units or folders of a hospital's data have names that steer a terminal",
+    "The report spells them out",
+)
+def test_no_name_in_a_report_steers_the_terminal(tmp_path):
+    table = own_data.north_table(30, 5)
+    table[0][1] = "Notiz\x1b[2J\u202e"
+    own_data.write_table(tmp_path / "patienten.csv", table, ";")
+    text = report(tmp_path).text()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "no part of the mapping names" in text
+    assert "Notiz\\x1b[2J\\u202e" in text
 
 
 def test_a_label_may_be_the_outcome(tmp_path):

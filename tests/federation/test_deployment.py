@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import plain_app
 from builders.federated import linear, pictures, same_parameters, sites, small_cnn
-from flwr.app import Context
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
@@ -30,7 +31,7 @@ from hemafl_lib.augmentation import Augmentation
 from hemafl_lib.errors import FederationError, ModelError
 from hemafl_lib.federation import hospital
 from hemafl_lib.federation.client import Job
-from hemafl_lib.federation.engines.deployment import deployment, programs
+from hemafl_lib.federation.engines.deployment import deployment, node, programs
 from hemafl_lib.federation.engines.deployment.deployment import deploy, flower_environment
 from hemafl_lib.federation.engines.deployment.keys import (
     AUTHORITY,
@@ -43,10 +44,12 @@ from hemafl_lib.federation.engines.deployment.programs import (
     Programs,
     find_program,
     free_ports,
+    listens,
     wait_until,
 )
 from hemafl_lib.federation.engines.local import run_local
 from hemafl_lib.federation.exchange import to_record
+from hemafl_lib.federation.flower_private import identify_process, number_message
 from hemafl_lib.federation.mods import AddNoise, ClipUpdate
 from hemafl_lib.federation.site_app import SiteApp, load_app, store_app
 from hemafl_lib.federation.stored_sites import store_sites
@@ -270,6 +273,76 @@ def test_a_program_that_ends_too_early_is_quoted():
         broken = programs.start("SuperLink", ["sh", "-c", "echo the port is taken; exit 3"], os.environ)
         with pytest.raises(FederationError, match=r"exit code 3 before it answered.*the port is taken"):
             wait_until(lambda: False, broken, "it answered", 20)
+
+
+def test_a_program_listens_where_it_has_opened_a_port_itself():
+    with socket.create_server(("127.0.0.1", 0)) as opened, Programs() as programs:
+        port = opened.getsockname()[1]
+        assert listens(os.getpid(), port)
+        other = programs.start("shell", ["sleep", "600"], os.environ)
+        assert not other.listens_at(port)
+    assert not listens(os.getpid(), port)
+    assert not other.listens_at(port)
+
+
+@pytest.fixture
+def secret(tmp_path):
+    (tmp_path / "secret").write_bytes(b"0" * 32)
+    return str(tmp_path / "secret")
+
+
+def test_a_node_tells_nothing_to_a_program_at_its_supernodes_port(secret, monkeypatch):
+    """It could send a node config that names any folder, and any module to import."""
+    monkeypatch.setattr(node, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as impostor, Programs() as programs:
+        supernode = programs.start("SuperNode 0", ["sleep", "600"], os.environ)
+        address = f"127.0.0.1:{impostor.getsockname()[1]}"
+        node.main(address, secret, "builders.plain_app:app", "{}", str(supernode.process.pid))
+        asked, _ = impostor.accept()
+        with asked:
+            assert asked.recv(1000) == b""
+
+
+def asking(kind: str = "train", number: int = 1) -> Message:
+    """A message that asks a node for its part of a round."""
+    identify_process(1, 1)
+    content = {"arrays": to_record({"w": np.zeros(1)}), "config": ConfigRecord({"server-round": number})}
+    message = Message(RecordDict(content), 7, kind)
+    number_message(message, "1")
+    return message
+
+
+def on_node(number: int) -> Context:
+    return Context(1, 7, {"partition-id": number}, RecordDict(), {})
+
+
+def test_a_node_believes_the_node_config_that_it_was_started_with(secret, monkeypatch):
+    started = []
+    monkeypatch.setattr(node, "answer_messages", lambda app, tasks: started.append(app))
+    node.main("127.0.0.1:1", secret, "builders.plain_app:app", '{"partition-id": 3}', str(os.getpid()))
+    reply = started[0](asking(), on_node(5))
+    assert reply.content["metrics"]["partition-id"] == 3
+
+
+def test_the_engine_says_in_words_why_an_app_failed(secret, monkeypatch):
+    started = []
+    monkeypatch.setattr(node, "answer_messages", lambda app, tasks: started.append(app))
+    node.main("127.0.0.1:1", secret, "builders.plain_app:app", '{"partition-id": 0}', str(os.getpid()))
+    reply, success = node.reply_or_failure(started[0], asking(number=3), on_node(0))
+    assert (reply.error.reason, success) == ("RuntimeError: the scanner is on fire", False)
+
+
+def test_of_an_unexpected_error_the_server_is_told_the_type_only(caplog):
+    reply, success = node.reply_or_failure(plain_app.app, asking(number=3), on_node(0))
+    assert (reply.error.reason, success) == ("an unexpected RuntimeError, which is in its node's log", False)
+    assert "the scanner is on fire" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["train.other", "query.x", "train.default"])
+def test_a_kind_of_message_that_no_node_answers_is_refused_before_any_app(kind):
+    reply, success = node.reply_or_failure(lambda *_: pytest.fail("asked"), asking(kind), on_node(0))
+    assert reply.error.reason.startswith(f"the server asks for '{kind}', and this site answers to train")
+    assert not success
 
 
 @pytest.mark.survives("The server's program does not come up", "the run ends at its deadline with a sentence")

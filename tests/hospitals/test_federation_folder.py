@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import socket
 import stat
@@ -12,6 +13,7 @@ import pytest
 from builders import own_data
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from flwr.app import Context, Message, RecordDict
 from typer.testing import CliRunner
 
 from hemafl_book import hospitals as following
@@ -19,7 +21,9 @@ from hemafl_book.cli import app
 from hemafl_lib import hospitals
 from hemafl_lib.errors import HemaflError
 from hemafl_lib.federation.engines.deployment.deployment import flower_environment
+from hemafl_lib.federation.engines.deployment.node import reply_or_failure
 from hemafl_lib.federation.engines.deployment.programs import Programs, free_ports
+from hemafl_lib.federation.flower_private import identify_process, number_message
 from hemafl_lib.hospitals import joining, serving
 from hemafl_lib.hospitals.folder import Bundle
 
@@ -80,6 +84,8 @@ def test_the_certificate_is_for_the_address(tmp_path):
         (["north"], "a", False, "address='a' is no HOST:PORT"),
         (["north"], "https://a:1", False, "is no HOST:PORT"),
         (["north"], "a:99999", False, "is no HOST:PORT"),
+        (["north"], "a:²", False, "is no HOST:PORT"),
+        (["north"], "a\x1b[2J:1", False, "is no HOST:PORT"),
         (["north", "south"], "a:1", True, "needs at least 3 sites and has 2"),
     ],
 )
@@ -110,6 +116,84 @@ def test_what_is_no_bundle_is_refused(tmp_path, content):
         hospitals.open_bundle(tmp_path / "nowhere.zip", tmp_path)
 
 
+TOLD = {"federation": "fed", "address": "a:1", "name": "north", "number": 0, "hospitals": 1, "secure": False}
+
+
+def write_zip(path, content, packing=zipfile.ZIP_DEFLATED, **changes):
+    """A bundle with the files that one has, but for what a test changes in what it tells."""
+    files = {"authority.crt": b"", "hospital.key": b"", "bundle.json": json.dumps({**TOLD, **changes})}
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, text in {**files, **content}.items():
+            archive.writestr(name, text)
+    return path
+
+
+def encrypted(path):
+    """Mark all files of a ZIP file as encrypted."""
+    raw = path.read_bytes().replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
+    path.write_bytes(raw)
+
+
+def spoiled(path):
+    """Damage the compressed bytes of the first file of a ZIP file."""
+    raw = bytearray(path.read_bytes())
+    start = 30 + len("authority.crt")
+    raw[start : start + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+
+
+def unknown(path):
+    """Say that the files of a ZIP file are packed in a way that nobody knows."""
+    path.write_bytes(path.read_bytes().replace(b"\x00\x00\x08\x00", b"\x00\x00\x63\x00"))
+
+
+@pytest.mark.parametrize("damage", [encrypted, spoiled, unknown])
+def test_a_bundle_that_cannot_be_unpacked_is_refused_in_one_sentence(tmp_path, damage):
+    path = write_zip(tmp_path / "bundle.zip", {"authority.crt": b"a certificate"})
+    (tmp_path / "whole").mkdir()
+    assert hospitals.open_bundle(path, tmp_path / "whole") == Bundle(**TOLD)
+    before = path.read_bytes()
+    damage(path)
+    assert path.read_bytes() != before
+    with pytest.raises(HemaflError, match="is no bundle of a federation"):
+        hospitals.open_bundle(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "packing"),
+    [
+        ({"hospital.key": b"0" * 100_001}, zipfile.ZIP_DEFLATED),
+        ({"authority.crt": b"0" * 100_001}, zipfile.ZIP_DEFLATED),
+        ({}, zipfile.ZIP_LZMA),
+        ({"bundle.json": "[" * 90_000}, zipfile.ZIP_DEFLATED),
+    ],
+)
+def test_a_bundle_fills_neither_the_memory_nor_the_disk(tmp_path, content, packing):
+    """A ZIP file of some kilobytes can hold a file of gigabytes."""
+    path = write_zip(tmp_path / "bundle.zip", content, packing)
+    with pytest.raises(HemaflError, match="is no bundle of a federation"):
+        hospitals.open_bundle(path, tmp_path)
+    assert not (tmp_path / "hospital.key").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "north\x1b[2J"},
+        {"name": "../north"},
+        {"address": "a\x1b]0;title\x07:1"},
+        {"address": "a"},
+        {"number": 77},
+        {"number": 1},
+        {"number": -1},
+    ],
+)
+def test_a_bundle_tells_what_a_federation_could_be(tmp_path, change):
+    path = write_zip(tmp_path / "bundle.zip", {}, **change)
+    with pytest.raises(HemaflError, match="is no bundle of a federation"):
+        hospitals.open_bundle(path, tmp_path)
+
+
 def test_the_server_registers_whom_it_does_not_know(made):
     federation = hospitals.open_federation(made)
     known, said = {federation.public_key("north"): 7}, []
@@ -132,7 +216,8 @@ def test_who_comes_and_goes_is_said_though_it_was_away_between_two_looks():
 
 def test_the_hospitals_node_is_told_where_its_data_lie_and_shows_its_key(tmp_path):
     told = Bundle("fed", "fl.example.org:443", "north", 0, 3, True)
-    supernode = joining.supernode_command(told, tmp_path, tmp_path / "data", tmp_path / "mapping.toml", 7)
+    known = joining.node_config(told, tmp_path / "data", tmp_path / "mapping.toml")
+    supernode = joining.supernode_command(told, tmp_path, known, 7)
     config = supernode[supernode.index("--node-config") + 1]
     values = dict(part.split("=", 1) for part in shlex.split(config))
     assert values["data-folder"] == str(tmp_path / "data")
@@ -175,7 +260,11 @@ def test_a_supernode_that_ends_is_started_again_and_why_is_said(tmp_path, monkey
         if log is None:
             raise Ends
         return SimpleNamespace(
-            name=name, last_lines=lambda count: log, exit_code=lambda: next(codes, 1), end=lambda: None
+            name=name,
+            last_lines=lambda count: log,
+            exit_code=lambda: next(codes, 1),
+            end=lambda: None,
+            listens_at=lambda port: True,
         )
 
     def command(port):
@@ -189,12 +278,74 @@ def test_a_supernode_that_ends_is_started_again_and_why_is_said(tmp_path, monkey
     monkeypatch.setattr(joining, "RETRY", 0.0)
     told = Bundle("fed", "fl.example.org:443", "north", 0, 3, True)
     with pytest.raises(Ends):
-        joining.keep_running(SimpleNamespace(folder=tmp_path, start=start), command, told, said.append)
+        joining.keep_running(
+            SimpleNamespace(folder=tmp_path, start=start), command, joining.answer, told, said.append
+        )
     assert said[0] == f"flower-supernode {ports[0]}"
     assert [line for line in said if "counts as present" in line] == [said[3]]
     assert said[2] == said[4] == "a message was not answered (RuntimeError: no message for you); going on."
     assert said[-1] == "SuperNode ended (exit code 1); starting it again."
     assert len(set(ports)) > 1
+
+
+def test_a_program_that_has_taken_the_supernodes_port_is_told_nothing(tmp_path, monkeypatch):
+    """It could ask for anything: the hospital answers the program that it has started, and no other."""
+    told, said = Bundle("fed", "fl.example.org:443", "north", 0, 3, True), []
+    with socket.create_server(("127.0.0.1", 0)) as impostor, Programs() as programs:
+        port = impostor.getsockname()[1]
+        (programs.folder / joining.SECRET).write_bytes(b"0" * 32)
+
+        def start(name, command, environment):
+            if said[2:]:
+                raise Ends
+            return programs.start(name, command, os.environ)
+
+        monkeypatch.setattr(joining, "free_ports", lambda count: [port])
+        monkeypatch.setattr(joining, "RETRY", 0.0)
+        with pytest.raises(Ends):
+            joining.keep_running(
+                SimpleNamespace(folder=programs.folder, start=start),
+                lambda port: ["sh", "-c", "sleep 0.5; echo address already in use"],
+                joining.answer,
+                told,
+                said.append,
+            )
+        asked, _ = impostor.accept()
+        with asked:
+            assert asked.recv(1000) == b""
+    taken = "Another program has taken the port that SuperNode was to have; starting it at another."
+    assert said[2:] == [taken]
+
+
+def test_what_a_hospital_knows_of_itself_comes_from_its_own_command(made, tmp_path, monkeypatch):
+    """A message brings a folder, a mapping and `secure` with it, which are not asked."""
+    own_data.north(tmp_path / "data")
+    kept, seen = [], []
+    monkeypatch.setattr(joining, "keep_running", lambda *given: kept.extend(given))
+    monkeypatch.setattr(joining, "answer", lambda message, context: seen.append(context.node_config))
+    joining.join(made / "bundles" / "north.zip", tmp_path / "data", None, print)
+    elsewhere = {"data-folder": "/", "mapping": "/tmp/mapping.toml", "secure": True, "site": "south"}
+    kept[2](None, Context(1, 7, elsewhere, RecordDict(), {}))
+    assert seen == [
+        {
+            "partition-id": 0,
+            "num-partitions": 2,
+            "site": "north",
+            "data-folder": str(tmp_path / "data"),
+            "mapping": str(tmp_path / "data" / "mapping.toml"),
+            "secure": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize("kind", ["train.other", "query.x", "train.default"])
+def test_a_message_of_an_unknown_kind_is_refused_in_one_sentence(kind):
+    identify_process(1, 1)
+    message = Message(RecordDict(), 7, kind)
+    number_message(message, "1")
+    reply, _ = reply_or_failure(joining.answer, message, Context(1, 7, {}, RecordDict(), {}))
+    assert reply.error.reason.startswith(f"the server asks for '{kind}', and this site answers to train")
+    assert "\n" not in reply.error.reason
 
 
 def test_a_server_that_is_another_ends_the_hospital():
@@ -279,7 +430,8 @@ def test_the_node_asks_the_proxy_for_the_way(made, tmp_path):
     elsewhere = dataclasses.replace(told, address="fl.example.org:443")
     (tmp_path / joining.SECRET).write_bytes(b"0" * 32)
     (port,) = free_ports(1)
-    command = joining.supernode_command(elsewhere, tmp_path, tmp_path, tmp_path / "mapping.toml", port)
+    config = joining.node_config(elsewhere, tmp_path, tmp_path / "mapping.toml")
+    command = joining.supernode_command(elsewhere, tmp_path, config, port)
     with socket.create_server(("127.0.0.1", 0)) as proxy, Programs() as programs:
         proxy.settimeout(300)
         way = f"http://127.0.0.1:{proxy.getsockname()[1]}"

@@ -75,6 +75,14 @@ def test_a_hospitals_container_sees_its_own_bundle_and_data_only(compose):
     assert compose["networks"]["federation"] == {"internal": True}
 
 
+def test_the_servers_container_does_not_see_the_bundles(compose):
+    """They hold the hospitals' private keys; an empty folder in memory lies over them."""
+    server = compose["services"]["server"]
+    assert server["tmpfs"] == [*compose["x-program"]["tmpfs"], "/federation/study/bundles"]
+    assert "./federation:/federation" in server["volumes"]
+    assert "/federation/study" in server["command"]
+
+
 def test_the_image_is_built_from_what_is_there(repository):
     recipe = (repository / "deploy" / "Dockerfile").read_text()
     copied = re.findall(r"^COPY (.*) \S+$", recipe, re.MULTILINE)

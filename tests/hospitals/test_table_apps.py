@@ -316,6 +316,12 @@ def test_a_file_of_settings_is_checked(tmp_path):
         ("cox", "features = 'age,age'", "names one twice"),
         ("cox", "features = 'age'\nties = 'exact'", "ties='exact' is unknown"),
         ("deepsurv", "features = 'age'\nhidden = '8,x'", "hidden='8,x' is not allowed"),
+        ("deepsurv", "features = 'age'\nhidden = '²'", "hidden='²' is not allowed"),
+        ("deepsurv", "features = 'age'\nhidden = '513'", "at most 8, each from 1 to 512"),
+        ("deepsurv", f"features = 'age'\nhidden = '{'9' * 5000}'", "is not allowed"),
+        ("deepsurv", "features = 'age'\nhidden = '1,1,1,1,1,1,1,1,1'", "at most 8, each from 1 to 512"),
+        ("deepsurv", "features = 'age'\nlocal_epochs = 1001", "local_epochs=1001 is not allowed"),
+        ("images", "local_epochs = 1000000000000", "local_epochs=1000000000000 is not allowed"),
         ("deepsurv", "features = ''", "name at least one feature"),
         ("images", "rounds = 0", "rounds=0 is not allowed"),
         ("images", "rounds = ", "cannot be read"),
@@ -327,6 +333,11 @@ def test_a_slip_in_the_settings_is_one_sentence(tmp_path, app, text, sentence):
     file.write_text(text)
     with pytest.raises(HemaflError, match=sentence):
         run_config(app, Place(app, "north", "1", False), read_run_file(app, file), tmp_path)
+
+
+def test_the_largest_network_that_a_hospital_trains():
+    run = APPS["deepsurv"](features="age", out="", hidden=", ".join(["512"] * 8), local_epochs=1000)
+    assert len(run.model().hidden) == 8
 
 
 def test_the_defaults_are_those_of_the_long_way(repository):

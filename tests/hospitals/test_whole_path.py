@@ -199,7 +199,7 @@ def test_three_hospitals_train_by_the_commands_of_the_page(page, programs, tmp_p
     (port,) = free_ports(1)
     monkeypatch.chdir(tmp_path)
     created = here([*command(page, "federation init"), "--address", f"localhost:{port}"])
-    assert "as you would a key" in created
+    assert "as you would a key, and delete it here" in created
     for name in NAMES:
         (tmp_path / f"{name}.zip").write_bytes((tmp_path / "study" / "bundles" / f"{name}.zip").read_bytes())
     server, log = programs.start("serve", command(page, "federation serve"))

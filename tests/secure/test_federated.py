@@ -720,8 +720,8 @@ class Meddling(SecureGrid):
         self.change = change
 
     def carry(self, messages, timeout):
-        name = messages[0].content["secure"]["step"]
         replies = super().carry(messages, timeout)
+        name = messages[0].content["secure"]["step"] if messages else "nobody was left"
         for number, reply in enumerate(replies.values()):
             if reply.has_content():
                 self.change(name, number, reply.content)
@@ -757,6 +757,104 @@ def test_a_site_that_sends_nonsense_is_lost_and_the_others_are_summed(name, at, 
     (reason,) = reasons(replies)
     assert told in reason
     assert [reply.has_error() for reply in replies].count(False) == 3
+
+
+LIAR = 2
+"""The site that lies below."""
+
+
+def lie(name):
+    """What a hospital can send that the library does not: ``lie(step, number, content)`` for `Meddling`."""
+    said = {
+        "one key for both": ("keys", lambda told: {"seal": told["mask"]}),
+        "a key of low order": ("keys", lambda told: {"seal": bytes(32)}),
+        "long shares": ("deal", lambda told: {"sealed": [each and each + b"x" for each in told["sealed"]]}),
+        "shares for itself": ("deal", lambda told: {"sealed": [bytes(82) for _ in told["sealed"]]}),
+        "wrong shares": ("deal", lambda told: {"sealed": [each and bytes(82) for each in told["sealed"]]}),
+        "one wrong share": ("deal", lambda told: {"sealed": [bytes(82), *told["sealed"][1:]]}),
+    }
+    at, changed = said[name]
+
+    def change(step, number, content):
+        if (step, number) == (at, LIAR):
+            content["secure"] = ConfigRecord({**dict(content["secure"]), **changed(content["secure"])})
+
+    return change
+
+
+def lied_to(change):
+    """The replies of four sites, by their nodes, of which one lies."""
+    replies = serve(lambda grid, messages: list(Meddling(grid, change).send_and_receive(messages(1))))
+    found = {reply.metadata.src_node_id: reply for reply in replies}
+    return [found[node] for node in sorted(found)]
+
+
+@pytest.mark.survives(
+    "A hospital shows keys or deals shares with which no other would stay in a round of secure aggregation",
+    "It is left out and told why, and the others are summed",
+)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("one key for both", "its mask key is its seal key too"),
+        ("a key of low order", "its seal key is none of X25519"),
+        ("long shares", "'sealed' are not 82 bytes for each site"),
+        ("shares for itself", "'sealed' are not 82 bytes for each site"),
+    ],
+)
+def test_the_site_that_lies_is_lost_and_not_the_others(name, told):
+    replies = lied_to(lie(name))
+    assert [reply.has_error() for reply in replies] == [number == LIAR for number in range(4)]
+    assert told in replies[LIAR].error.reason
+
+
+def test_two_sites_with_one_key_are_lost_and_each_hears_of_the_other():
+    """The server cannot tell whose the key is; the others would leave if it passed it on."""
+    seals = {}
+
+    def change(step, number, content):
+        if step == "keys":
+            seals[number] = content["secure"]["seal"]
+            if number == LIAR:
+                content["secure"] = ConfigRecord({**dict(content["secure"]), "mask": seals[0]})
+
+    replies = serve(
+        lambda grid, messages: list(Meddling(grid, change).send_and_receive(messages(1))), count=5
+    )
+    lost = {reply.metadata.src_node_id: reply.error.reason for reply in replies if reply.has_error()}
+    assert len(lost) == 2
+    for one, reason in lost.items():
+        (other,) = lost.keys() - {one}
+        assert f"it shows a key that node {other} shows too, and whose it is cannot be told" in reason
+
+
+@pytest.mark.survives(
+    "A hospital deals shares that cannot be opened, and the server cannot see into them",
+    "Each hospital that got one says of which node it is",
+)
+@pytest.mark.parametrize(("name", "accusers"), [("wrong shares", (0, 1, 3)), ("one wrong share", (0,))])
+def test_whoever_cannot_open_a_share_names_the_site_and_the_server_its_node(name, accusers):
+    replies = lied_to(lie(name))
+    accused = replies[LIAR].metadata.src_node_id
+    for number in accusers:
+        assert f"site number {LIAR} (node {accused}) sealed for this one" in replies[number].error.reason
+
+
+def test_a_number_names_the_right_node_where_others_are_lost_before():
+    """Numbers are of those that have shown keys, so that a lost one moves all after it."""
+
+    def change(step, number, content):
+        if (step, number) == ("keys", 0):
+            content["secure"] = ConfigRecord({"mask": b"odd"})
+        if (step, number) == ("deal", LIAR):  # of those that are left
+            lie("one wrong share")(step, number, content)
+
+    replies = serve(
+        lambda grid, messages: list(Meddling(grid, change).send_and_receive(messages(1))), count=5
+    )
+    found = {reply.metadata.src_node_id: reply for reply in replies}
+    ordered = sorted(found)
+    assert f"site number {LIAR} (node {ordered[LIAR + 1]})" in found[ordered[1]].error.reason
 
 
 def test_shares_that_are_nonsense_are_done_without():
@@ -883,6 +981,27 @@ def test_a_site_refuses_a_sum_over_some_of_the_sites_it_was_told_of():
     federation.run_local(server, app, 4)
     (reason,) = reasons(found)
     assert "a statistic over 3 sites, and this node was told of 4" in reason
+
+
+def test_a_statistic_of_no_dimension_is_told_of_the_site_that_sent_it():
+    hospitals, found = dealt(drawn(120), count=4), []
+    server = ServerApp()
+
+    def change(step, number, content):
+        if (step, number) == ("mask", 1):
+            content["arrays"] = to_record({"masked": np.array(7, np.uint64)})
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        config = ConfigRecord({"statistic": "moments", "features": list(hospitals[0].train.feature_names)})
+        content = RecordDict({"arrays": to_record({}), "config": config})
+        asked = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
+        found.extend(Meddling(grid, change).send_and_receive(asked))
+
+    federation.run_local(server, secure.statistics.SecureAnswers().make_app(hospitals.__getitem__), 4)
+    (reason,) = reasons(found)
+    assert "its masked vector has another size" in reason
+    assert [reply.has_error() for reply in found].count(True) == 1
 
 
 @pytest.mark.parametrize("lie", ["size", "form"])

@@ -285,7 +285,7 @@ def test_shares_of_parties_with_different_lists_cannot_be_opened():
     members = [party.keys() for party in parties]
     dealt = [party.deal(members, None) for party in parties[:3]]
     parties[3].deal([members[0], members[2], members[1], members[3]], None)
-    with pytest.raises(PrivacyError, match="was changed on its way"):
+    with pytest.raises(PrivacyError, match=r"site number 0 sealed for this one .* was changed on its way"):
         parties[3].accept([0, 1, 2, 3], [dealt[0][3], dealt[1][3], dealt[2][3], b""])
 
 
@@ -296,6 +296,14 @@ def test_the_same_key_in_other_bytes_is_refused():
         other = getattr(keys, name)[:-1] + bytes([getattr(keys, name)[-1] | 128])
         with pytest.raises(PrivacyError, match=f"its {name} key is none of X25519"):
             PublicKeys(**{**vars(keys), name: other})
+
+
+@pytest.mark.parametrize("name", ["mask", "seal"])
+@pytest.mark.parametrize("point", [0, 1, 2**255 - 20], ids=["zero", "one", "minus one"])
+def test_a_key_by_which_everybody_agrees_on_the_same_is_refused(name, point):
+    keys = vars(Party(SESSION).keys())
+    with pytest.raises(PrivacyError, match=f"its {name} key is none of X25519"):
+        PublicKeys(**{**keys, name: point.to_bytes(32, "little")})
 
 
 @pytest.mark.parametrize(
@@ -359,7 +367,7 @@ def test_shares_that_are_not_as_they_were_dealt_are_refused(kind):
         "of another sender": dealt[2][0],
         "of another receiver": dealt[1][2],
     }[kind]
-    with pytest.raises(PrivacyError, match="was changed on its way"):
+    with pytest.raises(PrivacyError, match=r"site number 1 sealed for this one .* was changed on its way"):
         parties[0].accept([0, 1, 2], [b"", wrong, dealt[2][0]])
 
 

@@ -5,6 +5,8 @@ import copy
 import io
 import json
 import re
+import sys
+import unicodedata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +20,7 @@ from PIL import Image
 from hemafl_book.build import apps, clinic_page
 from hemafl_lib import clinic, data, explain
 from hemafl_lib.clinic import Card, Scope, Sets
-from hemafl_lib.clinic.card import LONGEST_SIDE, MOST_CLASSES, WIDEST
+from hemafl_lib.clinic.card import LONGEST_SIDE, MOST_CLASSES, WIDEST, plain_name, plain_text
 from hemafl_lib.clinic.page import MOST_PRODUCTS, products
 from hemafl_lib.clinic.rounding import to_tensors
 from hemafl_lib.data import smear
@@ -625,8 +627,8 @@ def test_words_claim_no_more_than_was_measured(start):
     assert said["one"] == "Of its 5 classes only monocyte is left."
     both, other, none = (each.replace("\N{NO-BREAK SPACE}", " ") for each in said["sets"])
     assert both == other
-    assert both.count("is meant to hold the right class for 90 % of home's cells") == 1
-    assert "none where the cell is of no class of the list" in both
+    assert both.count("are meant to hold the right class of 90 % of home's cells") == 1
+    assert "of none that is of no class of the list" in both
     assert none == ""
     verdicts = [each.split("? ")[1].split(". With")[0] for each in said["forgotten"]]
     assert verdicts == ["Yes", *["No, it shows the picture more than the model"] * 2, "Yes, none is left"]
@@ -691,6 +693,12 @@ def test_a_model_is_used_when_it_is_dropped(start, models, pictures, tmp_path):
     assert "from your file; nobody checked its scores" in article.locator("h3").inner_text()
     assert article.locator(".alarm").inner_text().startswith("Nobody checks whether this picture is")
     assert page.evaluate('() => tableOfAnswers().includes(\'"not checked","Not a medical\')')
+    assert page.evaluate("() => tableOfAnswers().includes('\"drawn/a fourth (your file)\"')")
+    assert not page.evaluate("() => tableOfAnswers().includes('\"drawn/federated (your file)\"')")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    printed = page.locator("#printed-when").text_content()
+    assert "drawn/a fourth (your file) (hemafl 0" in printed
+    assert "drawn/federated (hemafl 0" in printed
     assert page.evaluate("() => state.entries.every((entry) => !entry.tests.has('old'))")
     page.evaluate(drop, content.replace("drawn/a fourth", "drawn/federated"))
     page.wait_for_selector("#messages >> text=drawn/federated is the name of a model of the book; save yours")
@@ -757,6 +765,18 @@ BAD_MODELS = {
         broken(lambda model: model["card"].update(arm="\u202elartnec")),
         "its card lacks a name, family or arm of at most 200 plain letters",
     ),
+    "hyphened": (
+        broken(lambda model: model["card"].update(name="drawn/fede\u00adrated")),
+        "its card lacks a name, family or arm of at most 200 plain letters",
+    ),
+    "doubled": (
+        broken(lambda model: model["card"].update(classes=["a", "a\u3164", "b", "c", "d"])),
+        "its card does not name 5 classes",
+    ),
+    "backwards": (
+        broken(lambda model: model["card"].update(title="Cells\u202e of a test")),
+        "'title' of its card is no text of at most 2000 letters that can be printed",
+    ),
     "nameless": (
         broken(lambda model: model["card"].update(classes=["a"])),
         "its card does not name 5 classes",
@@ -779,6 +799,31 @@ def test_a_broken_model_gets_a_sentence_and_changes_nothing(start, models, tmp_p
         assert why in sentence
     assert page.locator("#families").inner_text() == before
     assert page.complaints == []
+
+
+def test_the_page_and_the_library_take_the_same_names_and_texts(start):
+    """Of every letter that both know; a browser may know more of them than Python."""
+    page = start()
+    points = [point for point in range(sys.maxunicode + 1) if unicodedata.category(chr(point)) not in UNKNOWN]
+    take = "(points) => points.filter((point) => %s(`a${String.fromCodePoint(point)}b`))"
+    for said, rule in (("isName", plain_name), ("isRemark", plain_text)):
+        here = [point for point in points if takes(rule, f"a{chr(point)}b")]
+        assert len(here) > 100_000
+        assert page.evaluate(take % said, points) == here
+    names = [" a", "a ", "a  b", "a b", "\u00a0a", "a\n"]
+    assert page.evaluate("(names) => names.filter(isName)", names) == ["a b"]
+    assert [name for name in names if takes(plain_name, name)] == ["a b"]
+
+
+UNKNOWN = ("Cn", "Cs")
+"""Of no letter, and of half a letter."""
+
+
+def takes(rule, text):
+    try:
+        return rule(text) == text
+    except ValueError:
+        return False
 
 
 def test_a_model_that_computes_no_numbers_gives_no_answer(start):

@@ -47,6 +47,13 @@ def test_only_what_was_in_the_page_may_run():
     assert "'unsafe-eval'" not in rules["script-src"]
 
 
+def test_a_script_that_was_in_the_page_when_it_was_built_is_one_of_its_own():
+    """Whoever put it there: the policy takes the place of no escaping."""
+    foreign = PAGE.replace("</body>", "<script>odd()</script></body>")
+    assert hash_of("odd()") in directives(policy(foreign))["script-src"]
+    assert hash_of("odd()") not in directives(policy(PAGE))["script-src"]
+
+
 def test_a_page_without_scripts_of_its_own_allows_none():
     assert directives(policy("<html><head></head></html>"))["script-src"] == ["'self'", "file:"]
 

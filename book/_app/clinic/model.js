@@ -77,10 +77,12 @@ function productsOf(network) {
   return Object.entries(shapesOf(network)).reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, places(name, shape)), 0);
 }
 
-// Letters that turn the text around them, or are no letters, could make a name look like another.
-const UNSEEN = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
+// Letters that turn the text around them, are no letters or are not seen could make a name look like another.
+// hemafl_lib/clinic/card.py has the same rule.
+const UNSEEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}|^ | $| {2}/u;
+const UNPRINTED = /(?!\n)[\p{C}\p{Zl}\p{Zp}]/u;
 const isName = (value) => typeof value === "string" && value.length > 0 && value.length <= LONGEST.name && !UNSEEN.test(value);
-const isRemark = (value) => value === undefined || (typeof value === "string" && value.length <= LONGEST.text);
+const isRemark = (value) => value === undefined || (typeof value === "string" && value.length <= LONGEST.text && !UNPRINTED.test(value));
 const isShare = (value) => isNumber(value) && value >= 0 && value <= 1;
 const isList = (value, most, fits) => Array.isArray(value) && value.length <= most && value.every(fits);
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -104,7 +106,7 @@ function checkNetwork(network) {
 function checkCard(card, network) {
   demand(card && ["name", "family", "arm"].every((key) => isName(card[key])), `its card lacks a name, family or arm of at most ${LONGEST.name} plain letters`);
   const told = ["title", "about", "made", "version", "code", "data"].find((key) => !isRemark(card[key]));
-  demand(told === undefined, `'${told}' of its card is no text of at most ${LONGEST.text} letters`);
+  demand(told === undefined, `'${told}' of its card is no text of at most ${LONGEST.text} letters that can be printed`);
   demand(typeof card.simulated === "boolean", "its card does not say whether it was trained on drawn images only");
   demand(isList(card.classes, network.classes, isName) && card.classes.length === network.classes, `its card does not name ${network.classes} classes`);
   demand(new Set(card.classes).size === card.classes.length, "two classes of its card have the same name");

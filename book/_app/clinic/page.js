@@ -390,7 +390,9 @@ function show(entry) {
   byId("which").textContent = entry.own ? entry.label : `Drawn sample: ${entry.label}`;
   const answers = models.map((model) => answerOf(entry, model));
   byId("verdict").textContent = models.length > 0 ? verdictOf(models, answers) : "Choose a model.";
-  byId("sets").textContent = setsInWords(models, answers);
+  const promised = setsInWords(models, answers);
+  byId("sets").textContent = promised;
+  byId("sets").hidden = promised === "";
   const lacking = NOT_AMONG_CLASSES[state.family];
   byId("lacking").textContent = lacking ?? "";
   byId("lacking").hidden = !lacking;
@@ -560,7 +562,7 @@ function tableOfAnswers() {
       const silent = found.alarms.length > 0;
       const outside = silent ? "yes" : model.card.scope.length === 0 ? "not checked" : "no";
       const set = found.set.map((c) => model.card.classes[c]).join("; ");
-      rows.push([entry.label, model.card.name, ...(silent ? ["", "", ""] : [model.card.classes[found.best], found.probabilities[found.best].toFixed(3), set]), outside, DISCLAIMER]);
+      rows.push([entry.label, nameOf(model), ...(silent ? ["", "", ""] : [model.card.classes[found.best], found.probabilities[found.best].toFixed(3), set]), outside, DISCLAIMER]);
     }
   }
   return `${rows.map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
@@ -574,7 +576,7 @@ function saveTable() {
 
 function preparePrint() {
   byId("printed-remark").textContent = state.current?.remark ? `Remark: ${state.current.remark}` : "";
-  byId("printed-when").textContent = `Printed ${new Date().toLocaleString("en-GB")}. Models: ${shownModels().map((model) => `${model.card.name} (${[model.card.version && `hemafl ${model.card.version}`, model.card.code && `code ${model.card.code.slice(0, 12)}`].filter(Boolean).join(", ")})`).join("; ")}.`;
+  byId("printed-when").textContent = `Printed ${new Date().toLocaleString("en-GB")}. Models: ${shownModels().map((model) => `${nameOf(model)} (${[model.card.version && `hemafl ${model.card.version}`, model.card.code && `code ${model.card.code.slice(0, 12)}`].filter(Boolean).join(", ")})`).join("; ")}.`;
 }
 
 // What the page listens to

@@ -28,7 +28,7 @@ function verdictOf(models, answers) {
   const rest = without > 0 ? ` ${without === 1 ? "One model gives" : `${without} models give`} no answer: the picture is outside what ${without === 1 ? "it knows" : "they know"}.` : "";
   if (named.size === 1) {
     const [name] = named.keys();
-    const related = given.filter((model) => !model.fromFile).length > 1 ? " No second opinion: the book's models began as one network and share cells." : "";
+    const related = given.length > 1 && given.every((model) => !model.fromFile) ? " No second opinion: the book's models began as one network and share cells." : "";
     return `${given.length === 1 ? `The ${armOf(given[0])} says` : `${given.length === 2 ? "Both" : `All ${given.length}`} models${without > 0 ? " that answer" : ""} say`} ${name}.${related}${rest}`;
   }
   const parts = [...named].map(([name, arms]) => `${name} (${listed(arms)})`);
@@ -45,9 +45,14 @@ function labelOf(model) {
   return model.card.arm + (model.fromFile ? " (your file)" : "");
 }
 
+// A model's name where nothing else tells it from those of the book: in what is saved or printed.
+function nameOf(model) {
+  return model.card.name + (model.fromFile ? " (your file)" : "");
+}
+
 // What a conformal set promises: of all sets together, at home.
 function meantFor(level) {
-  return `What is left over, in large and small sets together, is meant to hold the right class for ${percent(level)} of home's cells; elsewhere often far fewer do, and none where the cell is of no class of the list.`;
+  return `Sets, large and small together, are meant to hold the right class of ${percent(level)} of home's cells; elsewhere they often hold that of far fewer, and of none that is of no class of the list.`;
 }
 
 // The conformal set in words.

@@ -103,7 +103,7 @@ def picture_of(cell: Cell, size: int) -> str:
 
 
 NO_SECOND_OPINION = " No second opinion: the book's models began as one network and share cells."
-"""What is said where several of the book's models agree."""
+"""What is said where models agree that are all of the book."""
 
 
 def verdict(seen: Sequence[Seen]) -> str:
@@ -123,7 +123,7 @@ def verdict(seen: Sequence[Seen]) -> str:
         ((name, by),) = given.items()
         if len(models) == 1:
             return f"The answer is {name}.{rest}"
-        related = NO_SECOND_OPINION if len(BOOKS_OWN.intersection(by)) > 1 else ""
+        related = NO_SECOND_OPINION if BOOKS_OWN.issuperset(by) else ""
         return f"All that answer say {name}.{related}{rest}"
     told = "; ".join(f"{name} ({', '.join(by)})" for name, by in given.items())
     return f"The models disagree: {told}.{rest}"

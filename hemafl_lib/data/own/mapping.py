@@ -35,10 +35,10 @@ Two tables of a file are for the two kinds of data, and either may be missing::
 """
 
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemafl_lib.data.classes import CELL_TYPES
 from hemafl_lib.data.images import FORMATS
@@ -46,7 +46,17 @@ from hemafl_lib.data.own.quantities import quantity
 from hemafl_lib.data.tables import PER_MONTH
 from hemafl_lib.errors import DataError, one_line
 
+
+def inside(path: str) -> str:
+    """Return a path; raise ValueError if it could lead out of the data folder, on whatever system."""
+    for kind in (PurePosixPath(path), PureWindowsPath(path)):
+        if kind.anchor or ".." in kind.parts or "\0" in path:
+            raise ValueError("it must lie in the data folder: give its path there, without '..'")
+    return path
+
+
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+Inside = Annotated[Text, AfterValidator(inside)]
 
 FILL_IN = "?"
 """What a drafted mapping holds where a person has to decide."""
@@ -109,7 +119,7 @@ class Label(Part):
 class TableMapping(Part):
     """The table of patients: its ``file`` in the data folder, and what its columns are."""
 
-    file: Text
+    file: Inside
     patient: Text
     missing: list[str] = []
     outcome: Annotated[Survival | Label, Field(discriminator="kind")]
@@ -137,7 +147,7 @@ class ImageMapping(Part):
     file's name up to the first "_") or "folder" (a folder in the class folder).
     """
 
-    folder: Text = "."
+    folder: Inside = "."
     suffixes: Annotated[list[Text], Field(min_length=1)]
     patient: Literal["image", "prefix", "folder"] = "image"
     left_out: list[str] = []
@@ -190,9 +200,11 @@ def parse_mapping(text: str, name: str) -> Mapping:
     """
     try:
         content = tomllib.loads(text)
+        open_places = sorted(places_to_fill(content))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"the mapping {name} is no TOML ({error}); correct that line.") from None
-    open_places = sorted(places_to_fill(content))
+    except RecursionError:
+        raise DataError(f"the mapping {name} has too many brackets in brackets; take them out.") from None
     if open_places:
         raise DataError(
             f"the mapping {name} still holds '{FILL_IN}' for {', '.join(open_places)}; fill in what is true."

@@ -1,11 +1,13 @@
 """What is wrong with a hospital's own data, what is in it, and what of it leaves the hospital."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from hemafl_lib.data.findings import shown
 from hemafl_lib.data.own.images import examine_images
 from hemafl_lib.data.own.mapping import ImageMapping, Mapping, TableMapping
 from hemafl_lib.data.own.quantities import quantity
@@ -49,7 +51,7 @@ class TableReport:
         if self.unread:
             lines.append(f"  unread    no part of the mapping names {', '.join(self.unread)}")
         lines += problem_lines(self.problems)
-        return "\n".join([*lines, "  the table can be used" if self.ok else "  NOT READY"])
+        return printable([*lines, "  the table can be used" if self.ok else "  NOT READY"])
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class ImagesReport:
         lines += [f"  class {name:28} {count:>7,}" for name, count in sorted(self.classes.items())]
         lines += [f"  size  {name:28} {count:>7,}" for name, count in sorted(self.sizes.items())[:SHOWN]]
         lines += problem_lines(self.problems)
-        return "\n".join([*lines, "  all images can be used" if self.ok else "  NOT AS IT SHOULD BE"])
+        return printable([*lines, "  all images can be used" if self.ok else "  NOT AS IT SHOULD BE"])
+
+
+def printable(lines: Iterable[str]) -> str:
+    """Return a report's lines as one text; what cannot be printed of names in them is spelt out."""
+    return "\n".join(map(shown, lines))
 
 
 def problem_lines(problems: tuple[str, ...]) -> list[str]:

@@ -79,8 +79,8 @@ FLOWER = {
 class Node:
     """A SuperNode and the program beside it that answers its messages.
 
-    ``node_id`` is its ID at the SuperLink. ``commands`` start the two, and ``programs`` are those that
-    were started last.
+    ``node_id`` is its ID at the SuperLink. ``commands`` start the two, the second with the number of the
+    first's process as one more word, and ``programs`` are those that were started last.
     """
 
     node_id: int
@@ -141,7 +141,7 @@ class Deployment:
                 f"SuperNode {number}": self.supernode_command(key, port, config),
                 f"client app {number}": [
                     *(sys.executable, "-m", NODE),
-                    *(f"{HOST}:{port}", str(self.folder / SECRET), client_app),
+                    *(f"{HOST}:{port}", str(self.folder / SECRET), client_app, json.dumps(dict(config))),
                 ],
             }
             self.nodes.append(Node(node_id, commands))
@@ -163,9 +163,11 @@ class Deployment:
     def start_node(self, node: Node) -> None:
         """Start a node's programs, again once the SuperLink knows that the node was away."""
         environment = flower_environment(self.folder)
-        node.programs = [
-            self.programs.start(name, swift(command), environment) for name, command in node.commands.items()
-        ]
+        (name, command), (name_beside, command_beside) = node.commands.items()
+        supernode = self.programs.start(name, swift(command), environment)
+        number = str(supernode.process.pid)  # so that the program beside it answers nobody else
+        beside = self.programs.start(name_beside, [*command_beside, number], environment)
+        node.programs = [supernode, beside]
 
     def wait_for(self, node: Node) -> None:
         """Return when a node that was started is connected."""

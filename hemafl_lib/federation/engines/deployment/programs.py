@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from hemafl_lib.errors import FederationError
 from hemafl_lib.federation.engines.kept_folder import KeptFolder
 
@@ -28,6 +30,10 @@ class Program:
     def exit_code(self) -> int | None:
         """Return its exit code, or None while it runs."""
         return self.process.poll()
+
+    def listens_at(self, port: int) -> bool:
+        """Return whether it is this program that listens at a port of 127.0.0.1."""
+        return listens(self.process.pid, port)
 
     def end(self, patience: float = 10.0) -> None:
         """Ask it to end; kill it, and what it has started, after ``patience`` seconds."""
@@ -122,8 +128,17 @@ def find_program(name: str) -> str:
     return found
 
 
+def listens(program: int, port: int) -> bool:
+    """Return whether the program with this process number itself listens at a port of 127.0.0.1."""
+    try:
+        sockets = psutil.Process(program).net_connections("tcp4")
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr == ("127.0.0.1", port) for each in sockets)
+
+
 def free_ports(count: int) -> list[int]:
-    """Return numbers of different ports of this machine that nobody listens on."""
+    """Return numbers of different ports of this machine that nobody listens on: for now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
