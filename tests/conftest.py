@@ -39,7 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 class Dealer(LoadScopeScheduling):
-    """Let half of the workers take modules that wait, while the others compute, until either is used up.
+    """Let half of the workers, rounded up, take modules that wait while the others compute.
 
     Else all workers would wait at once, and compete for the cores afterwards.
     """
@@ -47,7 +47,7 @@ class Dealer(LoadScopeScheduling):
     def _assign_work_unit(self, node: WorkerController) -> None:
         others = [units for worker, units in self.assigned_work.items() if worker is not node]
         taken = sum(any(waits(module) for module in unfinished(units)) for units in others)
-        wanted = 2 * taken < self.numnodes
+        wanted = 2 * taken < len(self.nodes)
         module = next((name for name in self.workqueue if waits(name) == wanted), None)
         if module is not None:
             self.workqueue.move_to_end(module, last=False)
@@ -61,9 +61,9 @@ def unfinished(units: dict[str, dict[str, bool]]) -> list[str]:
 
 @functools.cache
 def waits(module: str) -> bool:
-    """Return whether tests of a module bear a mark of those that wait."""
+    """Return whether a test of a module is marked as one that waits: it takes most of the module's time."""
     path = Path(__file__).resolve().parent.parent / module.partition("::")[0]
-    if path.suffix != ".py":
+    if path.suffix != ".py" or not path.is_file():
         return False
     text = path.read_text(encoding="utf-8")
     return any(f"mark.{mark}" in text for mark in WAITING)
