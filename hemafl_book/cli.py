@@ -536,18 +536,25 @@ def judge_claims(
     chapter: Annotated[
         str | None, typer.Argument(help="Name of a chapter, for example 'blood-morphology'; all by default.")
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `hemafl results make` filled; the book's by default."),
+    ] = None,
 ) -> None:
-    """Compute the verdict on every claim of the papers again, from the frozen results of the book.
+    """Compute the verdict on every claim of the papers again, from frozen results; the book's by default.
 
-    With a chapter, say of each claim what was found, in which tables, and by which rule, with its source.
+    Where another kind of processor would decide otherwise, the line says so. With a chapter, say of each
+    claim what was found, in which tables, and by which rule, with its source.
     """
     from hemafl_book.papers import claims
 
+    place = folder or claims.FOLDER
+    frozen, other = claims.read_frozen(place), claims.read_other(place)
     if chapter is None:
-        for one in claims.judge_all(claims.read_frozen()):
-            typer.echo(f"{one.verdict:16}{one.claim.says} {one.numbers()}")
+        for one in claims.judge_all(frozen, other=other):
+            typer.echo(f"{one.verdict:16}{one.claim.says} {one.numbers()} {one.differs()}".rstrip())
         return
-    found = claims.judge_all(claims.read_frozen(), [chapter])
+    found = claims.judge_all(frozen, [chapter], other)
     typer.echo("\n\n".join(one.page() for one in found))
     for text in dict.fromkeys(claims.source(one.claim) for one in found):
         typer.echo(f"\n{text}")

@@ -7,7 +7,7 @@ device, the seeds, the date, and the seconds of each study. It holds numbers onl
 Where the code has changed since, a `Confirmation` says that it still gives the same numbers: of each study
 one seed was computed again. Files that are older than a field say `UNKNOWN`, or nothing, in its place.
 
-Budget: 320 lines.
+Budget: 350 lines.
 """
 
 import hashlib
@@ -157,7 +157,7 @@ def freeze(
     seconds
         Wall-clock seconds of the whole experiment.
     device
-        What computed it, in words, for example ``"2 CPU cores"``.
+        What computed it, in words, for example ``"2 CPU cores (AVX2)"``.
     tables
         The numbers, by title, stored with six decimals. A missing number (NaN) becomes ``null``; the
         index is dropped.
@@ -231,6 +231,34 @@ def stale(result: FrozenResult, protocol: Mapping[str, Any]) -> bool:
     return result.protocol_hash != protocol_hash(protocol)
 
 
+def compare_descriptions(held: Any, now: Any, path: str) -> tuple[list[str], list[str]]:
+    """Return the paths of what is only in the second description, and of what differs otherwise."""
+    if isinstance(held, Mapping) and isinstance(now, Mapping):
+        parts = [compare_descriptions(held[key], now[key], f"{path}.{key}") for key in held if key in now]
+        more = [f"{path}.{key}" for key in now if key not in held]
+        other = [f"{path}.{key}" for key in held if key not in now]
+    elif isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
+        pairs = enumerate(zip(held, now, strict=True))
+        parts = [compare_descriptions(one, two, f"{path}[{place}]") for place, (one, two) in pairs]
+        more, other = [], []
+    else:
+        return [], [] if held == now else [path]
+    return (
+        [*more, *(each for part in parts for each in part[0])],
+        [*other, *(each for part in parts for each in part[1])],
+    )
+
+
+def same_experiment(one: FrozenResult, other: FrozenResult) -> bool:
+    """Tell whether two results are of one protocol, the same data, seeds and changes.
+
+    One of them may describe the protocol more widely, as a confirmed result does.
+    """
+    protocols = ((one.protocol, other.protocol), (other.protocol, one.protocol))
+    alike = any(not compare_descriptions(held, now, "protocol")[1] for held, now in protocols)
+    return alike and (one.data, one.seeds, one.changes) == (other.data, other.seeds, other.changes)
+
+
 def check_place(path: Path, protocol: Mapping[str, Any]) -> None:
     """Raise `DataError` if a result of ``protocol`` must not be written to ``path``, see `check_target`.
 
@@ -281,10 +309,13 @@ def _git(*arguments: str) -> str:
 
 
 def describe_device(device: str | None = None) -> str:
-    """Return in words where networks run: on ``device``, by default as ``HEMAFL_DEVICE`` says."""
+    """Return in words where networks run: on ``device``, by default as ``HEMAFL_DEVICE`` says.
+
+    Of a CPU it names the instructions that PyTorch's own kernels use, since rounding depends on them.
+    """
     if choose(device) == "cuda":
         return torch.cuda.get_device_name()
-    return f"{cores()} CPU core{'' if cores() == 1 else 's'}"
+    return f"{cores()} CPU core{'' if cores() == 1 else 's'} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def as_stored(frame: pd.DataFrame) -> pd.DataFrame:

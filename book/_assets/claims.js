@@ -17,7 +17,7 @@ function choice(label, names, change) {
 function offerChoices(chapters) {
   const titleOf = (chapter) => chapter.querySelector(".rubric").textContent.split(":")[0];
   const rowsOf = (chapter) => [...chapter.querySelectorAll("tbody tr")];
-  const verdictOf = (row) => row.cells[0].textContent.trim().split(":")[0];
+  const verdictOf = (row) => row.cells[0].querySelector("strong").textContent.split(":")[0];
   const all = chapters.flatMap(rowsOf);
   const count = htmlElement("output", { "aria-live": "polite" });
 

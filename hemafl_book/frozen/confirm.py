@@ -9,7 +9,7 @@ The description of a protocol may have become wider since: it names what was a c
 that it said, and more, the result takes the wider one over in the same way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hemafl_book.results import (
     add_confirmation,
     as_stored,
     commit,
+    compare_descriptions,
     describe_device,
     installed_versions,
     load,
@@ -99,24 +100,6 @@ def gained(held: Any, now: Any, path: Path) -> list[str]:
             f"{path} was computed with another protocol ({', '.join(other[:3])}); compute it again."
         )
     return more
-
-
-def compare_descriptions(held: Any, now: Any, path: str) -> tuple[list[str], list[str]]:
-    """Return the paths of what is only in the second description, and of what differs otherwise."""
-    if isinstance(held, Mapping) and isinstance(now, Mapping):
-        parts = [compare_descriptions(held[key], now[key], f"{path}.{key}") for key in held if key in now]
-        more = [f"{path}.{key}" for key in now if key not in held]
-        other = [f"{path}.{key}" for key in held if key not in now]
-    elif isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
-        pairs = enumerate(zip(held, now, strict=True))
-        parts = [compare_descriptions(one, two, f"{path}[{place}]") for place, (one, two) in pairs]
-        more, other = [], []
-    else:
-        return [], [] if held == now else [path]
-    return (
-        [*more, *(each for part in parts for each in part[0])],
-        [*other, *(each for part in parts for each in part[1])],
-    )
 
 
 def check_data(held: FrozenResult, again: Again, path: Path) -> None:

@@ -101,21 +101,22 @@ def f1_from_row(table: Sequence[Row]) -> pd.DataFrame:
     arithmetic one: to two decimals they differ only where P and R are 1.3 points or more apart.
 
     Columns: ``network``, ``F1`` (as printed), ``mean`` and ``harmonic mean`` (rounded to two decimals), and
-    whether the F1 ``is the mean`` and ``is the harmonic mean``.
+    whether the F1 ``is the mean`` and ``is the harmonic mean``, both rounded as the F1 is printed, and
+    whether it is the harmonic mean ``to two decimals``: a table may drop the zeros at the end.
     """
     rows = []
     for row in table:
         precision, recall, f1 = (Decimal(value) for value in (row.precision, row.recall, row.f1))
-        mean = _round((precision + recall) / 2)
-        harmonic = _round(2 * precision * recall / (precision + recall))
+        mean, harmonic = (precision + recall) / 2, 2 * precision * recall / (precision + recall)
         rows.append(
             {
                 "network": row.network,
                 "F1": row.f1,
-                "mean": str(mean),
-                "harmonic mean": str(harmonic),
-                "is the mean": f1 == mean,
-                "is the harmonic mean": f1 == harmonic,
+                "mean": str(_round(mean)),
+                "harmonic mean": str(_round(harmonic)),
+                "is the mean": f1 == mean.quantize(f1, ROUND_HALF_UP),
+                "is the harmonic mean": f1 == harmonic.quantize(f1, ROUND_HALF_UP),
+                "to two decimals": f1 == _round(harmonic),
             }
         )
     return pd.DataFrame(rows)

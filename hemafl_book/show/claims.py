@@ -17,7 +17,10 @@ class Verdicts:
     judgements: Sequence[claims.Judgement]
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        text = [f"{one.shown()}: {one.claim.says} {one.numbers()}" for one in self.judgements]
+        text = [
+            f"{one.shown()}: {one.claim.says} {one.numbers()} {one.differs()}".strip()
+            for one in self.judgements
+        ]
         return {"text/plain": "\n".join(text), "text/html": html_table(self.judgements)}
 
 
@@ -33,10 +36,12 @@ def html_row(one: claims.Judgement) -> str:
     claim = one.claim
     says = f'<a href="#{claim.anchor}">{html.escape(claim.says)}</a>'
     here = f"{html.escape(one.numbers())}<br><small>{html.escape(claim.ours)}</small>"
-    cells = [f"<b>{one.shown()}</b>", says, html.escape(claim.number), here, html.escape(one.baselines())]
+    verdict = f"<b>{one.shown()}</b>" + (f"<br><small>{one.differs()}</small>" if one.differs() else "")
+    cells = [verdict, says, html.escape(claim.number), here, html.escape(one.baselines())]
     return f'<tr id="claim-{claim.name}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def verdicts(chapter: str) -> Verdicts:
     """Return the verdicts of a chapter, see `hemafl_book.papers.claims.CHAPTERS`."""
-    return Verdicts(claims.judge_all(claims.read_frozen(results.folder()), [chapter]))
+    folder = results.folder()
+    return Verdicts(claims.judge_all(claims.read_frozen(folder), [chapter], claims.read_other(folder)))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hemafl_book import results
 from hemafl_book.cli import app
 from hemafl_book.frozen import status, subjects
-from hemafl_book.frozen.confirm import compare_descriptions, confirm
+from hemafl_book.frozen.confirm import confirm
 from hemafl_book.frozen.subjects import Again, Subject
 from hemafl_book.papers.where import Where
 from hemafl_lib.data.cohort import Provenance
@@ -165,7 +165,7 @@ def test_a_wider_description_of_the_same_numbers_is_taken_over(world):
     ],
 )
 def test_only_more_words_make_a_description_wider(held, now, more, other):
-    assert compare_descriptions(held, now, "p") == (more, other)
+    assert results.compare_descriptions(held, now, "p") == (more, other)
 
 
 def test_a_file_that_is_older_than_fingerprints_says_so(world):

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from hemafl_book.papers import PAPERS
 from hemafl_book.show import results as shown
 from hemafl_lib.data.cohort import Provenance
 from hemafl_lib.errors import DataError
+
+FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"
 
 
 def freeze(path, **changes):
@@ -44,6 +47,20 @@ def test_the_commit_bears_a_mark_where_the_code_differs_from_it(tmp_path, monkey
     assert results.commit() == clean
     (tmp_path / "hemafl_lib" / "code.py").write_text("one = 2\n")
     assert results.commit() == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_who_doubts_a_result_can_check_out_what_made_and_confirmed_it(path):
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(FOLDER), *arguments], capture_output=True, text=True, check=False
+        )
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("needs a clone with the whole history")
+    held = results.load(path)
+    for commit in (held.commit, *(one.commit for one in held.confirmed)):
+        assert git("merge-base", "--is-ancestor", commit, "HEAD").returncode == 0, commit
 
 
 def test_older_files_have_an_unknown_commit_and_no_changes(tmp_path):
@@ -85,7 +102,8 @@ def test_the_line_beside_a_changed_result_says_so(tmp_path, monkeypatch):
     assert "CHANGED from the paper's: aggregator Krum, clients 5" in shown.provenance("other")
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "1 CPU core"), (2, "2 CPU cores")])
+@pytest.mark.parametrize(("count", "said"), [(1, "1 CPU core (AVX2)"), (2, "2 CPU cores (AVX2)")])
 def test_a_result_names_its_device_in_plain_english(monkeypatch, count, said):
     monkeypatch.setattr(results, "cores", lambda: count)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     assert results.describe_device("cpu") == said

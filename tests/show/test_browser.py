@@ -906,7 +906,7 @@ def test_a_reader_chooses_claims_by_chapter_and_verdict(address, visit):
     total = rows.count()
     assert count.inner_text() == f"{total} of {total} claims"
     page.get_by_label("Verdict").select_option("cannot be told")
-    shown = page.locator(".hemafl-claims tbody tr:visible td:first-child").all_inner_texts()
+    shown = page.locator(".hemafl-claims tbody tr:visible td:first-child strong").all_inner_texts()
     assert set(shown) == {"cannot be told"}
     assert count.inner_text() == f"{len(shown)} of {total} claims"
     page.get_by_label("Chapter").select_option("Attention CNN")

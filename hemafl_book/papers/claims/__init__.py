@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hemafl_book.papers.claims import attention_cnn, blood_morphology, survival, transfer_learning
-from hemafl_book.papers.claims.claim import Claim, Judgement, judge, read, source, written
+from hemafl_book.papers.claims.claim import Claim, Judgement, judge, judge_twice, read, source, written
 from hemafl_book.papers.claims.evidence import Frozen
 from hemafl_book.papers.claims.rules import REASONS, VERDICTS
-from hemafl_book.results import CODE, load
+from hemafl_book.results import CODE, load, same_experiment
 from hemafl_lib.errors import DataError, HemaflError
 
 __all__ = [
     "CHAPTERS",
+    "FOLDER",
+    "OTHER",
     "REASONS",
     "RESULTS",
     "VERDICTS",
@@ -33,11 +35,16 @@ __all__ = [
     "find",
     "judge",
     "judge_all",
+    "judge_twice",
     "read",
     "read_frozen",
+    "read_other",
     "source",
     "written",
 ]
+
+FOLDER = CODE / "book" / "results"
+"""The folder of frozen results in a clone of the book."""
 
 RESULTS = (
     "blood-morphology",
@@ -49,6 +56,12 @@ RESULTS = (
     "scd-infarct",
 )
 """The frozen results that claims rest on."""
+
+OTHER = "other_processor"
+"""The folder, among the frozen results, of those that another processor computed by the same protocol.
+
+Rounding differs there, and training carries it on: the numbers say how much of a verdict is the machine's.
+"""
 
 
 class Chapter(NamedTuple):
@@ -77,13 +90,35 @@ def find(name: str) -> Chapter:
     return CHAPTERS[name]
 
 
-def read_frozen(folder: Path = CODE / "book" / "results") -> Frozen:
+def read_frozen(folder: Path = FOLDER) -> Frozen:
     """Return the frozen results that claims rest on; `DataError` if one is missing or damaged."""
     if not folder.is_dir():
-        raise DataError(f"{folder} does not exist; clone the book to read its frozen results.")
+        raise DataError(
+            f"{folder} is no folder; name one that `hemafl results make` filled, or clone the book."
+        )
     return {name: load(folder / f"{name}.json") for name in RESULTS}
 
 
-def judge_all(frozen: Frozen, chapters: Iterable[str] = CHAPTERS) -> list[Judgement]:
-    """Return what the frozen results say about every claim of some chapters, in their order."""
-    return [judge(claim, frozen) for name in chapters for claim in find(name).claims]
+def read_other(folder: Path = FOLDER) -> Frozen:
+    """Return those results of `RESULTS` that the folder holds from another processor as well, maybe none.
+
+    Raises `DataError` if one is damaged, or of another protocol, other data or seeds than the folder's own.
+    """
+    paths = {name: folder / OTHER / f"{name}.json" for name in RESULTS}
+    other = {name: load(path) for name, path in paths.items() if path.exists()}
+    for name, result in other.items():
+        if not same_experiment(result, load(folder / f"{name}.json")):
+            raise DataError(
+                f"{paths[name]} is of another protocol, other data or seeds; compute it again, or remove it."
+            )
+    return other
+
+
+def judge_all(
+    frozen: Frozen, chapters: Iterable[str] = CHAPTERS, other: Frozen | None = None
+) -> list[Judgement]:
+    """Return what the frozen results say about every claim of some chapters, in their order.
+
+    With ``other`` it is also said what the results of another processor say, see `read_other`.
+    """
+    return [judge_twice(claim, frozen, other or {}) for name in chapters for claim in find(name).claims]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hemafl_book.papers.claims.evidence import LEVEL, Evidence, Frozen
@@ -51,18 +51,26 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict, the numbers that were found, and the one that settled it."""
+    """A claim with its verdict, the numbers that were found, and the one that settled it.
+
+    ``elsewhere`` is the verdict by what another processor computed, None where only one has computed it.
+    """
 
     claim: Claim
     verdict: str
     by: Found | None
     found: Sequence[Found]
     beside: Sequence[Found]
+    elsewhere: str | None = None
 
     def shown(self) -> str:
         """Return the verdict for the head of a row: a checked claim that does not stand says so there."""
         refuted = self.verdict == CHECKED and not stands(self.found, self.claim.given["said"])
         return f"{self.verdict}: no" if refuted else self.verdict
+
+    def differs(self) -> str:
+        """Return what another processor's numbers say where that is something else, or ""."""
+        return "" if self.elsewhere in (None, self.verdict) else f"on another processor: {self.elsewhere}"
 
     def numbers(self) -> str:
         """Return our number with its interval, or why there is none."""
@@ -90,6 +98,7 @@ class Judgement:
             *([f"  so: {self.numbers()}"] if self.verdict == CHECKED else []),
             *(f"  beside: {written(one)}" for one in self.beside),
             *(f"  read: {title}" for title in read(self.claim)),
+            *([f"  on another processor: {self.elsewhere}"] if self.elsewhere else []),
             f"  rule: {self.claim.rule.__name__}({told})",
         ]
         return "\n".join(lines)
@@ -103,10 +112,22 @@ def judge(claim: Claim, frozen: Frozen) -> Judgement:
     return Judgement(claim, decision.verdict, decision.by, found, beside)
 
 
+def judge_twice(claim: Claim, frozen: Frozen, other: Frozen) -> Judgement:
+    """Return what frozen results say about a claim, and its verdict by ``other`` if that has one of them."""
+    here = judge(claim, frozen)
+    if not other.keys() & {result for result, _ in tables(claim)}:
+        return here
+    return replace(here, elsewhere=judge(claim, {**frozen, **other}).verdict)
+
+
+def tables(claim: Claim) -> list[tuple[str, str]]:
+    """Return the results and titles of the tables that decide a claim, each once."""
+    return [*dict.fromkeys(table for one in claim.evidence for table in one.reads())]
+
+
 def read(claim: Claim) -> list[str]:
-    """Return the tables that decide a claim, each once."""
-    tables = [table for one in claim.evidence for table in one.reads()]
-    return [f"book/results/{result}.json, table '{title}'" for result, title in dict.fromkeys(tables)]
+    """Return the tables that decide a claim in words."""
+    return [f"{result}.json, table '{title}'" for result, title in tables(claim)]
 
 
 def source(claim: Claim) -> str:

@@ -23,8 +23,10 @@ REASONS = {
     "simulated": "our patients are simulated, and what is drawn proves nothing about patients",
     "not given": "what we have of the paper gives no number that ours could be compared with",
     "not described": "what we have of the paper does not say how it was done",
-    "undefined": "what we have of the paper does not say what would count as such: nothing contradicts it",
+    "undefined": "what we have of the paper does not say what would count as such, so that no result could "
+    "contradict it",
     "not measured": "no frozen result of this book measures it",
+    "a definition": "it is a matter of definition, and no experiment decides it",
 }
 """Why a claim may be out of reach of any result; a claim names one of these."""
 

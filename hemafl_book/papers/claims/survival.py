@@ -12,9 +12,10 @@ OVERLAP = 0.3 / 0.7
 """Every seed splits the same patients anew: 30 % are tested, 70 % trained on."""
 
 MARGIN = mds_survival.MARGIN
-"""What counts as close, in C: a seventh of what separates IPSS-M from IPSS-R (0.81 and 0.74).
+"""What counts as close, in C: a seventh of what separated IPSS-M from IPSS-R in 2,876 other patients.
 
-It was set when the results of an earlier protocol with the same patients were known.
+There they had 0.81 and 0.74. It was set when the results of an earlier protocol with the same patients were
+known. On the patients here the two lie closer together, and a seventh of that would be less.
 """
 
 SITES = ("site-1", "site-2", "site-3")
@@ -24,14 +25,14 @@ OTHERS = tuple(arm.name for arm in mds_survival.OTHERS)
 """Every other aggregator of the registry, and FedProx."""
 
 
-def c_index(arm: str, study: str = "registry") -> Scores:
-    """Return an arm's C on the test patients of all hospitals of a study."""
+def c_index(arm: str, study: str = "registry", where: str = "joint") -> Scores:
+    """Return an arm's C on the test patients of all hospitals of a study, or on those that are scored."""
     return Scores(
         label=arm,
         result=RESULT,
         table=f"{study}: scores",
         column="C",
-        rows={"arm": arm, "where": "joint"},
+        rows={"arm": arm, "where": where},
         overlap=OVERLAP,
     )
 
@@ -62,6 +63,15 @@ def larger_gain(site: str, alone: str) -> Less:
     )
 
 
+def larger_gain_with_all(site: str) -> Less:
+    """Return how much more the smallest hospital gains than another, both on the patients of all."""
+    return Less(
+        label=f"gain of {SITES[-1]} less gain of {site}, patients of all",
+        first=c_index(f"{ALONE}: {site}"),
+        second=c_index(f"{ALONE}: {SITES[-1]}"),
+    )
+
+
 def gain_with_all(alone: str) -> Less:
     """Return what FedAvg gains over the mean of the hospitals' own models, on the patients of all."""
     models = Mean(label=alone, of=[c_index(f"{alone}: {site}") for site in SITES])
@@ -89,6 +99,13 @@ ENGINES = (
 """Where the outcome by every engine stands, and the outcome."""
 
 AGE_AND_SEX = c_index("age and sex")
+IPSS = Less(
+    label="IPSS-M less IPSS-R",
+    first=c_index("IPSS-M", where="scored"),
+    second=c_index("IPSS-R", where="scored"),
+)
+"""What separates the two published scores on those test patients who have both."""
+
 YES_TO_ALL = Scores(
     label="F1 of yes to all, infarcts",
     result="scd-infarct",
@@ -133,9 +150,19 @@ CLAIMS: Sequence[Claim] = (
             AGE_AND_SEX,
             *(gain(site, ALONE) for site in SITES),
             *(larger_gain(site, RIDGE) for site in SITES[:2]),
+            *(larger_gain_with_all(site) for site in SITES[:2]),
+            *(
+                Less(
+                    label=f"FedAvg less {ALONE}, {site}, patients of all",
+                    first=c_index("FedAvg"),
+                    second=c_index(f"{ALONE}: {site}"),
+                )
+                for site in SITES[1:]
+            ),
         ],
-        ours="read as 'gain most': each hospital's own model against FedAvg, on its own patients; on the "
-        f"patients of all the smallest gains most; {REGISTRY}",
+        ours="read as 'gain most': each hospital's own model against FedAvg, on its own patients; by the "
+        "same rule the smallest gains most on the patients of all, which stands beside, as does what the "
+        f"small ones gain there, which is above 0; {REGISTRY}",
         anchor="survival-own",
     ),
     Claim(
@@ -148,18 +175,21 @@ CLAIMS: Sequence[Claim] = (
         evidence=[less_centralised("registry", "FedAvg less centralised")],
         beside=[
             AGE_AND_SEX,
+            IPSS,
             mean_at_home("FedAvg", "centralised"),
             less_centralised("thirds", "leukaemia (AML) in thirds, FedAvg less centralised"),
             less_centralised("centres", "leukaemia (AML) in true centres, FedAvg less centralised"),
         ],
-        ours=f"within {MARGIN} of C, set when an earlier protocol's results were known; at no single small "
-        f"hospital can it be told; {REGISTRY}",
+        ours=f"within {MARGIN} of C, a seventh of what separated IPSS-M from IPSS-R in 2,876 other patients "
+        "(0.81, 0.74), set when an earlier protocol's results were known; here these two lie closer, as "
+        "stands beside, and within a seventh of that it could not be told; at no single small hospital can "
+        f"it be told; {REGISTRY}",
         anchor="survival-equivalence",
     ),
     Claim(
         name="survival-aggregations",
         where="abstract",
-        says="Other ways to aggregate can improve the result.",
+        says="In MDS, other ways to aggregate can improve the result.",
         number="could",
         rule=one_above,
         evidence=[
@@ -167,7 +197,8 @@ CLAIMS: Sequence[Claim] = (
         ],
         level=together(len(OTHERS)),
         beside=[AGE_AND_SEX],
-        ours=f"the best of {len(OTHERS)}, whose intervals hold together at 95 % (Bonferroni); {REGISTRY}",
+        ours=f"the best of {len(OTHERS)}, of which the trimmed mean and the median of three clients are one, "
+        f"and whose intervals hold together at 95 % (Bonferroni); {REGISTRY}",
         anchor="survival-strategies",
     ),
     Claim(
@@ -187,8 +218,9 @@ CLAIMS: Sequence[Claim] = (
         number="better",
         rule=cannot_be_told,
         given={"reason": "simulated"},
-        ours="simulated children, all F1 below that of saying yes to all",
-        anchor="survival-small",
+        ours="simulated children; on average over twenty cohorts every F1, for the children of all, is below "
+        "that of yes to all",
+        anchor="survival-sickle",
     ),
     Claim(
         name="survival-infarct-close",
@@ -198,6 +230,16 @@ CLAIMS: Sequence[Claim] = (
         rule=cannot_be_told,
         given={"reason": "simulated"},
         ours="simulated children",
+        anchor="survival-equivalence",
+    ),
+    Claim(
+        name="survival-infarct-small-gain",
+        where="abstract",
+        says="In sickle cell disease, the clients with fewest patients benefit in particular.",
+        number="none",
+        rule=cannot_be_told,
+        given={"reason": "simulated"},
+        ours="simulated children; what each hospital gains on its own stands in the chapter",
         anchor="survival-small",
     ),
     Claim(
@@ -207,7 +249,8 @@ CLAIMS: Sequence[Claim] = (
         number="none",
         rule=cannot_be_told,
         given={"reason": "not described"},
-        ours="presence and emergence are different outcomes; which was predicted is not said",
+        ours="presence and emergence are different outcomes; the abstract says emergence, and not whether "
+        "its patients were scanned once or followed",
         anchor="survival-emergence",
     ),
     Claim(
