@@ -136,6 +136,13 @@ def loses_most_by_batch_norm(one: claims.Judgement, arm: str) -> bool:
     return max(moves, key=moves.get).startswith(f"{arm}, ")
 
 
+def excludes(claim: claims.Claim, frozen) -> bool:
+    """Whether one interval at 95 % would exclude a claim: that of FedMedian with batch norm."""
+    below = {one.label for one in claim.evidence if one.find(frozen).high < 0}
+    assert all(label.startswith("FedMedian") and label.endswith("batch norm") for label in below)
+    return bool(below)
+
+
 def yes_to_all_leads(frozen) -> bool:
     """Whether no model has a higher F1 in the mean of the cohorts than saying yes to all."""
     table = frozen["scd-infarct"].table("other cohorts: scores").query("where == 'all'")
@@ -152,6 +159,10 @@ SAID: dict[str, tuple[str, Callable[[claims.Judgement, claims.Frozen], bool]]] =
         "the paper's 21 points, and half of them, lie outside the interval",
         lambda one, frozen: one.found[0].high < 0.105,
     ),
+    "morphology-single-site": (
+        "one by one, FedMedian with batch norm would exclude it by one of two computations",
+        lambda one, frozen: excludes(one.claim, frozen) and not excludes(one.claim, claims.read_other()),
+    ),
     "morphology-bands": (
         "250 of each of eleven classes",
         lambda one, frozen: (
@@ -160,7 +171,7 @@ SAID: dict[str, tuple[str, Callable[[claims.Judgement, claims.Frozen], bool]]] =
         ).all(axis=None),
     ),
     "survival-close": (
-        "within a seventh of that it could not be told",
+        "within a seventh of that it could not be told at 95 %",
         lambda one, frozen: one.found[0].high > one.beside[1].estimate / 7 > 0,
     ),
     "survival-small-gain": (

@@ -320,8 +320,9 @@ CLAIMS: Sequence[Claim] = (
             *OWN_PATIENTS,
         ],
         ours="FedAvg, and FedMedian, which has the 58 %, against each hospital's own model on the joint "
-        "test, in intervals that hold together at 95 % (Bonferroni); beside it against the mean of the "
-        f"three, and on own patients; {FOUR}",
+        "test, in intervals that hold together at 95 % (Bonferroni); one by one, FedMedian with batch norm "
+        "would exclude it by one of two computations; beside it against the mean of the three, and on own "
+        f"patients; {FOUR}",
         anchor="morphology-real",
     ),
     Claim(

@@ -203,7 +203,7 @@ CLAIMS: Sequence[Claim] = (
         ],
         ours="the last layer of EfficientNet-Lite0, equal passes over the same images, five seeds of split; "
         "a gain of more than 0.15 points is excluded for this network, which is none of the paper's, and "
-        "which in one place is so often right that it could hardly gain more",
+        "which in one place is so often right that it could not gain the paper's three points",
         anchor="transfer-budget",
     ),
     Claim(
@@ -275,8 +275,9 @@ CLAIMS: Sequence[Claim] = (
                 compute=lambda rows: f1_from_row(rows)["is the mean"].sum(),
             )
         ],
-        ours="the harmonic mean defines F1, and the plain one fits as well: two rows have one decimal, and "
-        "with a second, 0, only the plain one would; a mean of classes' F1 need be neither",
+        ours="the harmonic mean defines F1, and the plain one fits as well: three rows have one decimal, "
+        "and for two of them, with a second, 0, only the plain one would; a mean of classes' F1 need be "
+        "neither",
         anchor="transfer-grim",
     ),
     Claim(
