@@ -324,7 +324,8 @@ def test_what_a_hospital_knows_of_itself_comes_from_its_own_command(made, tmp_pa
     monkeypatch.setattr(joining, "keep_running", lambda *given: kept.extend(given))
     monkeypatch.setattr(joining, "answer", lambda message, context: seen.append(context.node_config))
     joining.join(made / "bundles" / "north.zip", tmp_path / "data", None, print)
-    elsewhere = {"data-folder": "/", "mapping": "/tmp/mapping.toml", "secure": True, "site": "south"}
+    lies = {"data-folder": str(tmp_path / "other"), "mapping": str(tmp_path / "other.toml")}
+    elsewhere = {**lies, "secure": True, "site": "south"}
     kept[2](None, Context(1, 7, elsewhere, RecordDict(), {}))
     assert seen == [
         {

@@ -983,13 +983,10 @@ def test_a_site_refuses_a_sum_over_some_of_the_sites_it_was_told_of():
     assert "a statistic over 3 sites, and this node was told of 4" in reason
 
 
-def test_a_statistic_of_no_dimension_is_told_of_the_site_that_sent_it():
+def moments_of_four(change) -> list[Message]:
+    """What four sites reply of the moments of their tables, while ``change`` meddles with their messages."""
     hospitals, found = dealt(drawn(120), count=4), []
     server = ServerApp()
-
-    def change(step, number, content):
-        if (step, number) == ("mask", 1):
-            content["arrays"] = to_record({"masked": np.array(7, np.uint64)})
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
@@ -999,6 +996,15 @@ def test_a_statistic_of_no_dimension_is_told_of_the_site_that_sent_it():
         found.extend(Meddling(grid, change).send_and_receive(asked))
 
     federation.run_local(server, secure.statistics.SecureAnswers().make_app(hospitals.__getitem__), 4)
+    return found
+
+
+def test_a_statistic_of_no_dimension_is_told_of_the_site_that_sent_it():
+    def change(step, number, content):
+        if (step, number) == ("mask", 1):
+            content["arrays"] = to_record({"masked": np.array(7, np.uint64)})
+
+    found = moments_of_four(change)
     (reason,) = reasons(found)
     assert "its masked vector has another size" in reason
     assert [reply.has_error() for reply in found].count(True) == 1
@@ -1006,9 +1012,6 @@ def test_a_statistic_of_no_dimension_is_told_of_the_site_that_sent_it():
 
 @pytest.mark.parametrize("lie", ["size", "form"])
 def test_a_site_that_sums_other_arrays_than_the_rest_is_found_out(lie):
-    hospitals, found = dealt(drawn(120), count=4), []
-    server = ServerApp()
-
     def change(step, number, content):
         if (step, number) != ("mask", 1):
             return
@@ -1017,15 +1020,7 @@ def test_a_site_that_sums_other_arrays_than_the_rest_is_found_out(lie):
         else:
             content["secure"] = ConfigRecord({"step": "mask"})
 
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        config = ConfigRecord({"statistic": "moments", "features": list(hospitals[0].train.feature_names)})
-        content = RecordDict({"arrays": to_record({}), "config": config})
-        asked = [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
-        found.extend(Meddling(grid, change).send_and_receive(asked))
-
-    federation.run_local(server, secure.statistics.SecureAnswers().make_app(hospitals.__getitem__), 4)
-    (reason,) = reasons(found)
+    (reason,) = reasons(moments_of_four(change))
     assert "the sites have summed different arrays" in reason
 
 
